@@ -1,0 +1,29 @@
+"""Errors of lga_fast; each message says what was expected, what came, where, and how to mend it."""
+
+
+class LgaFastError(Exception):
+    """Base of all errors raised on purpose by lga_fast."""
+
+
+class DataError(LgaFastError):
+    """A record or file does not have the form it should have."""
+
+
+class UnknownName(LgaFastError):
+    """A name is not in its registry."""
+
+
+class UnsupportedModel(LgaFastError):
+    """The model has no family file, or does not look as its family says."""
+
+
+class TapError(LgaFastError):
+    """Activations or their gradients did not arrive as expected."""
+
+
+class ScoringError(LgaFastError):
+    """A selection cannot be made from these requests or scores."""
+
+
+class BuildError(LgaFastError):
+    """A native library is there but cannot be used."""

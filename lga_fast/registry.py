@@ -1,0 +1,32 @@
+"""The folder is the registry: a member is a file of a package, its file stem is its public name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from types import ModuleType
+
+from lga_fast.errors import UnknownName
+
+
+def names(package: str) -> list[str]:
+    """Public names of `package`'s members, sorted; nothing but the package itself is imported.
+
+    Example:
+        >>> names("lga_fast.selectors")
+        ['fixed', 'lga', 'random_layer']
+    """
+    path = importlib.import_module(package).__path__
+    return sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_"))
+
+
+def member(package: str, name: str) -> ModuleType:
+    """The module of member `name`; raises `UnknownName` with the nearest names and the full list."""
+    known = names(package)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        kind = package.rpartition(".")[2]
+        raise UnknownName(f"no {name!r} in {kind}.{hint} There are: {', '.join(known)}.")
+    return importlib.import_module(f"{package}.{name}")
