@@ -1,0 +1,185 @@
+"""Reading the fields of one record: checked, counted, and with errors that name the place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from lga_fast.datasets._files import shown
+from lga_fast.datasets._report import Finding, LoadReport
+from lga_fast.errors import DataError
+from lga_fast.records import find_subject
+
+_ABSENT = object()
+
+
+class CaseIds:
+    """Gives each record a case id of its own: the file's where it has one, else the index."""
+
+    def __init__(self) -> None:
+        """Start with no id taken."""
+        self._taken: set[str] = set()
+
+    def take(self, own: str | None, index: int) -> str:
+        """A free id for record `index`: `own`, else the index, with `#2`, `#3`, ... when taken."""
+        wanted = str(index) if own is None else own
+        case_id, copy = wanted, 1
+        while case_id in self._taken:
+            copy += 1
+            case_id = f"{wanted}#{copy}"
+        self._taken.add(case_id)
+        return case_id
+
+
+class Record:
+    """One object of a file; remembers which of its fields were read."""
+
+    def __init__(
+        self, raw: Any, place: str, index: int, report: LoadReport, path: str = ""
+    ) -> None:
+        """Wrap `raw`; raises `DataError` when it is not an object."""
+        self.place, self.index, self.report, self.path = place, index, report, path
+        self.case_id = str(index)
+        if not isinstance(raw, dict):
+            where = f"{place}, field {path!r}" if path else place
+            raise DataError(f"{where}: expected an object with named fields, got {shown(raw)}")
+        self.raw: dict[str, Any] = raw
+        self._read: set[str] = set()
+
+    def fail(self, name: str, expected: str, got: Any, mend: str = "") -> DataError:
+        """The error for field `name`: where it is, what was expected, what came, how to mend it."""
+        own = "" if self.case_id == str(self.index) else f" (case_id {self.case_id!r})"
+        came = "nothing: there is no such field" if got is _ABSENT else shown(got)
+        mend = mend or f"Mend {name.partition('[')[0]!r} in that record, or take the record out."
+        at = f"{self.place}{own}, field {self.path + name!r}"
+        return DataError(f"{at}: expected {expected}, got {came}. {mend}")
+
+    def note(self, kind: str, detail: str) -> None:
+        """Add a finding about this record to the report."""
+        self.report.findings.append(Finding(kind, self.index, self.case_id, detail))
+
+    def has(self, name: str) -> bool:
+        """Whether field `name` is there and not null; counts as reading it."""
+        return self.get(name) is not None
+
+    def get(self, name: str) -> Any:
+        """The raw value of `name`, None when absent."""
+        self._read.add(name)
+        return self.raw.get(name)
+
+    def required(self, name: str) -> Any:
+        """The raw value of `name`, which must be there."""
+        value = self.get(name)
+        if name not in self.raw:
+            raise self.fail(name, "a value", _ABSENT)
+        return value
+
+    def text(self, name: str) -> str:
+        """The non-blank text of `name`."""
+        value = self.string(name, self.required(name))
+        if not value.strip():
+            raise self.fail(name, "text", value)
+        return value
+
+    def text_or_none(self, name: str) -> str | None:
+        """The text of `name`; None, and a finding, when it is blank; None when absent or null."""
+        value = self.get(name)
+        if value is None:
+            return None
+        value = self.string(name, value)
+        if value.strip():
+            return value
+        self.note("blank_field", self.path + name)
+        return None
+
+    def texts(self, name: str) -> list[str]:
+        """The texts of a list field, blank ones among them; one text is a list of one."""
+        value = self.required(name)
+        if isinstance(value, str):
+            value = [value]
+        if not isinstance(value, list | tuple):
+            raise self.fail(name, "a list of texts", value)
+        return [self.string(f"{name}[{i}]", item) for i, item in enumerate(value)]
+
+    def child(self, name: str) -> Record:
+        """The object in field `name`, as a record that reports to the same place."""
+        return self.inside(name, self.required(name))
+
+    def inside(self, name: str, raw: Any) -> Record:
+        """`raw`, found at `name` of this record, as a record that reports to the same place."""
+        if not isinstance(raw, dict):
+            raise self.fail(name, "an object with named fields", raw)
+        child = Record(raw, self.place, self.index, self.report, f"{self.path}{name}.")
+        child.case_id = self.case_id
+        return child
+
+    def close(self, unused: Iterable[str] = ()) -> None:
+        """Report the fields that nothing read; `unused` names those known to be of no use."""
+        for name in self.raw:
+            if name in self._read:
+                continue
+            full = re.sub(r"\[\d+\]", "[]", f"{self.path}{name}")
+            self.note("unused_field" if name in unused else "unknown_field", full)
+
+    def string(self, name: str, value: Any) -> str:
+        """`value`, found at `name`, if it is text that UTF-8 can hold; it may be blank."""
+        if isinstance(value, str) and value.isascii():
+            return value
+        if not isinstance(value, str):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            mend = f'Write it in quotes: "{value}".' if number else ""
+            raise self.fail(name, "text", value, mend)
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise self.fail(
+                name,
+                "text that UTF-8 can hold",
+                value[error.start : error.end],
+                "It is half of a surrogate pair: write both halves, or the character itself.",
+            ) from None
+        return value
+
+
+def own_id(record: Record, name: str) -> str | None:
+    """The record's own id from field `name` as text; None when there is none."""
+    value = record.get(name)
+    if isinstance(value, bool) or not isinstance(value, str | int | None):
+        raise record.fail(name, "a number or text as id", value)
+    text = "" if value is None else record.string(name, str(value))
+    return text if text.strip() else None
+
+
+def subject_of(record: Record, name: str, prompt: str) -> tuple[str | None, tuple[int, int] | None]:
+    """Subject from field `name` and its first place in `prompt`; what is odd goes to the report."""
+    subject = record.text_or_none(name)
+    if subject is None:
+        return None, None
+    if subject != subject.strip():
+        # a space at the end would move "the subject's last token" to the next word
+        record.note("edge_whitespace", name)
+        subject = subject.strip()
+    span = find_subject(prompt, subject)
+    if span is None:
+        record.note("subject_absent", name)
+    else:
+        note_subject_place(record, name, prompt, span)
+    return subject, span
+
+
+def note_subject_place(record: Record, name: str, prompt: str, span: tuple[int, int]) -> None:
+    """Report a subject that is in the prompt more than once, or inside a longer word."""
+    start, end = span
+    if prompt.count(prompt[start:end]) > 1:
+        record.note("subject_repeated", name)
+    joins = (prompt[max(start - 1, 0) : start + 1], prompt[end - 1 : end + 1])
+    if any(len(join) == 2 and join.isalnum() for join in joins):
+        record.note("subject_inside_word", name)
+
+
+def note_edges(record: Record, name: str, value: str) -> str:
+    """`value` as it is; white space at its ends goes to the report."""
+    if value != value.strip():
+        record.note("edge_whitespace", name)
+    return value
