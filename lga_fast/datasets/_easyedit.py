@@ -1,0 +1,177 @@
+"""EasyEdit's request form, which KnowEdit's files share: one edit with its named probe groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lga_fast.datasets._fields import Record, note_edges, subject_of
+from lga_fast.records import EditRequest, Probe, ProbeKind
+
+# What EasyEdit fills in for a missing ground truth; taken for an answer it would be compared with.
+_PLACEHOLDER = "<|endoftext|>"
+
+
+def request(
+    record: Record,
+    prompt: str = "prompt",
+    target: str = "target_new",
+    subject: str = "subject",
+    old: str = "ground_truth",
+    rephrase: str = "rephrase_prompt",
+    probes: list[Probe] | None = None,
+) -> EditRequest:
+    """One edit; the arguments name the file's fields.
+
+    Probes besides the paraphrases are `probes`, else those of fields locality and portability.
+    """
+    text = note_edges(record, prompt, record.text(prompt))
+    target_new = note_edges(record, target, record.text(target))
+    name, span = subject_of(record, subject, text)
+    if probes is None:
+        probes = groups(record, "locality") + groups(record, "portability")
+    return EditRequest(
+        case_id=record.case_id,
+        prompt=text,
+        target_new=target_new,
+        subject=name,
+        subject_span=span,
+        target_old=old_answer(record, old, target_new),
+        probes=(*rephrases(record, rephrase, target_new), *probes),
+    )
+
+
+def neighborhood(record: Record, prompt: str, answer: str) -> list[Probe]:
+    """The one locality probe of a flat record, from fields `prompt` and `answer`."""
+    pair = (prompt, record.required(prompt)), (answer, record.required(answer))
+    return probe(record, "locality", "neighborhood", *pair)
+
+
+def one_hop(record: Record) -> list[Probe]:
+    """The question that GPT-4 wrote for ZsRE's and CounterFact's records, if they have one."""
+    if not record.has("portability"):
+        return []
+    hop = record.child("portability")
+    question = "portability.New Question", hop.required("New Question")
+    answer = "portability.New Answer", hop.required("New Answer")
+    hop.close(unused=("Recalled Relation",))
+    return probe(record, "portability", "one_hop", question, answer)
+
+
+def old_answer(record: Record, name: str, target_new: str) -> str | None:
+    """The first old answer in field `name`, a text or a list of them; None when there is none."""
+    if not record.has(name):
+        return None
+    texts = record.texts(name)
+    answers = [answer for answer in texts if answer.strip()]
+    if len(answers) < len(texts) or not texts:
+        record.note("blank_alias" if answers else "blank_field", name)
+    if _PLACEHOLDER in answers:
+        record.note("placeholder_old_answer", name)
+        answers = [answer for answer in answers if answer != _PLACEHOLDER]
+    if len(answers) > 1:
+        record.note("other_old_answers", f"{name}: {len(answers) - 1} more")
+    if target_new.strip() in (answer.strip() for answer in answers):
+        record.note("target_is_old", name)
+    return answers[0] if answers else None
+
+
+def rephrases(record: Record, name: str, target_new: str) -> list[Probe]:
+    """Probes from the paraphrases in field `name`; the edit's own target answers them."""
+    if not record.has(name):
+        return []
+    probes = []
+    for i, prompt in enumerate(record.texts(name)):
+        probes += probe(
+            record, "rephrase", "rephrase", (f"{name}[{i}]", prompt), (name, target_new)
+        )
+    return probes
+
+
+def groups(record: Record, kind: ProbeKind) -> list[Probe]:
+    """Probes of field `kind`: `{group: [{prompt, ground_truth}]}` or `{group: {prompt, ...}}`.
+
+    In the second form both may be lists of the same length.
+    """
+    if not record.has(kind):
+        return []
+    probes = []
+    for group, raw in record.child(kind).raw.items():
+        items = _items(record, f"{kind}.{group}", raw)
+        if not items:
+            record.note("empty_group", f"{kind}.{group}")
+        for prompt, answers in items:
+            probes += probe(record, kind, group, prompt, answers)
+    return probes
+
+
+def probe(
+    record: Record, kind: ProbeKind, group: str, prompt: tuple[str, Any], answers: tuple[str, Any]
+) -> list[Probe]:
+    """The probe of a prompt and its answers, each given with the field it stands in.
+
+    None, and a finding, when the prompt is blank or no answer is left.
+    """
+    text = record.string(*prompt)
+    if not text.strip():
+        record.note("blank_prompt", prompt[0])
+        return []
+    right = _aliases(record, *answers)
+    if not right:
+        record.note("missing_answer", answers[0])
+        return []
+    return [Probe(kind, group, text, right[0], tuple(right[1:]))]
+
+
+def _items(record: Record, at: str, raw: Any) -> list[tuple[tuple[str, Any], tuple[str, Any]]]:
+    """Prompt and answers of each item of a group, each with the field it stands in."""
+    if not isinstance(raw, list | tuple | dict):
+        raise record.fail(at, "a list of items, or an object with prompt and ground_truth", raw)
+    items = []
+    for path, raw_item in (
+        [(at, raw)] if isinstance(raw, dict) else [(f"{at}[{i}]", x) for i, x in enumerate(raw)]
+    ):
+        item = record.inside(path, raw_item)
+        prompt, truth = item.required("prompt"), item.required("ground_truth")
+        item.close()
+        prompt_at, truth_at = f"{path}.prompt", f"{path}.ground_truth"
+        if not isinstance(raw, dict) or not isinstance(prompt, list | tuple):
+            items.append(((prompt_at, prompt), (truth_at, truth)))
+            continue
+        if not isinstance(truth, list | tuple) or len(truth) != len(prompt):
+            raise record.fail(
+                truth_at,
+                f"a list of {len(prompt)}, one for each prompt",
+                truth,
+                "Give as many ground truths as prompts.",
+            )
+        for i, pair in enumerate(zip(prompt, truth, strict=True)):
+            items.append(((f"{prompt_at}[{i}]", pair[0]), (f"{truth_at}[{i}]", pair[1])))
+    return items
+
+
+def _aliases(record: Record, at: str, value: Any) -> list[str]:
+    """All right answers in `value`: a text, a list of texts, or a list of lists of aliases."""
+    right: list[str] = []
+    blanks: list[str] = []
+
+    def take(at: str, value: Any, depth: int) -> None:
+        if not isinstance(value, list | tuple):
+            text = record.string(at, value)
+            if text.strip():
+                right.append(text)
+            else:
+                blanks.append(at)
+            return
+        if depth == 2:
+            raise record.fail(at, "a text; aliases are in lists of lists at most", value)
+        if not value:
+            blanks.append(at)
+        for i, inner in enumerate(value):
+            take(f"{at}[{i}]", inner, depth + 1)
+
+    if value is not None:
+        take(at, value, 0)
+    if right:
+        for blank in blanks:
+            record.note("blank_alias", blank)
+    return right

@@ -1,0 +1,61 @@
+"""ROME's `requested_rewrite`, which CounterFact and PEAK share: prompt with `{}`, and subject."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lga_fast.datasets._fields import Record, note_edges, note_subject_place
+from lga_fast.records import AnswerLists, EditRequest, Probe
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """One `requested_rewrite` with the subject filled in."""
+
+    prompt: str
+    subject: str
+    subject_span: tuple[int, int]
+    target_new: str
+    target_old: str
+
+    def request(
+        self, case_id: str, probes: Iterable[Probe], answers: AnswerLists | None = None
+    ) -> EditRequest:
+        """The edit request of this rewrite."""
+        return EditRequest(
+            case_id=case_id,
+            prompt=self.prompt,
+            target_new=self.target_new,
+            subject=self.subject,
+            subject_span=self.subject_span,
+            target_old=self.target_old,
+            probes=tuple(probes),
+            answers=answers,
+        )
+
+
+def rewrite(record: Record) -> Rewrite:
+    """The record's rewrite; raises `DataError` unless its prompt has `{}` exactly once."""
+    inner = record.child("requested_rewrite")
+    template, subject = inner.text("prompt"), inner.text("subject")
+    if subject != subject.strip():
+        record.note("edge_whitespace", "requested_rewrite.subject")
+        subject = subject.strip()
+    if template.count("{}") != 1:
+        raise inner.fail("prompt", "text with '{}' once, where the subject goes", template)
+    # by position: the subject may also stand elsewhere in the prompt, and other braces are text
+    start = template.index("{}")
+    prompt = template[:start] + subject + template[start + 2 :]
+    span = (start, start + len(subject))
+    note_edges(record, "requested_rewrite.prompt", prompt)
+    note_subject_place(record, "requested_rewrite.subject", prompt, span)
+    targets = []
+    for name in ("target_new", "target_true"):
+        target = inner.child(name)
+        targets.append(note_edges(record, f"requested_rewrite.{name}", target.text("str")))
+        target.close(unused=("id",))
+    if targets[0] == targets[1]:
+        record.note("target_is_old", "requested_rewrite.target_true")
+    inner.close(unused=("relation_id",))
+    return Rewrite(prompt, subject, span, *targets)

@@ -1,0 +1,56 @@
+"""CounterFact: EasyEdit's flat records, and ROME's own with `{}` in the prompt.
+
+In ROME's form `{}` is where the subject goes; other braces are text, and nothing is unescaped. Its
+neighbourhood prompts are about other subjects of which the old answer is true, so that answer is
+theirs. Not read: attribute and generation prompts, which EasyEdit's metrics have no place for.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lga_fast.datasets import _easyedit, _rewrite
+from lga_fast.datasets._fields import Record
+from lga_fast.datasets._forms import Form, fields, load_edits_file
+from lga_fast.datasets._report import LoadedEdits
+from lga_fast.records import EditRequest
+
+
+def read(path: Path) -> LoadedEdits:
+    """The edits of a CounterFact file; raises `DataError` when it has neither form.
+
+    Example:
+        >>> read(Path("counterfact-val.json"))[0].subject
+        'BBC One'
+    """
+    return load_edits_file(path, "counterfact", FORMS)
+
+
+def _flat(record: Record) -> EditRequest:
+    probes = _easyedit.neighborhood(record, "locality_prompt", "locality_ground_truth")
+    return _easyedit.request(record, probes=probes + _easyedit.one_hop(record))
+
+
+def _rome(record: Record) -> EditRequest:
+    rewrite = _rewrite.rewrite(record)
+    probes = _easyedit.rephrases(record, "paraphrase_prompts", rewrite.target_new)
+    for i, prompt in enumerate(record.texts("neighborhood_prompts")):
+        at = f"neighborhood_prompts[{i}]", prompt
+        old = "requested_rewrite.target_true", rewrite.target_old
+        probes += _easyedit.probe(record, "locality", "neighborhood", at, old)
+    return rewrite.request(record.case_id, [*probes, *_easyedit.one_hop(record)])
+
+
+FORMS = (
+    Form(
+        "EasyEdit",
+        needs=fields("prompt target_new subject locality_prompt locality_ground_truth"),
+        read=_flat,
+    ),
+    Form(
+        "ROME",
+        needs=fields("requested_rewrite paraphrase_prompts neighborhood_prompts"),
+        read=_rome,
+        unused=fields("pararel_idx attribute_prompts generation_prompts"),
+    ),
+)
