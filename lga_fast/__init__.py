@@ -1,0 +1,49 @@
+"""Find the layer of a language model where a fact is best edited, without a single edit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lga_fast.datasets import load_edits
+    from lga_fast.models import EditableModel, load
+    from lga_fast.records import EditRequest, LayerRanking, LayerScores, Probe
+    from lga_fast.scoring import score_layers
+    from lga_fast.selectors import select_layer
+
+_HOMES = {
+    "load": "lga_fast.models",
+    "EditableModel": "lga_fast.models",
+    "load_edits": "lga_fast.datasets",
+    "score_layers": "lga_fast.scoring",
+    "select_layer": "lga_fast.selectors",
+    "EditRequest": "lga_fast.records",
+    "Probe": "lga_fast.records",
+    "LayerScores": "lga_fast.records",
+    "LayerRanking": "lga_fast.records",
+}
+
+__all__ = [  # noqa: RUF022 - in the order of use
+    "load",
+    "load_edits",
+    "score_layers",
+    "select_layer",
+    "EditRequest",
+    "EditableModel",
+    "LayerRanking",
+    "LayerScores",
+    "Probe",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # `import lga_fast` loads nothing; torch and transformers come with the first name used.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lga_fast' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

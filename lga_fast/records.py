@@ -1,11 +1,15 @@
-"""The data that flows through lga_fast; frozen dataclasses without behaviour of their own."""
+"""The data that flows through lga_fast; frozen dataclasses with next to no behaviour."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
-from lga_fast.errors import DataError
+import numpy as np
+from jaxtyping import Bool, Float
+
+from lga_fast.errors import DataError, ScoringError
 
 ProbeKind = Literal["rephrase", "locality", "portability"]
 
@@ -22,6 +26,15 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class AnswerLists:
+    """Answers to a question that has several; an edit adds `target_new` to them."""
+
+    right: tuple[str, ...]  # right before the edit, and meant to stay right
+    wrong: tuple[str, ...]  # false, of the same sort as the added answer
+    unrelated: tuple[str, ...] = ()  # false and of no sort: the background
+
+
+@dataclass(frozen=True)
 class EditRequest:
     """One fact to change: `prompt` should be answered by `target_new`."""
 
@@ -32,14 +45,16 @@ class EditRequest:
     subject_span: tuple[int, int] | None = None  # character offsets [start, end) in `prompt`
     target_old: str | None = None
     probes: tuple[Probe, ...] = ()
+    answers: AnswerLists | None = None  # composite editing only
 
     def __post_init__(self) -> None:
         """Refuse a request that no method could use."""
-        for field in ("case_id", "prompt", "target_new"):
-            value = getattr(self, field)
+        for name in ("case_id", "prompt", "target_new"):
+            value = getattr(self, name)
             if not isinstance(value, str) or not value.strip():
                 raise DataError(
-                    f"edit request {self.case_id!r}: {field} must be a non-empty string, got {value!r}"
+                    f"edit request {self.case_id!r}: {name} must be a non-empty string, "
+                    f"got {value!r}"
                 )
         if self.subject_span is not None:
             start, end = self.subject_span
@@ -54,3 +69,119 @@ def find_subject(prompt: str, subject: str | None) -> tuple[int, int] | None:
     """Character offsets of the first occurrence of `subject` in `prompt`; None if there is none."""
     start = prompt.find(subject) if subject else -1
     return None if start < 0 else (start, start + len(subject or ""))
+
+
+Scope = Literal["mlp_all", "mlp_weights", "edited_only"]
+SCOPES: tuple[Scope, ...] = ("mlp_all", "mlp_weights", "edited_only")
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A request that a run could not use, and why."""
+
+    case_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LayerScores:
+    """Inner products of old- and new-answer gradients, per request, layer and parameter.
+
+    `dot[name]` is `<∇ℓ(Q∪K), ∇ℓ(Q∪K')>` (arXiv 2602.20207 §5.1) for a parameter such as
+    `down.weight`; `norm2_old` and `norm2_new` are the squared norms of its two sides.
+    """
+
+    case_ids: tuple[str, ...]  # the requests that were scored, in their order
+    dot: dict[str, Float[np.ndarray, "request layer"]]
+    norm2_old: dict[str, Float[np.ndarray, "request layer"]]
+    norm2_new: dict[str, Float[np.ndarray, "request layer"]]
+    loss_old: Float[np.ndarray, " request"]  # cross entropy in nats, reduced as `provenance` says
+    loss_new: Float[np.ndarray, " request"]
+    known: Bool[np.ndarray, " request"]  # the model already gives the new answer
+    edited: str  # role of the matrix that editors rewrite
+    dropped: tuple[Dropped, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def parameters(self, scope: Scope) -> list[str]:
+        """Names of the parameters that a scope adds up."""
+        if scope not in SCOPES:
+            raise ScoringError(f"scope {scope!r}: expected one of {', '.join(SCOPES)}")
+        wanted = {
+            "mlp_all": lambda name: True,
+            "mlp_weights": lambda name: name.endswith(".weight"),
+            "edited_only": lambda name: name == f"{self.edited}.weight",
+        }[scope]
+        return [name for name in self.dot if wanted(name)]
+
+    def per_request(self, scope: Scope = "mlp_all") -> Float[np.ndarray, "request layer"]:
+        """φ_l(i): inner products summed over the scope's parameters, not over requests."""
+        return np.sum([self.dot[name] for name in self.parameters(scope)], axis=0)
+
+    def total(self, scope: Scope = "mlp_all") -> Float[np.ndarray, " layer"]:
+        """S_l = Σ_i φ_l(i)."""
+        return self.per_request(scope).sum(0)
+
+
+@dataclass(frozen=True)
+class LayerRanking:
+    """A selector's choice and all it rests on; `int(ranking)` is the layer."""
+
+    layer: int
+    selector: str
+    scores: tuple[float, ...]  # one per layer; what they are is the selector's matter
+    order: tuple[int, ...]  # kept layers, best first
+    excluded: tuple[int, ...] = ()
+    fences: tuple[float, float] | None = None
+    raw_argmax: int | None = None  # the choice, had nothing been excluded
+    argmax_by_scope: dict[str, int] = field(default_factory=dict)
+    stability: tuple[float, ...] = ()  # share of bootstrap resamples that chose each layer
+    positive_share: tuple[float, ...] = ()  # share of requests whose score is positive, per layer
+    requests: int = 0
+    known: int = 0
+    dropped: tuple[Dropped, ...] = ()
+    notes: tuple[str, ...] = ()  # what a reader must know before using the layer
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __int__(self) -> int:
+        return self.layer
+
+    def to_json(self) -> str:
+        """JSON text that `from_json` reads back to an equal ranking."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> LayerRanking:
+        """The ranking of a text written by `to_json`.
+
+        Raises:
+            DataError: the text is not such a ranking.
+        """
+        try:
+            data = json.loads(text)
+            lists = {k: tuple(v) for k, v in data.items() if isinstance(v, list)}
+            lists["dropped"] = tuple(Dropped(**d) for d in data.get("dropped", ()))
+            return cls(**{**data, **lists})
+        except (ValueError, TypeError, AttributeError) as error:
+            raise DataError(f"not a LayerRanking written by lga_fast: {error}") from error
+
+
+@dataclass(frozen=True)
+class MultipleChoice:
+    """A question with lettered choices, for what an edit did to general ability."""
+
+    case_id: str
+    question: str
+    choices: tuple[str, ...]
+    answer: int  # index into `choices`
+    topic: str = ""
+
+
+@dataclass(frozen=True)
+class KnownFact:
+    """A fact that a model is expected to know, for causal tracing."""
+
+    case_id: str
+    prompt: str
+    attribute: str  # what should follow the prompt
+    subject: str
+    subject_span: tuple[int, int] | None = None  # character offsets [start, end) in `prompt`

@@ -22,7 +22,11 @@ def names(package: str) -> list[str]:
 
 
 def member(package: str, name: str) -> ModuleType:
-    """The module of member `name`; raises `UnknownName` with the nearest names and the full list."""
+    """The module of member `name`.
+
+    Raises:
+        UnknownName: there is none; the message has the nearest names and the full list.
+    """
     known = names(package)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)

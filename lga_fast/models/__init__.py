@@ -1,0 +1,7 @@
+"""Models: loading, families, taps."""
+
+from lga_fast.models.editable import EditableModel
+from lga_fast.models.load import load
+from lga_fast.models.taps import Tap, Taps
+
+__all__ = ["EditableModel", "Tap", "Taps", "load"]

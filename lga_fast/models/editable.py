@@ -1,0 +1,232 @@
+"""EditableModel: a Hugging Face decoder; the only class that touches module paths."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from lga_fast.errors import UnsupportedModel
+from lga_fast.models import families
+from lga_fast.models.families import ModelFamily
+from lga_fast.models.taps import Key, Tap, Taps
+
+
+class EditableModel:
+    """A causal language model whose MLP matrices can be tapped.
+
+    Args:
+        hf: a transformers causal language model (also a multimodal wrapper around one).
+        tokenizer: its tokenizer.
+        name: what to call it in results.
+        memory_budget: bytes that a run may use beside the weights; None: half of what is free.
+
+    Raises:
+        UnsupportedModel: no family file fits, or a block does not hold what its family file says.
+    """
+
+    def __init__(self, hf: Any, tokenizer: Any, name: str, memory_budget: int | None = None):
+        self.hf = hf
+        self.tokenizer = tokenizer
+        self.name = name
+        self.memory_budget = memory_budget
+        self.family_name, self.family = families.find(hf.config)
+        self.config = hf.config.get_text_config()
+        self._blocks = _blocks(hf, self.family, self.family_name)
+        self._matrices: dict[Key, nn.Module] = {
+            (layer, role): _matrix(block, layer, role, path, self.family, self.family_name)
+            for layer, block in enumerate(self._blocks)
+            for role, path in self.family.matrices.items()
+        }
+
+    # -- facts ---------------------------------------------------------------------------------
+    @property
+    def layers(self) -> int:
+        """Number of decoder blocks."""
+        return len(self._blocks)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the embedding lies, and so where token ids go."""
+        return self.hf.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the edited matrices."""
+        return self.matrix(0, self.family.edited).weight.dtype
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest row of tokens the model takes."""
+        return int(getattr(self.config, "max_position_embeddings", 0) or 1 << 30)
+
+    @property
+    def window(self) -> int:
+        """Fewest tokens that any attention layer looks back on."""
+        sizes = [getattr(self.config, name, None) for name in ("sliding_window", "window_size")]
+        return min([size for size in sizes if size] or [1 << 30])
+
+    def matrix(self, layer: int, role: str) -> Any:
+        """The linear module of `role` (see `ModelFamily.matrices`) in block `layer`."""
+        return self._matrices[layer, role]
+
+    def shape(self, layer: int, role: str) -> tuple[int, int]:
+        """(d_out, d_in) of a matrix, whichever way its weight is stored."""
+        out, into = self.matrix(layer, role).weight.shape
+        return (into, out) if self.family.orientation == "in_out" else (out, into)
+
+    def parameter_names(self) -> list[str]:
+        """Names of the scored parameters, e.g. up.weight, up.bias, down.weight."""
+        return [
+            f"{role}.{part}"
+            for role in self.family.matrices
+            for part in ("weight", "bias")
+            if getattr(self.matrix(0, role), part, None) is not None
+        ]
+
+    def end_ids(self) -> set[int]:
+        """Token ids that end a text."""
+        found: set[int] = set()
+        owners = (getattr(self.hf, "generation_config", None), self.config, self.tokenizer)
+        for owner in owners:
+            ids = getattr(owner, "eos_token_id", None)
+            found.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
+        return found
+
+    def fingerprint(self) -> str:
+        """A short checksum of configuration and weights (64 values of every parameter)."""
+        digest = hashlib.sha256(self.config.to_json_string().encode())
+        for name, parameter in sorted(self.hf.named_parameters()):
+            flat = parameter.detach().reshape(-1)
+            part = flat[:: max(1, flat.numel() // 64)][:64].float().cpu()
+            digest.update(f"{name}{tuple(parameter.shape)}".encode() + part.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    # -- running -------------------------------------------------------------------------------
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Evaluation mode and no gradients for any parameter; both put back on exit."""
+        training = [(module, module.training) for module in self.hf.modules()]
+        tracked = [p for p in self.hf.parameters() if p.requires_grad]
+        self.hf.eval()
+        for p in tracked:
+            p.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for p in tracked:
+                p.requires_grad_(True)
+            for module, mode in training:
+                module.training = mode
+
+    def taps(self, on_tap: Callable[[Tap], None]) -> Taps:
+        """Factors of every MLP matrix's gradient; see `Taps`."""
+        return Taps(self._matrices, on_tap)
+
+    def logits_at(
+        self,
+        input_ids: Int[Tensor, "row token"],
+        rows: Int[Tensor, " position"],
+        tokens: Int[Tensor, " position"],
+        **inputs: Any,
+    ) -> tuple[Float[Tensor, "position vocab"], Any]:
+        """Logits at the given places only, and the model's whole output.
+
+        The head sees nothing but those places, and whatever the model does to its logits
+        afterwards (softcap, scale) happens as ever: the model's own forward runs.
+        """
+
+        def gather(head: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
+            hidden = args[0]
+            return (hidden[rows.to(hidden.device), tokens.to(hidden.device)].unsqueeze(0),)
+
+        handle = self.hf.get_output_embeddings().register_forward_pre_hook(gather)
+        try:
+            output = self.hf(input_ids=input_ids, **inputs)
+        finally:
+            handle.remove()
+        return output.logits[0], output
+
+    @torch.no_grad()
+    def greedy(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[list[int]]:
+        """Greedy continuations of one batch of prompts, with a KV cache.
+
+        Args:
+            prompts: token ids, special tokens included.
+            lengths: how many tokens each row may get; a row ends before an end-of-text token.
+        """
+        widths = sorted({len(p) for p in prompts})
+        groups = [list(range(len(prompts)))]
+        if widths[-1] + max(lengths) > self.window:
+            # A sliding window counts the padding between a short prompt and its answer.
+            groups = [[i for i, p in enumerate(prompts) if len(p) == width] for width in widths]
+        found: dict[int, list[int]] = {}
+        with self.frozen():
+            for group in groups:
+                answers = self._greedy([prompts[i] for i in group], [lengths[i] for i in group])
+                found |= zip(group, answers, strict=True)
+        return [found[i] for i in range(len(prompts))]
+
+    def _greedy(self, prompts: list[Sequence[int]], left: list[int]) -> list[list[int]]:
+        # Prompts are padded on the right: no query is ever without a key, which some attention
+        # code answers with NaN; a mask then hides the padding from the answer's tokens.
+        width = max(map(len, prompts))
+        ids = torch.tensor([[*p, *([p[-1]] * (width - len(p)))] for p in prompts])
+        mask = torch.tensor([[1] * len(p) + [0] * (width - len(p)) for p in prompts])
+        rows, places = torch.arange(len(prompts)), mask.sum(1) - 1
+        inputs: dict[str, Any] = {}
+        ends, found = self.end_ids(), [[] for _ in prompts]
+        at = places  # where in `ids` each row's newest token lies
+        while any(left):
+            logits, output = self.logits_at(ids.to(self.device), rows, at, use_cache=True, **inputs)
+            ids = logits.argmax(-1).cpu().unsqueeze(1)
+            for row, token in enumerate(ids[:, 0].tolist()):
+                left[row] = 0 if token in ends else left[row]
+                if left[row]:
+                    found[row].append(token)
+                    left[row] -= 1
+            mask, places = torch.cat([mask, torch.ones_like(mask[:, :1])], 1), places + 1
+            at = torch.zeros_like(places)
+            inputs = {
+                "attention_mask": mask.to(self.device),
+                "position_ids": places.unsqueeze(1).to(self.device),
+                "past_key_values": output.past_key_values,
+            }
+        return found
+
+
+def _blocks(hf: nn.Module, family: ModelFamily, name: str) -> nn.ModuleList:
+    try:
+        return hf.get_submodule(family.blocks)  # type: ignore[return-value]
+    except AttributeError as error:
+        raise UnsupportedModel(
+            f"family {name!r} says the blocks are at {family.blocks!r}, but {error}; "
+            f"{type(hf).__name__} has: {', '.join(dict(hf.named_children()))}. Is it the causal "
+            "language model (with its head)?"
+        ) from None
+
+
+def _matrix(
+    block: nn.Module, layer: int, role: str, path: str, family: ModelFamily, name: str
+) -> nn.Module:
+    try:
+        module = block.get_submodule(path)
+    except AttributeError as error:
+        inside = ", ".join(n for n, m in block.named_modules() if n and not list(m.children()))
+        raise UnsupportedModel(
+            f"family {name!r} says the {role} matrix of layer {layer} is at {path!r}, but {error}; "
+            f"the block has: {inside}"
+        ) from None
+    # The class tells the orientation; the shape cannot where d_in == d_out.
+    stored = "in_out" if type(module).__name__ == "Conv1D" else "out_in"
+    if stored != family.orientation:
+        raise UnsupportedModel(
+            f"family {name!r} says {family.orientation}, but {path!r} of layer {layer} is a "
+            f"{type(module).__name__}, which stores {stored}"
+        )
+    return module

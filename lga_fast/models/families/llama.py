@@ -1,0 +1,10 @@
+"""Llama 1 to 3, and every family that kept its module names."""
+
+from lga_fast.models.families import ModelFamily
+
+FAMILY = ModelFamily(
+    blocks="model.layers",
+    matrices={"gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj"},
+    attention="self_attn",
+    final_norm="model.norm",
+)

@@ -1,0 +1,5 @@
+"""Mistral 7B: Llama's module names."""
+
+from lga_fast.models.families.llama import FAMILY
+
+__all__ = ["FAMILY"]

@@ -1,0 +1,5 @@
+"""Qwen 3 (dense): Llama's module names."""
+
+from lga_fast.models.families.llama import FAMILY
+
+__all__ = ["FAMILY"]

@@ -1,0 +1,98 @@
+"""Loading a model by Hub id, folder, the atlas's name, or from an object."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lga_fast.errors import LgaFastError
+from lga_fast.models.editable import EditableModel
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def load(
+    source: Any,
+    *,
+    tokenizer: Any = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    memory_budget: int | str | None = None,
+) -> EditableModel:
+    """Load a causal language model.
+
+    Args:
+        source: Hub id, folder, "atlas" (the embedded GPT-2), "atlas-llama", or a transformers
+            model object, which is used as it is and needs `tokenizer`.
+        tokenizer: tokenizer object; default: the one that lies beside the model.
+        device: e.g. "cuda"; default: CUDA where there is one, else the CPU. Also "auto": spread
+            over all devices by accelerate.
+        dtype: e.g. "bfloat16"; default: the checkpoint's, and float32 for the atlas.
+        memory_budget: memory a run may use beside the weights, e.g. "8GiB".
+
+    Raises:
+        LgaFastError: the source cannot be loaded, with what was tried.
+        UnsupportedModel: no family file fits the model.
+    """
+    budget = parse_bytes(memory_budget) if isinstance(memory_budget, str) else memory_budget
+    if not isinstance(source, (str, Path)):
+        return _wrap(source, tokenizer, device, dtype, budget)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    path, name = str(source), str(source)
+    if name.split("-")[0] == "atlas":
+        from lga_fast import atlas
+
+        path = str(atlas.folder(name))
+        dtype = dtype or torch.float32
+    if isinstance(dtype, str) and dtype != "auto":
+        dtype = _dtype(dtype)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    placed = {"device_map": "auto"} if device == "auto" else {}
+    try:
+        tokenizer = tokenizer or AutoTokenizer.from_pretrained(path)
+        hf = AutoModelForCausalLM.from_pretrained(path, dtype=dtype or "auto", **placed)
+    except (OSError, ValueError, ImportError) as error:
+        raise LgaFastError(
+            f"could not load {name!r} as a Hub id or a folder written by save_pretrained "
+            f"({type(error).__name__}: {error}). The embedded model is 'atlas'."
+        ) from error
+    if not placed:
+        hf.to(torch.device(device))  # type: ignore[arg-type]
+    return EditableModel(hf.eval(), tokenizer, name, budget)
+
+
+def _wrap(hf: Any, tokenizer: Any, device: Any, dtype: Any, budget: int | None) -> EditableModel:
+    if not hasattr(hf, "get_output_embeddings"):
+        raise LgaFastError(f"expected a transformers model, a folder or a Hub id, got {type(hf)}")
+    if tokenizer is None:
+        raise LgaFastError("a model object needs its tokenizer: load(model, tokenizer=...)")
+    if device is not None or dtype is not None:
+        raise LgaFastError(
+            "a model object is used as it is: drop device= and dtype=, move or convert it yourself"
+        )
+    name = getattr(hf, "name_or_path", "") or type(hf).__name__
+    return EditableModel(hf, tokenizer, name, budget)
+
+
+def _dtype(name: str) -> torch.dtype:
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise LgaFastError(f"dtype {name!r}: expected auto, float32, bfloat16, float16 or float64")
+    return found
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of a size such as "8GiB" or "500 MB".
+
+    Raises:
+        LgaFastError: it is not a number with a known unit.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    if not match or match[2].upper() not in _UNITS:
+        raise LgaFastError(f"memory size {text!r}: expected a number and a unit, such as 8GiB")
+    return int(float(match[1]) * _UNITS[match[2].upper()])

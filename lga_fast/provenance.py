@@ -1,0 +1,54 @@
+"""What is needed to repeat a result: versions, commit, device, dtype, kernels."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lga_fast import ops
+from lga_fast.models import EditableModel
+
+
+def of(model: EditableModel) -> dict[str, Any]:
+    """Where and with what a result on `model` was made; all values are plain JSON."""
+    return environment() | {
+        "model": model.name,
+        "family": model.family_name,
+        "model_fingerprint": model.fingerprint(),
+        "layers": model.layers,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": device_name(model.device),
+        "kernel": ops.kernels()[model.device.type],
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Versions and commit, whatever the model."""
+    return {
+        "lga_fast": metadata.version("lga-fast"),
+        "commit": commit(),
+        "torch": torch.__version__,
+        "transformers": metadata.version("transformers"),
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def commit() -> str | None:
+    """Commit of the checkout this package runs from; None for an installed package."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
+
+
+def device_name(device: torch.device) -> str:
+    """What the device is called."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,0 +1,139 @@
+"""Token rows of old and new answers: where a prompt ends and its answer begins, in token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lga_fast.errors import ScoringError
+from lga_fast.models import EditableModel
+from lga_fast.records import Dropped, EditRequest
+from lga_fast.scoring.plan import batches
+
+OldAnswer = Literal["model", "ground_truth"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Token ids of a prompt and its answer; the answer begins at `start`."""
+
+    ids: tuple[int, ...]
+    start: int
+
+    @property
+    def target(self) -> tuple[int, ...]:
+        return self.ids[self.start :]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One request's two rows."""
+
+    request: int  # place in the list of requests
+    old: Row
+    new: Row
+
+    @property
+    def known(self) -> bool:
+        """The old answer is the new one: the model has the fact already."""
+        return self.old.target == self.new.target
+
+
+def target_row(tokenizer: Any, prompt: str, target: str) -> Row:
+    """Tokenise `prompt + " " + target` and find where the target begins.
+
+    They are tokenised together, as the model will meet them. The cut is after the prompt's own
+    ids where these open the joint ids; else (a merge across the join, a trailing space) where the
+    target's characters begin; without offsets the two are tokenised apart. No end-of-text token.
+    """
+    space = "" if prompt[-1:].isspace() or target[:1].isspace() else " "
+    text = prompt + space + target
+    joint, offsets = _encode(tokenizer, text)
+    alone, _ = _encode(tokenizer, prompt)
+    if len(alone) < len(joint) and joint[: len(alone)] == alone:
+        return Row(tuple(joint), len(alone))
+    if offsets is not None:
+        first = len(text) - len(target.lstrip())  # offsets may or may not count the space
+        starts = [i for i, (_, end) in enumerate(offsets) if end > first]
+        if starts and starts[0] > 0:
+            return Row(tuple(joint), starts[0])
+    apart = tokenizer(space + target, add_special_tokens=False)["input_ids"]
+    return Row((*alone, *apart), len(alone))
+
+
+def _encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]] | None]:
+    fast = bool(getattr(tokenizer, "is_fast", False))
+    out = tokenizer(text, return_offsets_mapping=fast, return_special_tokens_mask=True)
+    ids, special = list(out["input_ids"]), out["special_tokens_mask"]
+    while ids and special[len(ids) - 1]:  # an appended end-of-text token is not part of a row
+        ids.pop()
+    return ids, out["offset_mapping"][: len(ids)] if fast else None
+
+
+def build_pairs(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    old: OldAnswer = "model",
+    batch_tokens: int = 4096,
+) -> tuple[list[Pair], list[Dropped]]:
+    """Rows for every request; old answers are generated where they are not taken from the data.
+
+    Args:
+        model: whose tokenizer and, for generation, greedy decoding are used.
+        requests: the facts to change.
+        old: "model": the model's own greedy answer, of as many tokens as `target_old` has, or as
+            the new answer where there is none. "ground_truth": `target_old` where there is one.
+        batch_tokens: prompt tokens decoded at a time.
+
+    Returns:
+        Pairs in the order of the requests, and the requests that gave none: a model that ends its
+        text at once has no old answer.
+
+    Raises:
+        ScoringError: a row is longer than the model takes, or `old` is unknown.
+    """
+    if old not in ("model", "ground_truth"):
+        raise ScoringError(f"old={old!r}: expected 'model' or 'ground_truth'")
+    new_rows = [target_row(model.tokenizer, r.prompt, r.target_new) for r in requests]
+    old_rows: dict[int, Row] = {
+        i: target_row(model.tokenizer, r.prompt, r.target_old)
+        for i, r in enumerate(requests)
+        if r.target_old and r.target_old.strip()
+    }
+    for i, row in [*enumerate(new_rows), *old_rows.items()]:
+        if len(row.ids) > model.max_tokens:
+            raise ScoringError(
+                f"request {requests[i].case_id!r}: prompt and answer take {len(row.ids)} tokens, "
+                f"the model takes at most {model.max_tokens}; shorten or remove it"
+            )
+    lengths = {i: len(old_rows.get(i, new).target) for i, new in enumerate(new_rows)}
+    if old == "model":
+        old_rows = {}
+    old_rows |= _generated(
+        model,
+        {i: new.ids[: new.start] for i, new in enumerate(new_rows) if i not in old_rows},
+        lengths,
+        batch_tokens,
+    )
+    pairs = [Pair(i, old_rows[i], new) for i, new in enumerate(new_rows) if old_rows[i].target]
+    dropped = [
+        Dropped(r.case_id, "the model's own answer is empty (it ends the text at once)")
+        for i, r in enumerate(requests)
+        if not old_rows[i].target
+    ]
+    return pairs, dropped
+
+
+def _generated(
+    model: EditableModel,
+    prompts: dict[int, tuple[int, ...]],
+    lengths: dict[int, int],
+    batch_tokens: int,
+) -> dict[int, Row]:
+    found: dict[int, Row] = {}
+    for batch in batches({i: len(p) + lengths[i] for i, p in prompts.items()}, batch_tokens):
+        answers = model.greedy([prompts[i] for i in batch], [lengths[i] for i in batch])
+        for i, answer in zip(batch, answers, strict=True):
+            found[i] = Row((*prompts[i], *answer), len(prompts[i]))
+    return found

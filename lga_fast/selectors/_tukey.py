@@ -1,0 +1,44 @@
+"""Tukey's fences and the argmax behind them."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+
+def fences(
+    scores: Float[np.ndarray, "*draw layer"], constant: float
+) -> tuple[Float[np.ndarray, "*draw"], Float[np.ndarray, "*draw"]]:
+    """Lower and upper fence q1 - κ·iqr and q3 + κ·iqr (arXiv 2602.20207, appendix A)."""
+    q1, q3 = np.percentile(scores, [25, 75], axis=-1)  # 'linear'
+    return q1 - constant * (q3 - q1), q3 + constant * (q3 - q1)
+
+
+def kept(
+    scores: Float[np.ndarray, "*draw layer"], constant: float
+) -> Bool[np.ndarray, "*draw layer"]:
+    """Which layers lie within the fences; a layer on a fence is kept.
+
+    All are kept where there are fewer than four layers or the quartiles coincide: fences need a
+    spread. Computed once, not again after removal.
+    """
+    if scores.shape[-1] < 4:
+        return np.ones(scores.shape, dtype=bool)
+    low, high = fences(scores, constant)
+    inside = (scores >= low[..., None]) & (scores <= high[..., None])
+    # κ·iqr = 0 with κ > 0 means that the quartiles coincide.
+    return inside | ((low == high)[..., None] & (constant > 0))
+
+
+def choose(scores: Float[np.ndarray, "*draw layer"], constant: float) -> Int[np.ndarray, "*draw"]:
+    """The kept layer of the largest score; of equal ones the lowest."""
+    return np.where(kept(scores, constant), scores, -np.inf).argmax(-1)
+
+
+def stability(
+    per_request: Float[np.ndarray, "request layer"], constant: float, draws: int, seed: int
+) -> Float[np.ndarray, " layer"]:
+    """Share of bootstrap resamples of the requests that choose each layer."""
+    n, layers = per_request.shape
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)
+    return np.bincount(choose(counts @ per_request, constant), minlength=layers) / draws

@@ -1,0 +1,77 @@
+"""Every family file must describe its models truly: taps give each matrix's gradient."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+
+from lga_fast import registry
+from lga_fast.models import Tap
+
+FAMILIES = registry.names("lga_fast.models.families")
+
+
+@pytest.fixture(params=FAMILIES)
+def model(request):
+    return tiny.model(request.param)
+
+
+def test_found_by_model_type(model):
+    assert model.hf.config.model_type == model.family_name
+    assert model.layers == 5
+    assert model.shape(0, "down") == (32, 48)
+
+
+def test_taps_give_weight_gradients(model):
+    """dᵀa == weight.grad, Σd == bias.grad, for every matrix; last layer first."""
+    ids = torch.randint(0, 300, (2, 9))
+    with model.frozen():
+        model.hf.requires_grad_(True)
+        taken: list[Tap] = []
+        with model.taps(taken.append):
+            logits = model.hf(input_ids=ids, use_cache=False).logits
+            torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids.flatten()).backward()
+    assert [t.layer for t in taken] == sorted((t.layer for t in taken), reverse=True)
+    assert {(t.layer, t.matrix) for t in taken} == set(model._matrices)
+    for tap in taken:
+        module = model.matrix(tap.layer, tap.matrix)
+        gradient = tap.d.T @ tap.a
+        if model.family.orientation == "in_out":
+            gradient = gradient.T
+        torch.testing.assert_close(gradient, module.weight.grad, rtol=1e-12, atol=1e-15)
+        if module.bias is not None:
+            torch.testing.assert_close(tap.d.sum(0), module.bias.grad, rtol=1e-12, atol=1e-15)
+
+
+def test_logits_at_equal_the_models_own(model):
+    ids = torch.randint(0, 300, (3, 9))
+    rows, tokens = torch.tensor([0, 2, 2]), torch.tensor([8, 0, 5])
+    with torch.no_grad(), model.frozen():
+        logits, _ = model.logits_at(ids, rows, tokens, use_cache=False)
+        whole = model.hf(input_ids=ids, use_cache=False).logits
+    torch.testing.assert_close(logits, whole[rows, tokens], rtol=1e-12, atol=1e-12)
+
+
+def test_greedy_batch_equals_growing_each_row_without_cache(model):
+    prompts = [[5, 6, 7], list(range(20, 33)), [8]]
+    lengths = [4, 2, 5]
+    found = model.greedy(prompts, lengths)
+    with torch.no_grad(), model.frozen():
+        for prompt, length, answer in zip(prompts, lengths, found, strict=True):
+            ids = list(prompt)
+            for _ in range(length):
+                logits = model.hf(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
+                token = int(logits.argmax())
+                if token in model.end_ids():
+                    break
+                ids.append(token)
+            assert answer == ids[len(prompt) :]
+
+
+def test_paths_that_editors_use_exist(model):
+    block = model.hf.get_submodule(model.family.blocks)[0]
+    assert block.get_submodule(model.family.attention) is not None
+    assert block.get_submodule(model.family.mlp) is not None
+    assert model.hf.get_submodule(model.family.final_norm) is not None
+    assert model.family.edited in model.family.matrices
