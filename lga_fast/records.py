@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from lga_fast.errors import DataError, ScoringError
 
 ProbeKind = Literal["rephrase", "locality", "portability"]
+EditKind = Literal["factual", "composite", "unstructured"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class EditRequest:
     target_old: str | None = None
     probes: tuple[Probe, ...] = ()
     answers: AnswerLists | None = None  # composite editing only
+    kind: EditKind = "factual"  # selectors fence composite and unstructured data more tightly
 
     def __post_init__(self) -> None:
         """Refuse a request that no method could use."""
@@ -99,6 +101,7 @@ class LayerScores:
     loss_new: Float[np.ndarray, " request"]
     known: Bool[np.ndarray, " request"]  # the model already gives the new answer
     edited: str  # role of the matrix that editors rewrite
+    kinds: tuple[EditKind, ...] = ("factual",)  # that occur among the requests
     dropped: tuple[Dropped, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
 

@@ -16,7 +16,7 @@ from lga_fast.datasets._fields import Record, note_edges, own_id, subject_of
 from lga_fast.datasets._files import write_atomic
 from lga_fast.datasets._forms import Form, fields, load_edits_file
 from lga_fast.datasets._report import LoadedEdits, LoadReport
-from lga_fast.records import AnswerLists, EditRequest, Probe, ProbeKind
+from lga_fast.records import AnswerLists, EditKind, EditRequest, Probe, ProbeKind
 
 
 def read(path: Path) -> LoadedEdits:
@@ -95,7 +95,15 @@ def _request(record: Record) -> EditRequest:
         target_old=None if old is None else record.string("target_old", old),
         probes=tuple(_probes(record)),
         answers=_answers(record.child("answers")) if record.has("answers") else None,
+        kind=_kind(record),
     )
+
+
+def _kind(record: Record) -> EditKind:
+    kind = record.text("kind") if record.has("kind") else "factual"
+    if kind not in get_args(EditKind):
+        raise record.fail("kind", f"one of {', '.join(get_args(EditKind))}", kind)
+    return cast(EditKind, kind)
 
 
 def _span(record: Record, span: Any, prompt: str, subject: str | None) -> tuple[int, int]:

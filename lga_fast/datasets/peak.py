@@ -20,6 +20,7 @@ with `dataclasses.replace(request, target_new=answer)`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from lga_fast.datasets import _easyedit, _rewrite
@@ -60,7 +61,7 @@ def _request(record: Record) -> EditRequest:
         record.note("target_among_right", "postive_list")
     for both in sorted(set(answers.right) & set(answers.wrong)):
         record.note("right_and_wrong", both)
-    return rewrite.request(record.case_id, probes, answers)
+    return replace(rewrite.request(record.case_id, probes, answers), kind="composite")
 
 
 def _answers(record: Record, name: str) -> tuple[str, ...]:

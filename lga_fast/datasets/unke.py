@@ -6,6 +6,7 @@ of the answer is a portability probe of group 'sub_question'.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from lga_fast.datasets import _easyedit
@@ -38,7 +39,8 @@ def _request(record: Record) -> EditRequest:
     for i, (question, reply) in enumerate(zip(questions, replies, strict=True)):
         prompt, answer = (f"sub_question[{i}]", question), (f"sub_answer[{i}]", reply)
         probes += _easyedit.probe(record, "portability", "sub_question", prompt, answer)
-    return _easyedit.request(record, "question", "answer", rephrase="para_question", probes=probes)
+    made = _easyedit.request(record, "question", "answer", rephrase="para_question", probes=probes)
+    return replace(made, kind="unstructured")
 
 
 FORMS = (

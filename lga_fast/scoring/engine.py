@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
@@ -81,13 +82,14 @@ def score_layers(
         loss_new=losses[1].numpy(),
         known=torch.tensor([p.known for p in pairs]).numpy(),
         edited=model.family.edited,
+        kinds=tuple(sorted({r.kind for r in requests})),
         dropped=tuple(dropped),
         provenance=provenance.of(model)
         | {
             "old": old,
             "loss_scope": loss_scope,
             "reduction": reduction,
-            "data": getattr(edits, "provenance", None),
+            "data": asdict(requests.provenance),
             "seconds_old_answers": answered - started,
             "seconds_scoring": time.perf_counter() - answered,
         },

@@ -53,19 +53,19 @@ class Selector:
             reduction=self.reduction,
             batch_tokens=self.batch_tokens,
         )
-        return self.aggregate(scores, getattr(requests, "kind", "factual"))
+        return self.aggregate(scores)
 
-    def aggregate(self, scores: LayerScores, kind: str = "factual") -> LayerRanking:
+    def aggregate(self, scores: LayerScores) -> LayerRanking:
         """The choice from scores that are there already.
 
         Args:
             scores: of one pass; every scope is a re-aggregation of them.
-            kind: of the data, "factual", "composite" or "unstructured"; sets the fence constant.
 
         Raises:
             ScoringError: nothing is left to rank, or a score is not finite.
         """
-        constant = self.tukey if self.tukey is not None else 1.0 if kind == "factual" else 0.5
+        default = 0.5 if {"factual"}.isdisjoint(scores.kinds) else 1.0
+        constant = default if self.tukey is None else self.tukey
         if constant < 0:
             raise ScoringError(f"tukey={constant}: expected a constant of at least 0")
         use = ~scores.known if self.skip_known else np.ones_like(scores.known)
@@ -105,7 +105,7 @@ class Selector:
             known=int(scores.known.sum()),
             dropped=scores.dropped,
             provenance=scores.provenance
-            | {"options": asdict(self) | {"tukey": constant}, "kind": kind},
+            | {"options": asdict(self) | {"tukey": constant}},
         )
         return _with_notes(ranking, scores, total[finite], finite)
 

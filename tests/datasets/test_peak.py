@@ -24,6 +24,7 @@ def test_peak(put, make):
                 Probe("locality", "neighborhood", "Lake Como touches", "Italy"),
             ),
             answers=AnswerLists(("Italy", "Novara"), ("Spain", "Novara"), ("Emma",)),
+            kind="composite",
         )
     ]
     assert [found.detail for found in edits.report.where("right_and_wrong")] == ["Novara"]

@@ -22,6 +22,7 @@ def test_unke(put, make):
                 Probe("portability", "sub_question", "What was she?", "A swimmer."),
                 Probe("portability", "sub_question", "When did she cross?", "1931."),
             ),
+            kind="unstructured",
         )
     ]
     assert edits.report.findings == []
