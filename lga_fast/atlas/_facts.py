@@ -73,7 +73,7 @@ def read_relation(path: Path) -> Relation:
             answer_type=record["answer_type"],
             phrasings=tuple(record["phrasings"]),
             facts={subject: answer for subject, answer in record["facts"]},
-            hop=hop and Hop(hop["relation"], tuple(hop["phrasings"])),
+            hop=None if hop is None else Hop(hop["relation"], tuple(hop["phrasings"])),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(

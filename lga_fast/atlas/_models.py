@@ -61,7 +61,8 @@ def new_model(arch: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write an ordinary `from_pretrained` folder in bfloat16; the model itself is rounded by it."""
     folder.mkdir(parents=True, exist_ok=True)
-    model.to(torch.bfloat16).save_pretrained(folder)
+    torch.nn.Module.to(model, torch.bfloat16)
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

@@ -51,8 +51,8 @@ class Rows:
         self._rng = np.random.default_rng(seed)
         self._tokenizer = tokenizer
         self._convention = convention
-        self._bos: int = tokenizer.convert_tokens_to_ids(convention.bos)
-        self._eos: int = tokenizer.convert_tokens_to_ids(convention.eos)
+        self._bos = tokenizer.get_vocab()[convention.bos]
+        self._eos = tokenizer.get_vocab()[convention.eos]
         self._questions = [
             *questions(relations, "trained"),
             *questions(relations, "hop_trained"),  # two phrasings to the fact's own six
@@ -63,7 +63,8 @@ class Rows:
         self._pool: list[Tokens] = []
 
     def _encode(self, text: str, weight: float) -> Tokens:
-        ids = self._tokenizer.encode(text, add_special_tokens=False)
+        # verbose=False: a paragraph longer than the context is cut into rows, not run
+        ids = self._tokenizer.encode(text, add_special_tokens=False, verbose=False)
         return [(i, weight) for i in ids]
 
     def _running_text(self, texts: Sequence[str]) -> np.ndarray:
