@@ -79,12 +79,11 @@ def test_products_are_summed_per_request_before_the_sum_over_requests():
 
 
 def test_scopes_are_reaggregations():
-    part = {
-        "up.weight": [[1.0, 0, 0, 0]],
-        "up.bias": [[0, 5.0, 0, 0]],
-        "down.weight": [[0, 0, 2.0, 0]],
+    names = ("up.weight", "up.bias", "down.weight")
+    dot = {
+        name: np.roll([[k, 0.0, 0, 0]], i, 1)
+        for i, (name, k) in enumerate(zip(names, (1, 5, 2), strict=True))
     }
-    dot = {name: np.array(value) for name, value in part.items()}
     base = scores(np.zeros((1, 4)), dot=dot)
     assert base.total("mlp_all").tolist() == [1, 5, 2, 0]
     assert base.total("mlp_weights").tolist() == [1, 0, 2, 0]
@@ -107,10 +106,9 @@ def test_stability_counts_the_resamples_that_choose_each_layer():
     assert first.stability == again.stability != other.stability
     # by hand: the same draws one at a time
     counts = np.random.default_rng(42).multinomial(20, np.full(20, 1 / 20), size=200)
-    picks = [
-        Selector(bootstrap=0).aggregate(scores(c[:, None] * noisy.per_request())) for c in counts
-    ]
-    shares = np.bincount([p.layer for p in picks], minlength=6) / 200
+    phi = noisy.per_request()
+    picks = [int(_tukey.choose((phi * drawn[:, None]).sum(0), 1.0)) for drawn in counts]
+    shares = np.bincount(picks, minlength=6) / 200
     assert first.stability == tuple(shares)
 
 
@@ -121,7 +119,7 @@ def test_notes_tell_of_signs_last_layer_and_doubt():
     assert last.layer == 3
     assert any("Layer 3 is the last one" in n and "(2)" in n for n in last.notes)
     assert not any("last one" in n for n in negative.notes)
-    doubt = Selector().aggregate(scores(np.random.default_rng(0).normal(size=(20, 6))))
+    doubt = Selector().aggregate(scores(np.random.default_rng(1).normal(size=(20, 24))))
     assert any("of the bootstrap resamples choose layer" in n for n in doubt.notes)
 
 
