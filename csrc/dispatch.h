@@ -1,0 +1,65 @@
+// Which CPU kernels run, and how their units of work are spread over threads.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "cpu_kernels.h"
+
+namespace lga_fast {
+
+// Tables that this processor can run, the best last.
+inline std::vector<const CpuKernels*> usable_cpu_kernels() {
+  std::vector<const CpuKernels*> usable = {&baseline::kernels()};
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("f16c")) {
+    usable.push_back(&avx2::kernels());
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+      usable.push_back(&avx512::kernels());
+  }
+#endif
+  return usable;
+}
+
+// The table in use. Only tests and benchmarks change it (_C.use_cpu_level), never the environment:
+// a result must not depend on it.
+inline const CpuKernels*& active_cpu_kernels() {
+  static const CpuKernels* active = usable_cpu_kernels().back();
+  return active;
+}
+inline const CpuKernels& cpu_kernels() { return *active_cpu_kernels(); }
+
+// A thread's scratch, kept between calls: a fresh half megabyte per call would be paid in page
+// faults, which at small sizes cost more than the sums.
+inline void* cpu_scratch() {
+  struct Free {
+    void operator()(void* p) const { std::free(p); }
+  };
+  thread_local std::unique_ptr<void, Free> scratch;
+  if (!scratch) {
+    int64_t bytes = 0;
+    for (const CpuKernels* level : usable_cpu_kernels())
+      bytes = bytes > level->scratch_bytes ? bytes : level->scratch_bytes;
+    bytes = ceil_div(bytes, 64) * 64;
+    scratch.reset(std::aligned_alloc(64, bytes));
+    if (!scratch) throw std::bad_alloc();
+  }
+  return scratch.get();
+}
+
+// unit(index, scratch) for each unit, on torch's threads.
+template <class Unit>
+void for_each_unit(int64_t units, const Unit& unit) {
+  torch::stable::parallel_for(0, units, 1, [&](int64_t begin, int64_t end) {
+    void* scratch = cpu_scratch();
+    for (int64_t index = begin; index < end; ++index) unit(index, scratch);
+  });
+}
+
+}  // namespace lga_fast

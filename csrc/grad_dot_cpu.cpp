@@ -1,0 +1,79 @@
+// grad_dot on the CPU: units of work from the shapes, one partial sum each, added in order.
+
+#include "check.h"
+#include "dispatch.h"
+#include "grad_dot.h"
+
+namespace lga_fast {
+
+namespace {
+
+struct Unit {
+  int64_t pair, i, j;  // Gram: tile (i, j); tiled: column i of the wider side, row j of the other
+  bool gram;
+};
+
+void add_units(int64_t pair, const TokenRow& old_row, const TokenRow& new_row,
+               std::vector<Unit>& units) {
+  const int64_t n = old_row.a.rows + new_row.a.rows;
+  const int64_t d_in = old_row.a.cols, d_out = old_row.d.cols;
+  if (n == 0) return;
+  if (gram_is_cheaper(n, d_in, d_out, 16)) {
+    for (int64_t i = 0; i < gram_tiles(n); ++i)
+      for (int64_t j = i; j < gram_tiles(n); ++j) units.push_back({pair, i, j, true});
+  } else {
+    const int64_t wide = d_in > d_out ? d_in : d_out, other = d_in > d_out ? d_out : d_in;
+    for (int64_t y = 0; y < other; y += kGradTileY)
+      for (int64_t x = 0; x < wide; x += kGradTileX) units.push_back({pair, x, y, false});
+  }
+}
+
+template <class S>
+void write_sums(const Tensor& out, const std::vector<Unit>& units,
+                const std::vector<DotSums>& partial) {
+  S* sums = static_cast<S*>(out.mutable_data_ptr());
+  std::vector<DotSums> total(out.size(0), DotSums{0, 0, 0});
+  for (size_t u = 0; u < units.size(); ++u) {
+    DotSums& pair = total[units[u].pair];
+    pair.dot += partial[u].dot;
+    pair.norm2_old += partial[u].norm2_old;
+    pair.norm2_new += partial[u].norm2_new;
+  }
+  for (const DotSums& pair : total) {
+    *sums++ = static_cast<S>(pair.dot);
+    *sums++ = static_cast<S>(pair.norm2_old);
+    *sums++ = static_cast<S>(pair.norm2_new);
+  }
+}
+
+}  // namespace
+
+Tensor grad_dot_cpu(const Tensor& a_old, const Tensor& d_old, const Tensor& rows_old,
+                    const Tensor& a_new, const Tensor& d_new, const Tensor& rows_new) {
+  const std::vector<TokenRow> old_rows = token_rows_of(a_old, d_old, rows_old, "grad_dot");
+  const std::vector<TokenRow> new_rows = token_rows_of(a_new, d_new, rows_new, "grad_dot");
+  check_pairs(old_rows, new_rows, a_old, a_new, d_old, d_new);
+  const int64_t pairs = static_cast<int64_t>(old_rows.size());
+
+  std::vector<Unit> units;
+  for (int64_t pair = 0; pair < pairs; ++pair)
+    add_units(pair, old_rows[pair], new_rows[pair], units);
+  std::vector<DotSums> partial(units.size());
+  const CpuKernels& kernels = cpu_kernels();
+  for_each_unit(static_cast<int64_t>(units.size()), [&](int64_t index, void* scratch) {
+    const Unit& unit = units[index];
+    partial[index] = (unit.gram ? kernels.gram_unit : kernels.tile_unit)(
+        old_rows[unit.pair], new_rows[unit.pair], unit.i, unit.j, scratch);
+  });
+
+  Tensor out = torch::stable::new_empty(a_old, {pairs, 3}, sum_dtype(a_old));
+  if (sum_dtype(a_old) == ScalarType::Double)
+    write_sums<double>(out, units, partial);
+  else
+    write_sums<float>(out, units, partial);
+  return out;
+}
+
+STABLE_TORCH_LIBRARY_IMPL(lga_fast, CPU, m) { m.impl("grad_dot", TORCH_BOX(&grad_dot_cpu)); }
+
+}  // namespace lga_fast

@@ -1,0 +1,35 @@
+// lga_fast._C: loading it registers the CPU kernels (static initialisers in *_cpu.cpp); its
+// functions tell how it was built.
+
+#include <pybind11/pybind11.h>
+#include <torch/headeronly/version.h>
+
+#include "dispatch.h"
+
+namespace py = pybind11;
+using namespace py::literals;
+
+PYBIND11_MODULE(_C, m) {
+  m.def("build_info", [] {
+    py::list levels;
+    for (const lga_fast::CpuKernels* level : lga_fast::usable_cpu_kernels())
+      levels.append(level->level);
+    return py::dict("compiler"_a = LGA_COMPILER, "flags"_a = LGA_FLAGS,
+                    "torch_target_version"_a = LGA_TORCH_TARGET,
+                    "torch_built_with"_a = TORCH_VERSION, "cuda_archs"_a = LGA_CUDA_ARCHS,
+                    "cpu_levels"_a = levels, "cpu_level"_a = lga_fast::cpu_kernels().level,
+                    "sanitize"_a = LGA_SANITIZE);
+  });
+  m.def(
+      "use_cpu_level",
+      [](const std::string& name) {
+        for (const lga_fast::CpuKernels* level : lga_fast::usable_cpu_kernels())
+          if (name == level->level) {
+            lga_fast::active_cpu_kernels() = level;
+            return;
+          }
+        throw py::value_error("use_cpu_level: expected one of build_info()['cpu_levels'], got " +
+                              name);
+      },
+      "For tests and benchmarks: choose among the instruction sets that this processor has.");
+}

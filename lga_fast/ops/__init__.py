@@ -1,0 +1,219 @@
+"""Inner products of weight gradients that are never formed, and low-rank edits in place.
+
+Axes: `token` flat token axis of a padded or packed batch · `row` stretch of it, one sequence ·
+`pair` old and new row of one request · `d_in`, `d_out` sides of the linear map · `rank` of an edit.
+A row is `(start, length)` on the token axis.
+
+Rows live on the CPU, also when activations are on a GPU: they come from token counts that the host
+knows, bounds are checked and kernels are planned from them, and reading them from the GPU would
+make every call wait until the device is idle, once per matrix in a backward pass that otherwise
+never waits.
+
+The ops have no gradient and refuse inputs that require one: detach first.
+`kernels()` tells which implementation serves each device.
+"""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from lga_fast.ops._library import build_info, kernels
+
+__all__ = ["build_info", "grad_abs_sum", "grad_dot", "kernels", "low_rank_update_"]
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def grad_dot(
+    a_old: Float[Tensor, "token_old d_in"],
+    d_old: Float[Tensor, "token_old d_out"],
+    rows_old: Int64[Tensor, "pair 2"],
+    a_new: Float[Tensor, "token_new d_in"],
+    d_new: Float[Tensor, "token_new d_out"],
+    rows_new: Int64[Tensor, "pair 2"],
+) -> Float[Tensor, "pair 3"]:
+    """Inner product and squared norms of two weight gradients per pair, without the gradients.
+
+    `<G_old, G_new>, ‖G_old‖², ‖G_new‖²` with `G = dᵀa` over a row's tokens, by
+    `<d₁ᵀa₁, d₂ᵀa₂> = Σ_ts (a₁a₂ᵀ)_ts (d₁d₂ᵀ)_ts` or by tiles of G, whichever costs less.
+    LGA's φ is the first column (arXiv 2602.20207, §5.1); the identity for the norms is Goodfellow
+    2015 (arXiv 1510.01799). A bias is the linear map whose `a` is a column of ones.
+
+    Sums are float32 (float64 for float64 input) or better; the kernels' order of summation does not
+    depend on threads or on the other pairs. Any strides; the same tensor may be old and new; a row
+    of length 0 gives 0.
+
+    Example:
+        >>> a, d = torch.randn(10, 4), torch.randn(10, 3)
+        >>> rows = torch.tensor([[0, 10]])
+        >>> dot, norm2_old, norm2_new = grad_dot(a, d, rows, a, 2 * d, rows)[0]
+        >>> torch.allclose(dot, 2 * (d.T @ a).square().sum())
+        True
+    """
+    op = "grad_dot"
+    _check_taps(op, a_old, d_old, "_old")
+    _check_taps(op, a_new, d_new, "_new")
+    for name, old, new in (("a", a_old, a_new), ("d", d_old, d_new)):
+        _require(
+            old.shape[1] == new.shape[1],
+            f"{op}: {name}_new: expected {old.shape[1]} columns as {name}_old, got {new.shape[1]}",
+        )
+    _check_like(op, a_old, "a_old", a_new, "a_new")
+    _check_rows(op, "rows_old", rows_old, a_old.shape[0])
+    _check_rows(op, "rows_new", rows_new, a_new.shape[0])
+    _require(
+        len(rows_old) == len(rows_new),
+        f"{op}: rows_new: expected {len(rows_old)} rows as rows_old, got {len(rows_new)}",
+    )
+    return torch.ops.lga_fast.grad_dot(a_old, d_old, rows_old, a_new, d_new, rows_new)
+
+
+def grad_abs_sum(
+    a: Float[Tensor, "token d_in"],
+    d: Float[Tensor, "token d_out"],
+    rows: Int64[Tensor, "row 2"],
+) -> Float[Tensor, " row"]:
+    """Sum of the absolute values of each row's weight gradient, a tile of the gradient at a time.
+
+    `Σ_oi |G_oi|` with `G = dᵀa` over the row's tokens: SaLEM's layer score, which arXiv 2602.20207
+    compares with. Nothing of size `d_out·d_in` is held. Sums and strides as in `grad_dot`.
+
+    Example:
+        >>> a, d = torch.randn(10, 4), torch.randn(10, 3)
+        >>> torch.allclose(grad_abs_sum(a, d, torch.tensor([[0, 10]]))[0], (d.T @ a).abs().sum())
+        True
+    """
+    _check_taps("grad_abs_sum", a, d, "")
+    _check_rows("grad_abs_sum", "rows", rows, a.shape[0])
+    return torch.ops.lga_fast.grad_abs_sum(a, d, rows)
+
+
+def low_rank_update_(
+    weight: Float[Tensor, "d_out d_in"],
+    left: Float[Tensor, "d_out rank"],
+    right: Float[Tensor, "d_in rank"],
+    scale: float = 1.0,
+) -> None:
+    """Add a low-rank edit to a weight in place.
+
+    `weight += scale · left·rightᵀ` in float32 arithmetic (float64 for a float64 weight), rounded
+    once when stored. `weight` may have any strides: for a weight stored `[d_in d_out]` (GPT-2's
+    Conv1D) pass `weight.T`, for a fused matrix a slice; what lies between and beside its elements
+    is not touched.
+
+    The subtraction of the same edit does not restore the bits of `weight`: keep a copy for that.
+
+    Example:
+        >>> weight = torch.zeros(3, 4)
+        >>> low_rank_update_(weight, torch.ones(3, 1), torch.ones(4, 1), scale=2.0)
+        >>> weight.sum().item()
+        24.0
+    """
+    op = "low_rank_update_"
+    _check_matrix(op, "weight", weight, _FLOATS)
+    for name, factor, side in (("left", left, 0), ("right", right, 1)):
+        _check_matrix(op, name, factor, (torch.float32, torch.float64))
+        _require(
+            factor.shape[0] == weight.shape[side],
+            f"{op}: {name}: expected {weight.shape[side]} rows as weight has on axis {side}, "
+            f"got {factor.shape[0]}",
+        )
+        _require(
+            factor.device == weight.device,
+            f"{op}: {name}: expected device {weight.device} as weight, got {factor.device}",
+        )
+    _require(
+        left.shape[1] == right.shape[1],
+        f"{op}: right: expected rank {left.shape[1]} as left, got {right.shape[1]}",
+    )
+    _check_like(op, left, "left", right, "right")
+    _check_no_overlap(op, weight)
+    torch.ops.lga_fast.low_rank_update_(weight, left, right, float(scale))
+    # a backward pass that saved the old weight must notice, and kernels bypass what would count
+    torch.autograd.graph.increment_version(weight)
+
+
+# The border: kernels trust what has passed here. Messages are op, argument, expected, got.
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _check_matrix(op: str, name: str, x: Tensor, dtypes: tuple[torch.dtype, ...]) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{op}: {name}: expected a Tensor, got {type(x).__name__}")
+    _require(x.ndim == 2, f"{op}: {name}: expected 2 axes, got shape {tuple(x.shape)}")
+    _require(
+        x.dtype in dtypes,
+        f"{op}: {name}: expected dtype {' or '.join(str(d) for d in dtypes)}, got {x.dtype}",
+    )
+    _require(
+        not x.requires_grad,
+        f"{op}: {name}: expected a tensor without requires_grad (the op has no gradient; "
+        f"pass {name}.detach()), got one that requires it",
+    )
+
+
+def _check_like(op: str, x: Tensor, x_name: str, y: Tensor, y_name: str) -> None:
+    _require(
+        y.dtype == x.dtype, f"{op}: {y_name}: expected dtype {x.dtype} as {x_name}, got {y.dtype}"
+    )
+    _require(
+        y.device == x.device,
+        f"{op}: {y_name}: expected device {x.device} as {x_name}, got {y.device}",
+    )
+
+
+def _check_taps(op: str, a: Tensor, d: Tensor, suffix: str) -> None:
+    """`a` and `d` of one linear map: same tokens, dtype and device."""
+    _check_matrix(op, f"a{suffix}", a, _FLOATS)
+    _check_matrix(op, f"d{suffix}", d, _FLOATS)
+    _check_like(op, a, f"a{suffix}", d, f"d{suffix}")
+    _require(
+        a.shape[0] == d.shape[0],
+        f"{op}: d{suffix}: expected {a.shape[0]} tokens as a{suffix}, got {d.shape[0]}",
+    )
+
+
+def _check_rows(op: str, name: str, rows: Tensor, tokens: int) -> None:
+    if not isinstance(rows, Tensor):
+        raise TypeError(f"{op}: {name}: expected an int64 Tensor, got {type(rows).__name__}")
+    _require(
+        rows.ndim == 2 and rows.shape[1] == 2,
+        f"{op}: {name}: expected shape [n, 2] (start, length), got {tuple(rows.shape)}",
+    )
+    _require(
+        rows.dtype == torch.int64, f"{op}: {name}: expected dtype torch.int64, got {rows.dtype}"
+    )
+    _require(
+        rows.device.type == "cpu",
+        f"{op}: {name}: expected a CPU tensor (bounds are checked on the host), got {rows.device}",
+    )
+    if torch.compiler.is_compiling():
+        return  # values are unknown while tracing; the kernels check the bounds again
+    for row, (start, length) in enumerate(rows.tolist()):
+        _require(
+            start >= 0 and length >= 0 and start + length <= tokens,
+            f"{op}: {name}[{row}]: expected 0 <= start, 0 <= length, "
+            f"start + length <= {tokens} tokens, got start {start}, length {length}",
+        )
+
+
+def _check_no_overlap(op: str, weight: Tensor) -> None:
+    """Two elements in one memory cell would get the update twice or by chance."""
+    axes = sorted(
+        (stride, size)
+        for stride, size in zip(weight.stride(), weight.shape, strict=True)
+        if size > 1
+    )
+    apart = all(stride > 0 for stride, _ in axes)
+    if len(axes) == 2:
+        (near, near_size), (far, _) = axes
+        apart = apart and far > near * (near_size - 1)
+    _require(
+        apart or weight.numel() == 0,
+        f"{op}: weight: expected elements that do not share memory, got strides {weight.stride()} "
+        f"for shape {tuple(weight.shape)}",
+    )

@@ -1,0 +1,112 @@
+"""Schemas, fake kernels and loading of `torch.ops.lga_fast`: what serves which device.
+
+The reference is registered for every device; a compiled library, once loaded, adds its kernels for
+CPU or CUDA and the dispatcher prefers those. So there is one code path at the call sites.
+
+- `lga_fast/_C` (pybind11) holds the CPU kernels and is loaded when it is there.
+- `lga_fast/lib/liblga_fast_cuda.so` is loaded only when `torch.cuda.is_available()`.
+- A library that is not there: the reference serves, and `kernels()` says so.
+- A library that is there and does not load: `BuildError`, never a quiet fallback.
+- `LGA_FAST_NO_EXT=1`: nothing is loaded, and one line on the `lga_fast` logger says so (a logger,
+  since it was asked for: no warning filter of a test suite should turn it into an error).
+"""
+
+import ctypes
+import importlib
+import importlib.util
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lga_fast.errors import BuildError
+from lga_fast.ops import reference
+
+SCHEMAS = (
+    "grad_dot(Tensor a_old, Tensor d_old, Tensor rows_old, "
+    "Tensor a_new, Tensor d_new, Tensor rows_new) -> Tensor",
+    "grad_abs_sum(Tensor a, Tensor d, Tensor rows) -> Tensor",
+    "low_rank_update_(Tensor(a!) weight, Tensor left, Tensor right, float scale) -> ()",
+)
+CUDA_LIBRARY = Path(__file__).resolve().parents[1] / "lib" / "liblga_fast_cuda.so"
+REBUILD = "rebuild with `python setup.py build_ext --inplace`, or set LGA_FAST_NO_EXT=1"
+
+_definitions = torch.library.Library("lga_fast", "DEF")
+for _schema in SCHEMAS:
+    _definitions.define(_schema)
+    _name = _schema.split("(")[0]
+    _definitions.impl(_name, getattr(reference, _name), "CompositeExplicitAutograd")
+
+
+@torch.library.register_fake("lga_fast::grad_dot")
+def _grad_dot_fake(a_old, d_old, rows_old, a_new, d_new, rows_new):
+    dtype = reference.accumulation_dtype(a_old.dtype)
+    return a_old.new_empty((rows_old.shape[0], 3), dtype=dtype)
+
+
+@torch.library.register_fake("lga_fast::grad_abs_sum")
+def _grad_abs_sum_fake(a, d, rows):
+    return a.new_empty((rows.shape[0],), dtype=reference.accumulation_dtype(a.dtype))
+
+
+@torch.library.register_fake("lga_fast::low_rank_update_")
+def _low_rank_update_fake(weight, left, right, scale):
+    return None
+
+
+def _load_cpu() -> tuple[dict[str, Any] | None, str]:
+    """Build info of `_C` (None when it is not loaded) and what `kernels()` says of it."""
+    if importlib.util.find_spec("lga_fast._C") is None:
+        return None, "torch reference (lga_fast._C is not built)"
+    try:
+        info = importlib.import_module("lga_fast._C").build_info()
+    except Exception as error:  # whatever a broken library raises, it is the same finding
+        raise BuildError(f"lga_fast._C is there but does not load: {error}; {REBUILD}") from error
+    return info, f"C++ ({info['cpu_level']})"
+
+
+def _load_cuda() -> tuple[list[str], str]:
+    """Architectures of the CUDA library ([] if not loaded) and what `kernels()` says of it."""
+    if not torch.cuda.is_available():
+        return [], "none: no device"
+    if not CUDA_LIBRARY.exists():
+        return [], f"torch reference ({CUDA_LIBRARY.name} is not built)"
+    try:
+        probe = ctypes.CDLL(str(CUDA_LIBRARY)).lga_fast_cuda_archs
+        probe.restype = ctypes.c_char_p
+        archs = probe().decode().split(";")
+    except (OSError, AttributeError) as error:
+        raise BuildError(
+            f"{CUDA_LIBRARY.name} is there but does not load: {error}; {REBUILD}"
+        ) from error
+    return archs, f"CUDA ({', '.join(archs)})"
+
+
+def _load() -> tuple[dict[str, Any], dict[str, str]]:
+    if os.environ.get("LGA_FAST_NO_EXT") == "1":
+        logging.getLogger("lga_fast").warning(
+            "LGA_FAST_NO_EXT=1: native kernels are not loaded, the torch reference serves"
+        )
+        served = "torch reference (LGA_FAST_NO_EXT=1)"
+        return {"extension": None}, {"cpu": served, "cuda": served}
+    cpu_info, cpu = _load_cpu()
+    cuda_archs, cuda = _load_cuda()
+    return {"extension": cpu_info, "cuda_archs_loaded": cuda_archs}, {"cpu": cpu, "cuda": cuda}
+
+
+_build_info, _kernels = _load()
+
+
+def kernels() -> dict[str, str]:
+    """Which implementation serves each device, with the reason where it is the reference.
+
+    For example `{"cpu": "C++ (avx512)", "cuda": "none: no device"}`.
+    """
+    return dict(_kernels)
+
+
+def build_info() -> dict[str, Any]:
+    """How the native part was built (`extension`: None without one) and what of it is loaded."""
+    return dict(_build_info)
