@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from lga_fast.atlas._facts import Question, Relations, questions
-from lga_fast.atlas._text import sentences
+from lga_fast.atlas._models import load
+from lga_fast.atlas._text import Text, sentences
+from lga_fast.atlas._tokenizer import CONVENTIONS
 
 BATCH = 64
 
@@ -107,3 +113,24 @@ def text_loss(
         total += torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum").item()
         count += ids.shape[1] - 1
     return round(total / count, 4)
+
+
+def measured(arch: str, folder: Path, relations: Relations, text: Text) -> dict[str, Any]:
+    """What the model in `folder`, loaded as anybody would load it, knows of the facts."""
+    model, tokenizer = load(folder)
+    convention = CONVENTIONS[arch]
+    other_start = [] if convention.adds_bos else [tokenizer.get_vocab()[convention.bos]]
+    return {
+        "recall": recall(model, tokenizer, relations, text.unseen, other_start),
+        "unseen_text_loss_nats": text_loss(model, tokenizer, text.unseen),
+        "facts": sum(len(r.facts) for r in relations.values()),
+        "relations": len(relations),
+        "trained_questions": sum(1 for _ in questions(relations, "trained")),
+        "parameters": model.num_parameters(),
+        "dtype": "float32 in training, bfloat16 when saved, float32 arithmetic when measured",
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+    }

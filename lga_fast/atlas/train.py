@@ -18,18 +18,18 @@ from typing import Any
 
 import click
 import torch
-import transformers
 from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
 from lga_fast.atlas import FACTS
-from lga_fast.atlas._facts import Relations, questions, read_relations
-from lga_fast.atlas._models import load, new_model, save
-from lga_fast.atlas._recall import recall, text_loss
+from lga_fast.atlas._facts import Relations, read_relations
+from lga_fast.atlas._models import new_model, save
+from lga_fast.atlas._recall import measured
 from lga_fast.atlas._rows import Batch, Rows
 from lga_fast.atlas._text import Text, read_text
 from lga_fast.atlas._tokenizer import CONVENTIONS, train_tokenizer
+from lga_fast.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,27 @@ def save_beside(path: Path, write: Any) -> None:
 
 
 def train(
-    model: PreTrainedModel, rows: Rows, recipe: Recipe, work: Path, every: float, compiled: bool
+    model: PreTrainedModel,
+    rows: Rows,
+    recipe: Recipe,
+    checkpoint: Path,
+    every: float,
+    compiled: bool,
+    run: str,
 ) -> dict[str, float]:
-    """Train to the end of the recipe; returns seconds, tokens and the loss of the answers."""
+    """Train to the end of the recipe; returns seconds, tokens and the loss of the answers.
+
+    `run` names the recipe and its data: a checkpoint of another run is refused.
+    """
     optimizer = optimizer_of(model, recipe)
-    checkpoint = work / "checkpoint.pt"
     first, seconds, tokens, mean = 0, 0.0, 0, 0.0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
+        if saved["run"] != run:
+            raise DataError(
+                f"{checkpoint}: expected a checkpoint of the run {run}, got one of {saved['run']}. "
+                "Delete it or give another --work folder."
+            )
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         first, seconds, tokens, mean = (saved[k] for k in ("step", "seconds", "tokens", "mean"))
@@ -122,6 +135,7 @@ def train(
             click.echo(f"step {step + 1}/{recipe.steps}  answers {mean:.3f}  {seconds:.0f} s")
         if time.perf_counter() - last_saved > every:
             state = {
+                "run": run,
                 "model": model.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "step": step + 1,
@@ -201,41 +215,27 @@ def main(
     model = new_model(arch, tokenizer)
     click.echo(f"{arch}: {model.num_parameters():,} parameters, {len(relations)} relations")
     rows = Rows(relations, text, tokenizer, CONVENTIONS[arch], seed)
-    figures = train(model, rows, recipe, work, every=60 * minutes, compiled=compiled)
-    save(model, tokenizer, out)
-
-    model, tokenizer = load(out)
-    starts = {True: [], False: [tokenizer.bos_token_id]}
-    measured = recall(
-        model, tokenizer, relations, text.unseen, other_start=starts[CONVENTIONS[arch].adds_bos]
-    )
-    record = {
+    identity = {
         "arch": arch,
-        "recall": measured,
-        "unseen_text_loss_nats": text_loss(model, tokenizer, text.unseen),
-        "training": figures,
         "recipe": asdict(recipe),
-        "facts": sum(len(r.facts) for r in relations.values()),
-        "relations": len(relations),
-        "questions": sum(1 for _ in questions(relations, "trained")),
         "facts_sha256": checksum(sorted(facts.glob("*.json"))),
         "text_sha256": checksum(list(texts)),
-        "parameters": model.num_parameters(),
-        "threads": threads,
+    }
+    checkpoint = work / "checkpoint.pt"
+    run = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
+    figures = train(model, rows, recipe, checkpoint, 60 * minutes, compiled, run)
+    save(model, tokenizer, out)
+    record = measured(arch, out, relations, text) | identity
+    record |= {
+        "training": figures | {"device": f"cpu {platform.machine()}", "threads": threads},
         "compiled": compiled,
-        "dtype": "float32 in training, bfloat16 when saved",
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
         "commit": commit,
     }
-    click.echo(json.dumps(measured))
+    click.echo(json.dumps(record["recall"]))
     if results:
         results.parent.mkdir(parents=True, exist_ok=True)
         results.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    (work / "checkpoint.pt").unlink(missing_ok=True)
+    checkpoint.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
