@@ -41,6 +41,7 @@ __all__ = [
     "easyedit_requests",
     "load",
     "load_edits",
+    "of_file",
     "split",
     "write_jsonl",
 ]
@@ -105,6 +106,25 @@ def load(name: str, path: str | Path | None = None, limit: int | None = None) ->
             )
         file = default()
     return _limited(member.read(file), limit)
+
+
+def of_file(path: str | Path) -> str:
+    """Name of the data set whose form a file has, told by its first record.
+
+    Raises `DataError` when no data set reads such records.
+
+    Example:
+        >>> of_file("ZsRE-test-all.json")
+        'zsre'
+    """
+    source = read_source(Path(path).expanduser())
+    fitting = loaders_for(source.records[0])
+    if not fitting:
+        raise DataError(
+            f"{source.place(0)}: no data set reads such records. Write them as JSON Lines with "
+            "prompt, subject and target_new, or name the data set that should read them."
+        )
+    return fitting[0]
 
 
 def easyedit_requests(items: Iterable[EditRequest | Mapping[str, Any]]) -> LoadedEdits:

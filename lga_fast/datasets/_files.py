@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,19 +64,6 @@ def read_source(path: Path) -> Source:
         if not records:
             raise DataError(f"{path}: the list has no records")
     return Source(str(path), records, lines, hashlib.sha256(data).hexdigest())
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write UTF-8 `text` beside `path`, then rename: readers see the old file or the new one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def shown(value: Any) -> str:

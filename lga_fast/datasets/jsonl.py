@@ -13,9 +13,9 @@ from typing import Any, cast, get_args
 
 from lga_fast.datasets import _easyedit
 from lga_fast.datasets._fields import Record, note_edges, own_id, subject_of
-from lga_fast.datasets._files import write_atomic
 from lga_fast.datasets._forms import Form, fields, load_edits_file
 from lga_fast.datasets._report import LoadedEdits, LoadReport
+from lga_fast.files import write_atomic
 from lga_fast.records import AnswerLists, EditKind, EditRequest, Probe, ProbeKind
 
 

@@ -92,6 +92,7 @@ def score_layers(
             "data": asdict(requests.provenance),
             "seconds_old_answers": answered - started,
             "seconds_scoring": time.perf_counter() - answered,
+            "peak_bytes": provenance.peak_bytes(model.device),
         },
     )
 

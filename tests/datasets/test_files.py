@@ -137,7 +137,7 @@ def test_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch, put, make)
     def stop(descriptor):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lga_fast.datasets._files.os.fsync", stop)
+    monkeypatch.setattr("lga_fast.files.os.fsync", stop)
     with pytest.raises(KeyboardInterrupt):
         write_jsonl(edits, path)
     assert path.read_text() == "old"

@@ -1,0 +1,215 @@
+"""Command line of lga_fast; a command's modules are imported when it is called."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib.util
+import typing
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lga_fast import registry
+from lga_fast.errors import LgaFastError
+
+
+class _Commands(click.Group):
+    """Builds a command when it is asked for, and shows its errors as one paragraph."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return ["select", "list"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return {"select": _select, "list": lambda: _list}.get(cmd_name, lambda: None)()
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LgaFastError as error:
+            raise click.ClickException(str(error)) from error
+
+
+def _version(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
+    if not asked or ctx.resilient_parsing:
+        return
+    from importlib.metadata import version
+
+    from lga_fast import ops
+
+    click.echo(f"lga_fast {version('lga-fast')}")
+    for device, kernels in ops.kernels().items():
+        click.echo(f"{device}: {kernels}")
+    ctx.exit()
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Show the version and which kernels serve which device.",
+)
+def main() -> None:
+    """Find the layer of a language model where a fact is best edited."""
+
+
+@click.command("list")
+def _list() -> None:
+    """List selectors, data sets and model families."""
+    from rich.console import Console
+    from rich.table import Table
+
+    for folder in ("selectors", "datasets", "models.families"):
+        package = f"lga_fast.{folder}"
+        table = Table(title=folder.rpartition(".")[2], box=None, title_justify="left")
+        table.add_column(style="bold")
+        table.add_column()
+        for name in registry.names(package):
+            table.add_row(name, _first_line(f"{package}.{name}"))
+        Console().print(table, "")
+
+
+def _first_line(module: str) -> str:
+    """First line of a module's docstring, without importing the module."""
+    spec = importlib.util.find_spec(module)
+    assert spec and spec.origin
+    text = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
+    return text.partition("\n")[0]
+
+
+def _select() -> click.Command:
+    """The select command; its last options are the fields of the selectors."""
+    command = click.Command("select", callback=_run_select, help=_SELECT_HELP)
+    command.params += [
+        click.Option(
+            ["--model", "source"],
+            default="atlas",
+            show_default=True,
+            help="Hub id, folder, or the embedded atlas (atlas, atlas-llama).",
+        ),
+        click.Option(
+            ["--data"],
+            default="atlas",
+            show_default=True,
+            help="File of edits, NAME=FILE to say which data set it is, or atlas.",
+        ),
+        click.Option(
+            ["--proxy"],
+            type=click.IntRange(min=1),
+            default=30,
+            show_default=True,
+            help="Number of proxy facts to draw.",
+        ),
+        click.Option(
+            ["--seed"], type=int, default=42, show_default=True, help="Seed of all that is random."
+        ),
+        click.Option(["--device"], help="cpu, cuda, or auto to spread over several devices."),
+        click.Option(["--dtype"], help="float32, bfloat16, ...; default: the checkpoint's."),
+        click.Option(["--memory-budget"], help="Memory beside the weights, e.g. 8GiB."),
+        click.Option(
+            ["--selector"],
+            type=click.Choice(registry.names("lga_fast.selectors")),
+            default="lga",
+            show_default=True,
+            help="How to choose the layer.",
+        ),
+        click.Option(["--json", "as_json"], is_flag=True, help="Print the result as JSON."),
+        click.Option(
+            ["--out"],
+            type=click.Path(path_type=Path, file_okay=False),
+            help="Folder for ranking.json, layers.png and layers.svg.",
+        ),
+        *_selector_options(),
+    ]
+    return command
+
+
+_SELECT_HELP = """Choose the layer to edit, from a few proxy facts and without any edit.
+
+Without --model and --data it runs on the embedded atlas."""
+
+
+def _selector_options() -> list[click.Option]:
+    """One option per field of any selector; a field's text is written where the field is."""
+    options: dict[str, click.Option] = {}
+    for name in registry.names("lga_fast.selectors"):
+        kind = registry.member("lga_fast.selectors", name).Selector
+        hints = typing.get_type_hints(kind)
+        for field in dataclasses.fields(kind):
+            if field.name != "seed" and field.name not in options:
+                flag = "--" + field.name.replace("_", "-")
+                text = f"{name}: {field.metadata['help']}"
+                if field.default is not None and hints[field.name] is not bool:
+                    text += f"  [default: {field.default}]"
+                options[field.name] = click.Option(
+                    [flag, field.name], help=text, **_click_type(hints[field.name])
+                )
+    return list(options.values())
+
+
+def _click_type(hint: Any) -> dict[str, Any]:
+    if hint is bool:
+        return {"is_flag": True, "default": None}
+    if typing.get_origin(hint) is typing.Literal:
+        return {"type": click.Choice(typing.get_args(hint))}
+    plain = [t for t in typing.get_args(hint) if t is not type(None)] or [hint]
+    return {"type": plain[0]}
+
+
+def _run_select(
+    source: str,
+    data: str,
+    proxy: int,
+    seed: int,
+    selector: str,
+    as_json: bool,
+    out: Path | None,
+    device: str | None,
+    dtype: str | None,
+    memory_budget: str | None,
+    **options: Any,
+) -> None:
+    import transformers
+    from rich.console import Console
+
+    from lga_fast import load, select_layer
+    from lga_fast.reports import json, plot, table
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    given = {name: value for name, value in options.items() if value is not None}
+    if "seed" in registry.member("lga_fast.selectors", selector).Selector.__dataclass_fields__:
+        given["seed"] = seed
+    edits = _proxy_facts(data, proxy, seed)
+    model = load(source, device=device, dtype=dtype, memory_budget=memory_budget)
+    ranking = select_layer(model, edits, selector, **given)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        json.write(ranking, out / "ranking.json")
+        plot.write(ranking, out / "layers.png", out / "layers.svg")
+    if as_json:
+        click.echo(ranking.to_json())
+        return
+    table.show(ranking, Console())
+    if out:
+        click.echo(f"Written to {out}: ranking.json, layers.png, layers.svg")
+
+
+def _proxy_facts(data: str, proxy: int, seed: int) -> Any:
+    from lga_fast import datasets
+
+    name, _, file = data.rpartition("=")
+    if name:
+        edits = datasets.load_edits(name, file)
+    elif data in registry.names("lga_fast.datasets"):
+        edits = datasets.load_edits(data)
+    else:
+        edits = datasets.load_edits(datasets.of_file(data), data)
+    if proxy >= len(edits):
+        return edits
+    drawn = datasets.split(edits, proxy, seed).proxy
+    return datasets.LoadedEdits(drawn, edits.report, edits.provenance)

@@ -1,0 +1,1 @@
+"""Reports: each member shows or writes a `LayerRanking` in one form."""

@@ -1,0 +1,87 @@
+"""A ranking on a terminal: one bar per layer, fences, stability, and what to know."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from lga_fast.records import LayerRanking
+
+_HALF = 16  # columns on either side of zero
+
+
+def show(ranking: LayerRanking, console: Console) -> None:
+    """Print the ranking."""
+    notes = [Text(f"• {note}") for note in ranking.notes]
+    parts: list[RenderableType] = [_header(ranking), _chart(ranking), _legend(ranking), *notes]
+    title = f"{ranking.selector}: layer {ranking.layer} of {ranking.provenance['model']}"
+    console.print(Panel(Group(*parts), title=f"[bold]{title}[/bold]", expand=False))
+
+
+def _header(ranking: LayerRanking) -> Text:
+    made = ranking.provenance
+    known = f", {ranking.known} of them known to the model already" if ranking.known else ""
+    lines = [f"{ranking.requests} proxy facts{known}"]
+    if data := made.get("data"):
+        lines[0] += f" from {data['name']}" + (f" ({data['file']})" if data["file"] else "")
+    if ranking.dropped:
+        lines.append(f"{len(ranking.dropped)} dropped: {ranking.dropped[0].reason}")
+    lines.append(f"{made['dtype']} on {made['device']}, kernels: {made['kernel']}")
+    if "seconds_scoring" in made:
+        lines.append(
+            f"{made['seconds_old_answers']:.2f} s for the old answers, "
+            f"{made['seconds_scoring']:.2f} s for the scores; "
+            f"peak memory {made['peak_bytes'] / 2**20:.0f} MiB"
+        )
+    return Text("\n".join(lines) + "\n", style="dim")
+
+
+def _chart(ranking: LayerRanking) -> Table:
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    for name, side in [("layer", "right"), ("score", "right"), ("", "left")]:
+        table.add_column(name, justify=side)  # type: ignore[arg-type]
+    table.add_column("stability" if ranking.stability else "", justify="right")
+    table.add_column("")
+    kept = [abs(ranking.scores[layer]) for layer in ranking.order]
+    full = max(kept) or 1.0
+    for layer, score in enumerate(ranking.scores):
+        share = ranking.stability[layer] if ranking.stability else 0.0
+        chosen, out = layer == ranking.layer, layer in ranking.excluded
+        style = "bold green" if chosen else "dim" if out else ""
+        table.add_row(
+            str(layer),
+            f"{score:.4g}",
+            _bar(score / full),
+            f"{share:.0%}" if share else "",
+            "◀ golden layer" if chosen else "excluded" if out else "",
+            style=style,
+        )
+    return table
+
+
+def _bar(part: float) -> str:
+    """A bar from zero to `part` of full length; an arrow where it would be longer."""
+    length = min(round(abs(part) * _HALF), _HALF)
+    cut = abs(part) > 1 + 1e-9
+    if part < 0:
+        return f"{('◂' if cut else '') + '█' * (length - cut):>{_HALF}}│{'':{_HALF}}"
+    return f"{'':{_HALF}}│{'█' * (length - cut) + ('▸' if cut else ''):<{_HALF}}"
+
+
+def _legend(ranking: LayerRanking) -> Text:
+    if ranking.fences is None:
+        return Text("")
+    low, high = ranking.fences
+    text = f"\nTukey's fences {low:.4g} … {high:.4g}"
+    if ranking.excluded:
+        text += f"; excluded: {', '.join(map(str, ranking.excluded))}"
+    if ranking.raw_argmax not in (None, ranking.layer):
+        text += f"; without fences layer {ranking.raw_argmax}"
+    if len(set(ranking.argmax_by_scope.values())) > 1:
+        scopes = ", ".join(f"{scope} {layer}" for scope, layer in ranking.argmax_by_scope.items())
+        text += f"\nThe choice by scope: {scopes}"
+    if ranking.stability:
+        text += "\nStability: share of bootstrap resamples of the facts that choose the layer"
+    return Text(text, style="dim")
