@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -100,7 +101,10 @@ class EditableModel:
 
     def fingerprint(self) -> str:
         """A short checksum of configuration and weights (64 values of every parameter)."""
-        digest = hashlib.sha256(self.config.to_json_string().encode())
+        config = self.config.to_dict()
+        for name in ("dtype", "transformers_version", "_name_or_path"):  # how it was loaded
+            config.pop(name, None)
+        digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
         for name, parameter in sorted(self.hf.named_parameters()):
             flat = parameter.detach().reshape(-1)
             part = flat[:: max(1, flat.numel() // 64)][:64].float().cpu()

@@ -1,0 +1,127 @@
+"""Loading, refusals, and the promise that a model comes back as it was."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+
+import lga_fast
+from lga_fast.errors import LgaFastError, UnsupportedModel
+from lga_fast.models import EditableModel
+from lga_fast.models.load import parse_bytes
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    model = tiny.model("llama", torch.bfloat16)
+    model.hf.save_pretrained(path)
+    model.tokenizer.save_pretrained(path)
+    return path
+
+
+def test_a_folder_loads_in_its_own_dtype_frozen_for_evaluation(folder):
+    model = lga_fast.load(folder, device="cpu")
+    assert model.dtype == torch.bfloat16 and not model.hf.training
+    assert model.family_name == "llama" and model.layers == 5
+    assert model.parameter_names() == ["gate.weight", "up.weight", "down.weight"]
+    wide = lga_fast.load(str(folder), device="cpu", dtype="float32", memory_budget="1.5 GiB")
+    assert wide.dtype == torch.float32 and wide.memory_budget == 3 * 2**29
+    assert wide.fingerprint() == model.fingerprint()  # of values, not of their dtype
+
+
+def test_fingerprint_tells_weights_apart():
+    model = tiny.model("gpt2")
+    before = model.fingerprint()
+    with torch.no_grad():
+        model.matrix(3, "down").weight[0, 0] += 1
+    assert model.fingerprint() != before
+
+
+def test_an_object_is_used_as_it_is(folder):
+    source = tiny.model("gpt2")
+    model = lga_fast.load(source.hf, tokenizer=source.tokenizer)
+    assert model.hf is source.hf and model.hf.training
+    for arguments, message in [
+        ({}, "needs its tokenizer"),
+        ({"tokenizer": source.tokenizer, "dtype": "float32"}, "drop device= and dtype="),
+    ]:
+        with pytest.raises(LgaFastError, match=message):
+            lga_fast.load(source.hf, **arguments)
+    with pytest.raises(LgaFastError, match="expected a transformers model, a folder or a Hub id"):
+        lga_fast.load(torch.nn.Linear(1, 1), tokenizer=source.tokenizer)
+
+
+def test_what_cannot_be_loaded_says_what_was_tried(tmp_path):
+    with pytest.raises(LgaFastError, match="as a Hub id or a folder written by save_pretrained"):
+        lga_fast.load(tmp_path)
+    with pytest.raises(LgaFastError, match="no embedded model 'atlas-bert'"):
+        lga_fast.load("atlas-bert")
+    with pytest.raises(LgaFastError, match="dtype 'int8': expected auto, float32"):
+        lga_fast.load(tmp_path, dtype="int8")
+
+
+@pytest.mark.parametrize("text", ["8 apples", "GiB", "-1GiB", ""])
+def test_memory_sizes_that_are_none(text):
+    with pytest.raises(LgaFastError, match="expected a number and a unit"):
+        parse_bytes(text)
+
+
+@pytest.mark.parametrize(("text", "size"), [("8GiB", 2**33), ("500 MB", 5 * 10**8), ("7", 7)])
+def test_memory_sizes(text, size):
+    assert parse_bytes(text) == size
+
+
+def test_an_unknown_family_is_told_how_to_be_added():
+    from transformers import AutoModelForCausalLM, BloomConfig
+
+    hf = AutoModelForCausalLM.from_config(
+        BloomConfig(vocab_size=50, hidden_size=8, n_layer=1, n_head=2)
+    )
+    with pytest.raises(UnsupportedModel, match=r"'bloom'. Known: gemma2.*models/families/bloom.py"):
+        EditableModel(hf, tiny.byte_level(), "bloom")
+
+
+def test_a_model_that_is_not_what_its_family_says():
+    model = tiny.model("gpt2")
+    model.hf.transformer.h[2].mlp.c_fc = torch.nn.Linear(32, 48)
+    with pytest.raises(UnsupportedModel, match="'mlp.c_fc' of layer 2 is a Linear, which stores"):
+        EditableModel(model.hf, model.tokenizer, "x")
+    del model.hf.transformer.h[2].mlp.c_fc
+    with pytest.raises(UnsupportedModel, match=r"up matrix of layer 2 .* the block has: ln_1"):
+        EditableModel(model.hf, model.tokenizer, "x")
+    with pytest.raises(UnsupportedModel, match="Is it the causal language model"):
+        EditableModel(tiny.model("gpt2").hf.transformer, model.tokenizer, "x")
+
+
+def test_frozen_puts_everything_back_after_an_exception():
+    model = tiny.model("gpt2")
+    with pytest.raises(KeyboardInterrupt), model.frozen():
+        assert not model.hf.training
+        assert not any(p.requires_grad for p in model.hf.parameters())
+        raise KeyboardInterrupt
+    assert all(m.training for m in model.hf.modules())
+    assert all(p.requires_grad for p in model.hf.parameters())
+
+
+def test_import_does_nothing():
+    """`import lga_fast` brings in neither torch nor transformers; the names come when used."""
+    import subprocess
+    import sys
+
+    code = "import sys, lga_fast; assert 'torch' not in sys.modules; lga_fast.records; sys.exit(7)"
+    assert (
+        "AttributeError"
+        in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr
+    )
+    code = (
+        "import sys, lga_fast; print('torch' in sys.modules); lga_fast.Probe; print(dir(lga_fast))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("False") and "select_layer" in done.stdout
+
+
+def test_every_public_name_is_there():
+    for name in lga_fast.__all__:
+        assert getattr(lga_fast, name) is not None

@@ -1,0 +1,82 @@
+"""What people see: the chart, the figure, the files."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from lga_fast.records import Dropped, LayerRanking
+from lga_fast.reports import json, plot, table
+
+RANKING = LayerRanking(
+    layer=3,
+    selector="lga",
+    scores=(-40.0, -2.0, -1.5, -0.5, -1.0),
+    order=(3, 4, 2, 1),
+    excluded=(0,),
+    fences=(-4.0, 1.0),
+    raw_argmax=3,
+    argmax_by_scope={"mlp_all": 3, "mlp_weights": 3, "edited_only": 4},
+    stability=(0, 0, 0.1, 0.8, 0.1),
+    requests=30,
+    known=1,
+    dropped=(Dropped("7", "the model's own answer is empty"),),
+    notes=("The score is negative at every layer.",),
+    provenance={"model": "atlas", "dtype": "float32", "device": "cpu", "kernel": "C++"},
+)
+
+
+def shown(ranking: LayerRanking) -> str:
+    console = Console(file=io.StringIO(), width=110)
+    table.show(ranking, console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_chart_tells_all():
+    text = shown(RANKING)
+    for part in [
+        "lga: layer 3 of atlas",
+        "30 proxy facts, 1 of them known",
+        "1 dropped: the model's own answer is empty",
+        "float32 on cpu, kernels: C++",
+        "◀ golden layer",
+        "Tukey's fences -4 … 1; excluded: 0",
+        "The choice by scope: mlp_all 3, mlp_weights 3, edited_only 4",
+        "80%",
+        "• The score is negative at every layer.",
+    ]:
+        assert part in text, part
+    line = next(line for line in text.splitlines() if "excluded" in line and "-40" in line)
+    assert "◂" in line, "a bar that does not fit is marked as cut"
+
+
+def test_bars_are_in_proportion():
+    assert table._bar(1.0).count("█") == 16 and table._bar(0.5).count("█") == 8
+    assert table._bar(-0.5).index("█") < table._bar(-0.5).index("│")
+    assert table._bar(0.0).strip() == "│"
+    assert len({len(table._bar(x)) for x in (-9, -1, -0.3, 0, 0.7, 1, 5)}) == 1
+
+
+def test_a_bare_ranking_can_be_shown():
+    plain = replace(RANKING, excluded=(), fences=None, stability=(), dropped=(), notes=(), known=0)
+    assert "golden layer" in shown(plain) and "fences" not in shown(plain)
+
+
+@pytest.mark.parametrize("ranking", [RANKING, replace(RANKING, stability=(), fences=None)])
+def test_the_figure_is_written_and_repeats(tmp_path, ranking):
+    paths = [tmp_path / name for name in ("a.png", "a.svg", "b.png", "b.svg")]
+    plot.write(ranking, *paths[:2])
+    plot.write(ranking, *paths[2:])
+    assert paths[0].read_bytes()[:4] == b"\x89PNG"
+    assert b"golden layer 3" in paths[1].read_bytes() or b"<svg" in paths[1].read_bytes()
+    assert paths[0].read_bytes() == paths[2].read_bytes()
+    assert paths[1].read_bytes() == paths[3].read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "a.svg", "b.png", "b.svg"]
+
+
+def test_json_reads_back(tmp_path):
+    json.write(RANKING, tmp_path / "ranking.json")
+    assert LayerRanking.from_json((tmp_path / "ranking.json").read_text()) == RANKING
