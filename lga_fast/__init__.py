@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from lga_fast.scoring import score_layers
     from lga_fast.selectors import select_layer
 
+__version__ = "0.1.0"
+
 _HOMES = {
     "load": "lga_fast.models",
     "EditableModel": "lga_fast.models",

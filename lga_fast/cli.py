@@ -34,11 +34,9 @@ class _Commands(click.Group):
 def _version(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
     if not asked or ctx.resilient_parsing:
         return
-    from importlib.metadata import version
+    from lga_fast import __version__, ops
 
-    from lga_fast import ops
-
-    click.echo(f"lga_fast {version('lga-fast')}")
+    click.echo(f"lga_fast {__version__}")
     for device, kernels in ops.kernels().items():
         click.echo(f"{device}: {kernels}")
     ctx.exit()

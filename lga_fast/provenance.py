@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from lga_fast import ops
+from lga_fast import __version__, ops
 from lga_fast.models import EditableModel
 
 
@@ -31,7 +31,7 @@ def of(model: EditableModel) -> dict[str, Any]:
 def environment() -> dict[str, Any]:
     """Versions and commit, whatever the model."""
     return {
-        "lga_fast": metadata.version("lga-fast"),
+        "lga_fast": __version__,
         "commit": commit(),
         "torch": torch.__version__,
         "transformers": metadata.version("transformers"),
