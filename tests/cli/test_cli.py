@@ -1,0 +1,99 @@
+"""The command line, run as users run it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import tiny
+import torch
+from click.testing import CliRunner
+
+from lga_fast import registry
+from lga_fast.cli import main
+from lga_fast.records import LayerRanking
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    model = tiny.model("llama", torch.float32)
+    model.hf.save_pretrained(path)
+    model.tokenizer.save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def facts(tmp_path):
+    path = tmp_path / "facts.jsonl"
+    rows = [
+        {"prompt": f"The capital of {land} is", "subject": land, "target_new": "Rome"}
+        for land in ("France", "Italy", "Berlin", "Vienna", "New York", "the tower")
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def run(*arguments: object, ok: bool = True):
+    result = CliRunner().invoke(main, [str(a) for a in arguments])
+    assert (result.exit_code == 0) == ok, result.output
+    return result.output
+
+
+def test_select_shows_the_chart_and_writes_files(folder, facts, tmp_path):
+    out = tmp_path / "out"
+    text = run("select", "--model", folder, "--data", facts, "--proxy", 4, "--out", out)
+    assert "golden layer" in text and "4 proxy facts from jsonl (facts.jsonl)" in text
+    ranking = LayerRanking.from_json((out / "ranking.json").read_text())
+    assert ranking.requests == 4 and len(ranking.scores) == 5
+    assert {p.name for p in out.iterdir()} == {"ranking.json", "layers.png", "layers.svg"}
+    made = ranking.provenance
+    assert made["options"]["seed"] == 42 and made["data"]["sha256"] and made["kernel"]
+
+
+def test_two_runs_give_the_same_bits_and_the_seed_draws_the_facts(folder, facts):
+    def scores(*more):
+        text = run("select", "--model", folder, "--data", facts, "--proxy", 3, "--json", *more)
+        return LayerRanking.from_json(text).scores
+
+    assert scores() == scores()
+    assert scores() != scores("--seed", 1)
+
+
+def test_options_of_selectors_are_options_of_the_command(folder, facts):
+    where = ("--model", folder, "--data", f"jsonl={facts}")
+    text = run("select", *where, "--selector", "fixed", "--layer", 2, "--json")
+    assert json.loads(text)["layer"] == 2
+    text = run("select", *where, "--scope", "edited_only", "--tukey", 0.5, "--skip-known", "--json")
+    options = json.loads(text)["provenance"]["options"]
+    assert (options["scope"], options["tukey"], options["skip_known"]) == ("edited_only", 0.5, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "nowhere.json"], "nowhere.json: there is no such file"),
+        (["--data", "zsre"], "'zsre' does not come with lga_fast; give the path"),
+        (["--selector", "lgb"], "'lgb' is not one of"),
+        (["--proxy", "0"], "0 is not in the range x>=1"),
+        (["--model", "atlas-bert"], "no embedded model 'atlas-bert'"),
+        (["--selector", "fixed", "--tukey", "1"], "selector 'fixed' has no option tukey"),
+    ],
+)
+def test_errors_are_one_paragraph(arguments, message, facts, folder):
+    base = {"--data": facts, "--model": folder}
+    base |= dict(zip(arguments[::2], arguments[1::2], strict=True))
+    text = run("select", *[part for pair in base.items() for part in pair], ok=False)
+    assert message in text and "Traceback" not in text
+
+
+def test_list_names_every_member():
+    text = run("list")
+    for package in ("selectors", "datasets", "models.families"):
+        for name in registry.names(f"lga_fast.{package}"):
+            assert name in text
+
+
+def test_version_says_which_kernels_serve():
+    text = run("--version")
+    assert text.startswith("lga_fast ") and "cpu: " in text and "cuda: " in text
