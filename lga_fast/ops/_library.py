@@ -76,7 +76,7 @@ def _load_cuda() -> tuple[list[str], str]:
     try:
         probe = ctypes.CDLL(str(CUDA_LIBRARY)).lga_fast_cuda_archs
         probe.restype = ctypes.c_char_p
-        archs = probe().decode().split(";")
+        archs = probe().decode().split(",")
     except (OSError, AttributeError) as error:
         raise BuildError(
             f"{CUDA_LIBRARY.name} is there but does not load: {error}; {REBUILD}"

@@ -1,0 +1,143 @@
+// The Gram form of grad_dot on CUDA: kernels 1 and 2 of grad_dot_cuda.cu, which says why they are
+// so.
+#pragma once
+
+#include "grad_tile.cuh"
+
+namespace lga_fast {
+
+struct PairSlots {
+  RowSlots old_rows, new_rows;
+};
+
+constexpr int64_t kMinColumns = 256, kMaxParts = 32;
+struct Plan {             // of one pair's Gram form
+  int64_t tokens, tiles;  // tiles of the upper triangle
+  int64_t columns_a, columns_d, parts_a, parts_d;
+};
+__host__ __device__ inline int64_t columns_per_part(int64_t tiles, int64_t cols) {
+  const int64_t parts = kMaxParts / tiles > 1 ? kMaxParts / tiles : 1;
+  const int64_t columns = ((cols + parts - 1) / parts + kStep - 1) / kStep * kStep;
+  return columns > kMinColumns ? columns : kMinColumns;
+}
+__host__ __device__ inline Plan plan_of(int64_t tokens, int64_t d_in, int64_t d_out) {
+  const int64_t side = (tokens + kTile - 1) / kTile, tiles = side * (side + 1) / 2;
+  Plan p = {tokens, tiles, 0, 0, 0, 0};
+  if (tiles == 0) return p;
+  p.columns_a = columns_per_part(tiles, d_in);
+  p.columns_d = columns_per_part(tiles, d_out);
+  p.parts_a = (d_in + p.columns_a - 1) / p.columns_a;
+  p.parts_d = (d_out + p.columns_d - 1) / p.columns_d;
+  return p;
+}
+
+// Tile `index` of the upper triangle, column by column: (0,0) (0,1) (1,1) (0,2) ...
+__device__ inline void tile_of(int64_t index, int64_t* i, int64_t* j) {
+  int64_t col = static_cast<int64_t>((sqrt(8.0 * double(index) + 1.0) - 1.0) / 2.0);
+  while (col * (col + 1) / 2 > index) --col;  // the square root may be off by one
+  while ((col + 1) * (col + 2) / 2 <= index) ++col;
+  *j = col;
+  *i = index - col * (col + 1) / 2;
+}
+
+template <class T>
+struct GramInput {
+  View<T> a_old, d_old, a_new, d_new;
+};
+
+// s.x[k][t] = columns col + k of tokens t0 + t of "old, then new", transposed on the way.
+template <class T, class S>
+__device__ inline void read_tokens(const View<T>& old_x, const View<T>& new_x,
+                                   const PairSlots& pairs, int64_t token, int64_t tokens,
+                                   int64_t col, int64_t end, S (&out)[kRun]) {
+  const int64_t n_old = pairs.old_rows.length[blockIdx.y];
+  if (token >= tokens) col = end = 0;
+  if (token < n_old)
+    read_run(old_x, pairs.old_rows.start[blockIdx.y] + token, col, end, out);
+  else
+    read_run(new_x, token < tokens ? pairs.new_rows.start[blockIdx.y] + token - n_old : 0, col, end,
+             out);
+}
+
+template <class T, class S>
+__global__ void __launch_bounds__(kThreads)
+    gram_kernel(GramInput<T> in, PairSlots pairs, int64_t first_tile, int64_t tiles_here,
+                int64_t slot_parts, S* workspace) {
+  const int64_t tokens = pairs.old_rows.length[blockIdx.y] + pairs.new_rows.length[blockIdx.y];
+  const Plan plan = plan_of(tokens, in.a_old.cols, in.d_old.cols);
+  const int64_t parts = plan.parts_a + plan.parts_d;
+  const int64_t local = parts == 0 ? 0 : blockIdx.x / parts,
+                part = parts == 0 ? 0 : blockIdx.x % parts;
+  const int64_t tile = first_tile + local;
+  if (tile >= plan.tiles || local >= tiles_here) return;
+  const bool of_a = part < plan.parts_a;
+  const View<T> old_x = of_a ? in.a_old : in.d_old, new_x = of_a ? in.a_new : in.d_new;
+  const int64_t columns = of_a ? plan.columns_a : plan.columns_d;
+  const int64_t begin = (of_a ? part : part - plan.parts_a) * columns;
+  const int64_t end = min(begin + columns, old_x.cols);
+  int64_t tile_i, tile_j;
+  tile_of(tile, &tile_i, &tile_j);
+
+  __shared__ TileMemory<S> s;
+  // four neighbouring threads read one token's 32 columns
+  const int t = threadIdx.x / (kStep / kRun), c = threadIdx.x % (kStep / kRun) * kRun;
+  S next_x[kRun], next_y[kRun];
+  auto read = [&](int64_t col) {
+    read_tokens(old_x, new_x, pairs, tile_j * kTile + t, tokens, min(col + c, end), end, next_x);
+    read_tokens(old_x, new_x, pairs, tile_i * kTile + t, tokens, min(col + c, end), end, next_y);
+  };
+  S acc[4][4] = {};
+  read(begin);
+  for (int64_t col = begin; col < end; col += kStep) {
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < kRun; ++k) {
+      s.x[c + k][t] = next_x[k];
+      s.y[c + k][t] = next_y[k];
+    }
+    __syncthreads();
+    if (col + kStep < end) read(col + kStep);
+    multiply(s, acc);
+  }
+  S* to = workspace + (int64_t(blockIdx.y) * slot_parts + local * parts + part) * kTile * kTile;
+  const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+#pragma unroll
+    for (int j = 0; j < 4; ++j) to[(4 * ty + i) * kTile + 4 * tx + j] = acc[i][j];
+}
+
+template <class S>
+__global__ void __launch_bounds__(kThreads)
+    combine_kernel(PairSlots pairs, int64_t d_in, int64_t d_out, int64_t first_tile,
+                   int64_t slot_parts, int64_t slot_tiles, const S* workspace, double* partial) {
+  const int64_t n_old = pairs.old_rows.length[blockIdx.y];
+  const int64_t tokens = n_old + pairs.new_rows.length[blockIdx.y];
+  const Plan plan = plan_of(tokens, d_in, d_out);
+  const int64_t tile = first_tile + blockIdx.x, parts = plan.parts_a + plan.parts_d;
+  if (tile >= plan.tiles) return;
+  int64_t tile_i, tile_j;
+  tile_of(tile, &tile_i, &tile_j);
+  const S* from =
+      workspace + (int64_t(blockIdx.y) * slot_parts + blockIdx.x * parts) * kTile * kTile;
+  double sum[3] = {};
+  for (int e = threadIdx.x; e < kTile * kTile; e += kThreads) {
+    const int64_t i = tile_i * kTile + e / kTile, j = tile_j * kTile + e % kTile;
+    if (i > j || j >= tokens) continue;
+    double a = 0, d = 0;
+    for (int64_t p = 0; p < plan.parts_a; ++p) a += double(from[p * kTile * kTile + e]);
+    for (int64_t p = plan.parts_a; p < parts; ++p) d += double(from[p * kTile * kTile + e]);
+    const double product = a * d, twice = i == j ? product : 2 * product;
+    if (i >= n_old)
+      sum[2] += twice;
+    else if (j >= n_old)
+      sum[0] += product;
+    else
+      sum[1] += twice;
+  }
+  block_sum(sum);
+  if (threadIdx.x == 0)
+    for (int n = 0; n < 3; ++n) partial[(blockIdx.y * slot_tiles + tile) * 3 + n] = sum[n];
+}
+
+}  // namespace lga_fast

@@ -1,0 +1,69 @@
+// Tiles of G = d^T a on CUDA, formed in registers, used and dropped: grad_abs_sum and the tiled
+// form of grad_dot. x is the wider of the two sides, y the other, as on the CPU.
+//
+// Two shapes of tile: 64 x 64 through shared memory, and for a y of at most kThin columns (biases:
+// one) 256 columns of x, each in its own thread, where a 64 x 64 tile would be nearly empty.
+#pragma once
+
+#include "reduce.cuh"
+
+namespace lga_fast {
+
+constexpr int kThin = 4;
+
+inline bool thin(int64_t y_cols) { return y_cols <= kThin; }
+inline int64_t grad_tiles(int64_t x_cols, int64_t y_cols) {
+  return thin(y_cols) ? ceil_div(x_cols, kThreads)
+                      : ceil_div(x_cols, kTile) * ceil_div(y_cols, kTile);
+}
+
+// Stretches of the token axis, passed to kernels by value: no copy to the device, no wait.
+struct RowSlots {
+  int64_t start[kSlots], length[kSlots];
+};
+
+template <class T>
+struct Sides {
+  View<T> x, y;
+};
+template <class T>
+Sides<T> sides_of(const Matrix& a, const Matrix& d) {
+  const bool a_wider = a.cols >= d.cols;
+  return {view_of<T>(a_wider ? a : d), view_of<T>(a_wider ? d : a)};
+}
+
+// use(index, entry of G) for the entries that are this thread's in this block's tile; entries
+// beyond the edge are 0. Index is a constant once unrolled.
+template <class T, class S, class Use>
+__device__ void for_each_entry_thin(const Sides<T>& side, int64_t start, int64_t length,
+                                    const Use& use) {
+  const int64_t col = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (col >= side.x.cols) return;
+  S g[kThin] = {};
+  for (int64_t t = start; t < start + length; ++t) {
+    const S x =
+        static_cast<S>(to_sum(side.x.data[t * side.x.row_stride + col * side.x.col_stride]));
+#pragma unroll
+    for (int r = 0; r < kThin; ++r)
+      if (r < side.y.cols)
+        g[r] +=
+            static_cast<S>(to_sum(side.y.data[t * side.y.row_stride + r * side.y.col_stride])) * x;
+  }
+#pragma unroll
+  for (int r = 0; r < kThin; ++r) use(r, g[r]);
+}
+
+template <class T, class S, class Use>
+__device__ void for_each_entry(const Sides<T>& side, int64_t start, int64_t length,
+                               TileMemory<S>& s, const Use& use) {
+  const int64_t tiles_x = (side.x.cols + kTile - 1) / kTile;
+  S g[4][4];
+  outer_tile(side.x, side.y, start, length, blockIdx.x % tiles_x * kTile,
+             blockIdx.x / tiles_x * kTile, s, g);
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+#pragma unroll
+    for (int j = 0; j < 4; ++j) use(4 * i + j, g[i][j]);
+}
+
+}  // namespace lga_fast

@@ -1,0 +1,196 @@
+// What the CUDA kernels share: reading any dtype and stride, tiles of outer products, sums in a
+// fixed order, and the host's guard, stream and launch check.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+
+#include "check.h"
+
+namespace lga_fast {
+
+// ---- host
+
+// Without the guard a kernel would start on the current device with pointers of another one.
+struct OnDevice {
+  explicit OnDevice(const Tensor& x) : guard(x.get_device_index()) {
+    void* current = nullptr;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(x.get_device_index(), &current));
+    stream = static_cast<cudaStream_t>(current);
+  }
+  torch::stable::accelerator::DeviceGuard guard;
+  cudaStream_t stream;
+};
+
+inline void check_launch(const char* kernel) {
+  const cudaError_t error = cudaGetLastError();
+  STD_TORCH_CHECK(error == cudaSuccess, kernel, ": launch failed: ", cudaGetErrorString(error));
+}
+
+// f.template operator()<T, S>() with the element type and the type of its sums.
+template <class F>
+void with_dtype(Dtype dtype, const F& f) {
+  switch (dtype) {
+    case Dtype::kHalf:
+      return f.template operator()<__half, float>();
+    case Dtype::kBFloat16:
+      return f.template operator()<__nv_bfloat16, float>();
+    case Dtype::kFloat:
+      return f.template operator()<float, float>();
+    case Dtype::kDouble:
+      return f.template operator()<double, double>();
+  }
+}
+
+constexpr int kThreads = 256;    // of every kernel here
+constexpr int kTile = 64;        // side of a tile; 16 x 16 threads own 4 x 4 entries each
+constexpr int kStep = 32;        // how far along the summed axis shared memory reaches
+constexpr int kRun = 8;          // neighbours that one thread reads: 16 bytes of a 2-byte dtype
+constexpr int kPad = kTile + 4;  // rows stay 16-byte aligned and spread over the banks
+
+// ---- reading
+
+template <class T>
+struct View {
+  const T* data;
+  int64_t rows, cols, row_stride, col_stride;
+  bool aligned;  // whole runs may be read 16 bytes at a time
+};
+
+template <class T>
+View<T> view_of(const Matrix& m) {
+  const bool aligned = m.col_stride == 1 && reinterpret_cast<uintptr_t>(m.data) % 16 == 0 &&
+                       m.row_stride * int64_t(sizeof(T)) % 16 == 0;
+  return {static_cast<const T*>(m.data), m.rows, m.cols, m.row_stride, m.col_stride, aligned};
+}
+
+__device__ inline float to_sum(__half x) { return __half2float(x); }
+__device__ inline float to_sum(__nv_bfloat16 x) { return __bfloat162float(x); }
+__device__ inline float to_sum(float x) { return x; }
+__device__ inline double to_sum(double x) { return x; }
+
+// out = x[row, col : col + kRun], zero from `end` on (`end` <= x.cols).
+template <class T, class S>
+__device__ inline void read_run(const View<T>& x, int64_t row, int64_t col, int64_t end,
+                                S (&out)[kRun]) {
+  const T* from = x.data + row * x.row_stride + col * x.col_stride;
+  if (x.aligned && col + kRun <= end) {
+    constexpr int kPer = 16 / sizeof(T);
+    alignas(16) T raw[kRun];
+#pragma unroll
+    for (int i = 0; i < kRun / kPer; ++i)
+      reinterpret_cast<uint4*>(raw)[i] = __ldg(reinterpret_cast<const uint4*>(from) + i);
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) out[i] = static_cast<S>(to_sum(raw[i]));
+  } else {
+#pragma unroll
+    for (int i = 0; i < kRun; ++i)
+      out[i] = col + i < end ? static_cast<S>(to_sum(from[i * x.col_stride])) : S(0);
+  }
+}
+
+// ---- tiles
+
+template <class S>
+struct TileMemory {
+  alignas(16) S x[kStep][kPad];
+  alignas(16) S y[kStep][kPad];
+};
+
+// acc[i][j] += sum_k y[k][4 ty + i] * x[k][4 tx + j]
+template <class S>
+__device__ inline void multiply(const TileMemory<S>& s, S (&acc)[4][4]) {
+  const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
+#pragma unroll 8
+  for (int k = 0; k < kStep; ++k) {
+    S x[4], y[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      x[i] = s.x[k][4 * tx + i];
+      y[i] = s.y[k][4 * ty + i];
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+#pragma unroll
+      for (int j = 0; j < 4; ++j) acc[i][j] += y[i] * x[j];
+  }
+}
+
+// acc = the thread's entries of y^T x over tokens [begin, begin + tokens), tile at (y0, x0). The
+// next tokens are read while the present ones are multiplied.
+template <class T, class S>
+__device__ void outer_tile(const View<T>& x, const View<T>& y, int64_t begin, int64_t tokens,
+                           int64_t x0, int64_t y0, TileMemory<S>& s, S (&acc)[4][4]) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+#pragma unroll
+    for (int j = 0; j < 4; ++j) acc[i][j] = S(0);
+  const int t = threadIdx.x / (kTile / kRun), c = threadIdx.x % (kTile / kRun) * kRun;
+  S next_x[kRun], next_y[kRun];
+  auto read = [&](int64_t at) {
+    // beyond the last token nothing is read: an end of 0 gives zeros
+    const bool inside = at + t < tokens;
+    read_run(x, inside ? begin + at + t : 0, inside ? x0 + c : 0, inside ? x.cols : 0, next_x);
+    read_run(y, inside ? begin + at + t : 0, inside ? y0 + c : 0, inside ? y.cols : 0, next_y);
+  };
+  read(0);
+  for (int64_t at = 0; at < tokens; at += kStep) {
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) {
+      s.x[t][c + i] = next_x[i];
+      s.y[t][c + i] = next_y[i];
+    }
+    __syncthreads();
+    if (at + kStep < tokens) read(at + kStep);
+    multiply(s, acc);
+  }
+}
+
+// ---- sums in a fixed order
+
+// The block's sum of each of N values, valid in thread 0. A tree of fixed shape, no atomics.
+template <int N>
+__device__ inline void block_sum(double (&value)[N]) {
+  __shared__ double warps[N][kThreads / 32];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  __syncthreads();  // the previous sum may still be read
+#pragma unroll
+  for (int n = 0; n < N; ++n) {
+    for (int offset = 16; offset > 0; offset /= 2)
+      value[n] += __shfl_down_sync(0xffffffffu, value[n], offset);
+    if (lane == 0) warps[n][warp] = value[n];
+  }
+  __syncthreads();
+  if (threadIdx.x == 0)
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      value[n] = 0;
+      for (int w = 0; w < kThreads / 32; ++w) value[n] += warps[n][w];
+    }
+}
+
+// out[to[slot]] = sum of partial[slot][0 : count[slot]], one block per slot: the second pass of a
+// sum.
+constexpr int kSlots = 64;  // pairs or rows of one launch; their facts are passed by value
+struct Counts {
+  int64_t count[kSlots], to[kSlots];
+};
+
+template <int N, class Out>
+__global__ void sum_partials(const double* partial, int64_t stride, Counts counts, Out* out) {
+  const double* mine = partial + blockIdx.x * stride * N;
+  double sum[N] = {};
+  for (int64_t i = threadIdx.x; i < counts.count[blockIdx.x]; i += kThreads)
+#pragma unroll
+    for (int n = 0; n < N; ++n) sum[n] += mine[i * N + n];
+  block_sum(sum);
+  if (threadIdx.x == 0)
+#pragma unroll
+    for (int n = 0; n < N; ++n) out[counts.to[blockIdx.x] * N + n] = static_cast<Out>(sum[n]);
+}
+
+}  // namespace lga_fast
