@@ -20,7 +20,7 @@ constexpr int kVecBytes = 16;
 #endif
 
 // Loops over a block's registers must be gone before the compiler decides what lives in memory.
-#define LGA_UNROLL _Pragma("GCC unroll 8")
+#define LGA_UNROLL _Pragma("GCC unroll 16")
 
 template <class S>
 struct VecOf {

@@ -1,0 +1,90 @@
+"""What the benchmarks share: medians with spread, where they ran, files never half written."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def environment(seed: int | None = None) -> dict[str, Any]:
+    """What is needed to repeat a number: commit, versions, device, threads, kernels, seed."""
+    from lga_fast import ops
+
+    git = ["git", "-C", str(Path(__file__).parent)]
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True
+    )
+    record: dict[str, Any] = {
+        "commit": commit.stdout.strip() or None,
+        "changed_since_commit": bool(changed.stdout.strip()),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "cpu": _cpu_name(),
+        "threads": torch.get_num_threads(),
+        "kernels": ops.kernels(),
+        "seed": seed,
+    }
+    if torch.cuda.is_available():
+        record["cuda_device"] = torch.cuda.get_device_name()
+        record["cuda"] = torch.version.cuda
+    return record
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def measure(
+    call: Callable[[], object], seconds: float = 0.5, least: int = 7, device: str = "cpu"
+) -> dict[str, float | int]:
+    """Median and spread (quartiles) of a call in milliseconds, after one warm-up.
+
+    Repeats until `seconds` have gone by and `least` calls are done. On CUDA each call ends with a
+    wait for the device: right for calls of a millisecond, pessimistic for shorter ones.
+    """
+
+    def once() -> float:
+        start = time.perf_counter()
+        call()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return 1e3 * (time.perf_counter() - start)
+
+    once()
+    samples: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(samples) < least or time.perf_counter() < end:
+        samples.append(once())
+    low, middle, high = statistics.quantiles(samples, n=4)
+    return {
+        "median_ms": middle,
+        "quartile_low_ms": low,
+        "quartile_high_ms": high,
+        "n": len(samples),
+    }
+
+
+def write_result(name: str, rows: list[dict[str, Any]], seed: int | None = None) -> Path:
+    """`benchmarks/results/<name>.json`, written beside and renamed."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    text = json.dumps({"environment": environment(seed), "rows": rows}, indent=1) + "\n"
+    beside = path.with_suffix(f".{os.getpid()}.tmp")
+    beside.write_text(text)
+    os.replace(beside, path)
+    return path
