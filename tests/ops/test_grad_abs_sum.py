@@ -17,7 +17,9 @@ def test_rows_of_every_length(device, dtype, d_in, d_out):
     a, d = matrix(320, d_in, dtype, device), matrix(320, d_out, dtype, device, seed=1)
     got = ops.grad_abs_sum(a, d, rows)
     oracle = reference.grad_abs_sum(a.double(), d.double(), rows)
-    assert_no_worse_than_torch(got, reference.grad_abs_sum(a, d, rows), oracle)
+    # an entry of G may be a sum whose terms cancel; its error is that of the terms
+    scale = reference.grad_abs_sum(a.double().abs(), d.double().abs(), rows)
+    assert_no_worse_than_torch(got, reference.grad_abs_sum(a, d, rows), oracle, scale)
     assert got[2] == 0
 
 
