@@ -105,10 +105,12 @@ class EditableModel:
         for name in ("dtype", "transformers_version", "_name_or_path"):  # how it was loaded
             config.pop(name, None)
         digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+        parts = []
         for name, parameter in sorted(self.hf.named_parameters()):
+            digest.update(f"{name}{tuple(parameter.shape)}".encode())
             flat = parameter.detach().reshape(-1)
-            part = flat[:: max(1, flat.numel() // 64)][:64].float().cpu()
-            digest.update(f"{name}{tuple(parameter.shape)}".encode() + part.numpy().tobytes())
+            parts.append(flat[:: max(1, flat.numel() // 64)][:64].float().to(self.device))
+        digest.update(torch.cat(parts).cpu().numpy().tobytes())  # one wait for the device, not many
         return digest.hexdigest()[:16]
 
     # -- running -------------------------------------------------------------------------------
