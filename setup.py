@@ -44,7 +44,8 @@ class CMakeBuild(build_ext):
             print(f"lga_fast: native kernels are not built: {missing}", file=sys.stderr)
             return
         build = Path(self.build_temp).resolve() / "cmake"
-        prefix = ROOT if self.inplace else Path(self.build_lib).resolve()
+        in_tree = self.inplace or self.editable_mode
+        prefix = ROOT if in_tree else Path(self.build_lib).resolve()
         cmake = str(_tool("cmake"))
         configure = [cmake, "-G", "Ninja", "-S", str(ROOT), "-B", str(build)]
         configure += [
