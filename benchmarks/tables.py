@@ -1,0 +1,152 @@
+"""Fill README's tables from the committed results: `python benchmarks/tables.py [--check]`."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lga_fast.records import LayerRanking
+from lga_fast.reports import table
+
+HERE = Path(__file__).resolve().parent
+README = HERE.parent / "README.md"
+
+
+def main() -> None:
+    """Write README anew, or with --check only tell whether it is up to date."""
+    old = README.read_text(encoding="utf-8")
+    new = filled(old)
+    if "--check" in sys.argv:
+        sys.exit("README.md is not what the results say: run benchmarks/tables.py" * (old != new))
+    README.write_text(new, encoding="utf-8")
+
+
+def filled(text: str) -> str:
+    """`text` with every part between `<!-- name -->` and `<!-- /name -->` made anew."""
+    for part in (demo, speed, atlas):
+        name = part.__name__
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+        text, found = re.subn(pattern, lambda m, p=part: m[1] + p() + m[2], text, flags=re.S)
+        assert found == 1, f"README lacks its part {name}"
+    return text
+
+
+def results(name: str) -> dict[str, Any]:
+    """A results file, or one without rows where it has not been made."""
+    path = HERE / "results" / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else {"rows": [], "environment": {}}
+
+
+def rankings() -> list[LayerRanking]:
+    """The rankings of atlas_profile."""
+    return [LayerRanking.from_json(json.dumps(row)) for row in results("atlas_profile")["rows"]]
+
+
+def rows_of(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """A Markdown table."""
+    lines = [list(head), ["---"] * len(list(head)), *([str(c) for c in row] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def made_by(name: str, command: str) -> str:
+    """Where a table's numbers come from."""
+    where = results(name)["environment"]
+    if not where:
+        return ""
+    device = where.get("cuda_device") or f"{where['cpu']}, threads: {where['threads']}"
+    return (
+        f"\n`{command}`, commit {str(where['commit'])[:12]}, torch {where['torch']}, "
+        f"{device}; [results/{name}.json](benchmarks/results/{name}.json)\n"
+    )
+
+
+def demo() -> str:
+    """The chart of the first ranking, as a terminal shows it."""
+    found = rankings()
+    if not found:
+        return ""
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    table.show(found[0], console)
+    return f"```text\n{console.file.getvalue()}```\n"  # type: ignore[attr-defined]
+
+
+def speed() -> str:
+    """Whole selections and ops, each against what stands beside it in the same run."""
+    parts = []
+    cpu = results("selection_cpu")["rows"]
+    head = ["scoring pass", "facts", "dtype", "times faster than the paper's way (min to max)"]
+    head += ["than `autograd.grad` on the MLP", "peak memory / its gradients"]
+    if cpu:
+        parts.append(rows_of(head, map(_selection, cpu)))
+        parts.append(made_by("selection_cpu", "python benchmarks/selection.py"))
+    for path in sorted((HERE / "results").glob("gpu_*.json")):
+        gpu = results(path.stem)["rows"]
+        passes = [row for row in gpu if row["part"] == "time_selection"]
+        parts.append("\n" + rows_of(head, map(_selection, passes)))
+        parts.append(made_by(path.stem, "python benchmarks/gpu.py"))
+    for op in ("grad_dot", "grad_abs_sum", "low_rank_update_"):
+        rows = [row for row in results(op)["rows"] if row["device"] == "cpu"]
+        if rows:
+            parts.append("\n" + rows_of(["CPU op", "shape", "dtype", "times faster than torch"], [
+                [f"`{op}`", _shape(row), row["dtype"], f"{row['times_faster']:.1f}"] for row in rows
+            ]))  # fmt: skip
+            parts.append(made_by(op, f"OMP_NUM_THREADS=1 python benchmarks/test_bench_{op}.py"))
+    return "".join(parts)
+
+
+def _selection(row: dict[str, Any]) -> list[str]:
+    paper, mlp = row["times_faster_than_paper"], row["times_faster_than_mlp_only"]
+    return [
+        row["model"],
+        f"{row['facts']} of {row['tokens'][0]} + {row['tokens'][1]} tokens",
+        row["dtype"],
+        f"{paper['median']:.1f} ({paper['min']:.1f} to {paper['max']:.1f})",
+        f"{mlp['median']:.1f} ({mlp['min']:.1f} to {mlp['max']:.1f})",
+        f"{row['peak_share_of_gradients']:.1%}",
+    ]
+
+
+def _shape(row: dict[str, Any]) -> str:
+    names = [n for n in row if isinstance(row[n], int) and not isinstance(row[n], bool)]
+    return ", ".join(f"{name} {row[name]}" for name in names)
+
+
+def atlas() -> str:
+    """The golden layer of both models under each seed."""
+    found = rankings()
+    if not found:
+        return ""
+    head = [
+        "model",
+        "seed",
+        "layer",
+        "order of the kept layers",
+        "excluded",
+        "resamples that agree",
+    ]
+    rows = [
+        [
+            ranking.provenance["model"],
+            ranking.provenance["options"]["seed"],
+            ranking.layer,
+            " ".join(map(str, ranking.order)),
+            " ".join(map(str, ranking.excluded)),
+            f"{ranking.stability[ranking.layer]:.0%}",
+        ]
+        for ranking in found
+    ]
+    intro = f"LGA on {found[0].requests} proxy facts, three draws:\n\n"
+    return (
+        intro + rows_of(head, rows) + made_by("atlas_profile", "python benchmarks/atlas_profile.py")
+    )
+
+
+if __name__ == "__main__":
+    main()
