@@ -1,0 +1,59 @@
+"""Batches keep within tokens and memory, and lose nothing."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+
+from lga_fast import score_layers
+from lga_fast.records import EditRequest
+from lga_fast.scoring import plan
+
+EDITS = [
+    EditRequest(str(i), "The capital of France is " + "Paris " * i, "Rome and more", target_old="A")
+    for i in range(12)
+]
+
+
+@pytest.mark.parametrize("limit", [1, 7, 20, 10**9])
+def test_batches_hold_everything_once_and_keep_the_limit(limit):
+    lengths = {i: (7 * i) % 11 + 1 for i in range(30)}
+    groups = plan.batches(lengths, limit)
+    assert sorted(i for group in groups for i in group) == list(lengths)
+    for group in groups:
+        assert len(group) == 1 or len(group) * max(lengths[i] for i in group) <= limit
+    widths = [lengths[i] for group in groups for i in group]
+    assert widths == sorted(widths, reverse=True)
+    assert plan.batches({}, limit) == []
+
+
+def peak_rows(model, monkeypatch) -> int:
+    """Most rows that one forward of a scoring pass has."""
+    rows, real = [], model.logits_at
+
+    def counting(input_ids, *rest, **more):
+        rows.append(len(input_ids))
+        return real(input_ids, *rest, **more)
+
+    monkeypatch.setattr(model, "logits_at", counting)
+    score_layers(model, EDITS, old="ground_truth")
+    return max(rows)
+
+
+def test_a_memory_budget_makes_batches_smaller(monkeypatch):
+    model = tiny.model("llama", torch.float32)
+    assert peak_rows(model, monkeypatch) == 2 * len(EDITS)
+    monkeypatch.undo()
+    model.memory_budget = 60 * (plan.token_bytes(model) + plan.logit_bytes(model))
+    assert peak_rows(model, monkeypatch) <= 4
+    monkeypatch.undo()
+    model.memory_budget = 1  # what cannot be halved further still runs: one pair at a time
+    assert peak_rows(model, monkeypatch) == 2
+
+
+def test_without_a_budget_half_of_what_is_free_is_used():
+    import psutil
+
+    half = psutil.virtual_memory().available / 2
+    assert plan.memory_left(tiny.model("gpt2")) == pytest.approx(half, rel=0.2)
