@@ -5,10 +5,11 @@
 // gradient (d_in = 1) then is one long row of G instead of a column of single lanes. Which of G and
 // its transpose is formed does not matter to any of the sums.
 //
-// Predicted and found (one thread, AVX-512): 12 rows of two vectors in registers instead of 6 need
-// fewer loads per product, worth 10 to 20% at 200 tokens. Tokens a cache line off a multiple of 1
-// KiB: expected to matter much, within noise. Still 10 to 25% behind MKL's packed product in
-// grad_abs_sum at 200 tokens, ahead of it at 17.
+// Predicted and found (one thread, AVX-512, a machine shared with others): 12 rows of two vectors
+// in registers instead of 6 need fewer loads per product, better at 200 tokens and at rank 500.
+// Tokens a cache line off a multiple of 1 KiB: expected to matter much, within noise. grad_abs_sum
+// is ahead of the reference at 17 tokens (1.4 to 2.5 times) and behind MKL's product at 200 (0.5 to
+// 0.9 times), as is an update of rank 500 (0.6 to 1.1 times).
 #pragma once
 
 #include "cpu_vec.h"
