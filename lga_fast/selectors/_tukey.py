@@ -11,7 +11,7 @@ def fences(
 ) -> tuple[Float[np.ndarray, "*draw"], Float[np.ndarray, "*draw"]]:
     """Lower and upper fence q1 - κ·iqr and q3 + κ·iqr (arXiv 2602.20207, appendix A)."""
     q1, q3 = np.percentile(scores, [25, 75], axis=-1)  # 'linear'
-    return q1 - constant * (q3 - q1), q3 + constant * (q3 - q1)
+    return np.asarray(q1 - constant * (q3 - q1)), np.asarray(q3 + constant * (q3 - q1))
 
 
 def kept(
@@ -32,7 +32,7 @@ def kept(
 
 def choose(scores: Float[np.ndarray, "*draw layer"], constant: float) -> Int[np.ndarray, "*draw"]:
     """The kept layer of the largest score; of equal ones the lowest."""
-    return np.where(kept(scores, constant), scores, -np.inf).argmax(-1)
+    return np.asarray(np.where(kept(scores, constant), scores, -np.inf).argmax(-1))
 
 
 def stability(

@@ -1,0 +1,37 @@
+"""The shapes in signatures are true: a whole selection runs with every annotation checked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+CODE = """
+import sys
+sys.path.insert(0, {tests!r})
+from jaxtyping import install_import_hook
+install_import_hook("lga_fast", "beartype.beartype")
+import numpy as np, tiny, torch
+from lga_fast import select_layer
+from lga_fast.records import EditRequest
+from lga_fast.selectors import _tukey
+edits = [EditRequest(str(i), "The capital of France is", t) for i, t in enumerate(("Rome", "Ann"))]
+for family in ("gpt2", "llama"):
+    for selector in ("lga", "random_layer"):
+        select_layer(tiny.model(family, torch.float32), edits, selector)
+{more}
+"""
+
+
+def run(more: str) -> subprocess.CompletedProcess[str]:
+    code = CODE.format(tests=str(Path(__file__).parent), more=more)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+def test_annotations_hold():
+    done = run("_tukey.choose(np.zeros((3, 5)), 1.0)")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_wrong_shape_would_be_noticed():
+    assert "TypeCheckError" in run("_tukey.stability(np.zeros(5), 1.0, 3, 0)").stderr
