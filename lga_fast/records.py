@@ -131,8 +131,9 @@ class LayerRanking:
 
     layer: int
     selector: str
-    scores: tuple[float, ...]  # one per layer; what they are is the selector's matter
+    scores: tuple[float, ...]  # one per layer, larger is better
     order: tuple[int, ...]  # kept layers, best first
+    score_label: str = "score"  # what a score is, and its unit
     excluded: tuple[int, ...] = ()
     fences: tuple[float, float] | None = None
     raw_argmax: int | None = None  # the choice, had nothing been excluded

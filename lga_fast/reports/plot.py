@@ -37,14 +37,14 @@ def write(ranking: LayerRanking, *paths: Path) -> None:
             )
     bars[ranking.layer].set_label(f"golden layer {ranking.layer}")
     if ranking.excluded:
-        bars[ranking.excluded[0]].set_label("excluded by the fences")
+        bars[ranking.excluded[0]].set_label("excluded")
     if ranking.fences:
         for i, fence in enumerate(ranking.fences):
             label = "Tukey's fences" if i == 0 else None
             top.axhline(fence, color=_FENCE, linestyle="--", linewidth=1, label=label)
     top.axhline(0, color="black", linewidth=0.8)
     top.set_ylim(limits)
-    top.set_ylabel("Σ ⟨∇ℓ(old), ∇ℓ(new)⟩\n[nats² / weight²]")
+    top.set_ylabel(ranking.score_label)
     top.set_title(
         f"{ranking.selector} on {ranking.provenance['model']}, {ranking.requests} proxy facts"
     )

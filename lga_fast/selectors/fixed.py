@@ -35,6 +35,7 @@ class Selector:
             selector="fixed",
             scores=tuple(float(i == self.layer) for i in range(model.layers)),
             order=(self.layer,),
+            score_label="named beforehand",
             excluded=tuple(i for i in range(model.layers) if i != self.layer),
             requests=len(requests),
             provenance=provenance.of(model) | {"options": asdict(self)},

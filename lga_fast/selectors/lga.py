@@ -92,6 +92,7 @@ class Selector:
             selector="lga",
             scores=tuple(total.tolist()),
             order=tuple(order.tolist()),
+            score_label="Σ ⟨∇ℓ(old), ∇ℓ(new)⟩  [nats² / weight²]",
             excluded=tuple(sorted(set(range(len(total))) - set(order.tolist()))),
             fences=None if fences is None else (float(fences[0]), float(fences[1])),
             raw_argmax=int(layers[total[finite].argmax()]),

@@ -31,6 +31,7 @@ class Selector:
             selector="random_layer",
             scores=tuple(scores.tolist()),
             order=tuple(order.tolist()),
+            score_label="place in the draw",
             requests=len(requests),
             provenance=provenance.of(model) | {"options": asdict(self)},
         )
