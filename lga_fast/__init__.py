@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from lga_fast.records import EditRequest, LayerRanking, LayerScores, Probe
     from lga_fast.scoring import score_layers
     from lga_fast.selectors import select_layer
+    from lga_fast.weight_edit import WeightEdit
 
 __version__ = "0.1.0"
 
@@ -23,6 +24,7 @@ _HOMES = {
     "Probe": "lga_fast.records",
     "LayerScores": "lga_fast.records",
     "LayerRanking": "lga_fast.records",
+    "WeightEdit": "lga_fast.weight_edit",
 }
 
 __all__ = [  # noqa: RUF022 - in the order of use
@@ -35,6 +37,7 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "LayerRanking",
     "LayerScores",
     "Probe",
+    "WeightEdit",
 ]
 
 

@@ -25,5 +25,9 @@ class ScoringError(LgaFastError):
     """A selection cannot be made from these requests or scores."""
 
 
+class EditError(LgaFastError):
+    """An edit cannot be made of these numbers, or does not belong to this model."""
+
+
 class BuildError(LgaFastError):
     """A native library is there but cannot be used."""

@@ -1,0 +1,209 @@
+"""WeightEdit: a change of weights as data, with its file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float32
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lga_fast.errors import DataError, EditError
+from lga_fast.files import replacing
+
+if TYPE_CHECKING:
+    from lga_fast.models import EditableModel
+
+KIND = "lga_fast.WeightEdit"  # the one metadata key: with several, a file's bytes would vary
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class LowRank:
+    """The change `left · rightᵀ` of one matrix, whichever way its weight is stored."""
+
+    left: Float32[Tensor, "d_out rank"]
+    right: Float32[Tensor, "d_in rank"]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d_out, d_in) of the matrix."""
+        return self.left.shape[0], self.right.shape[0]
+
+    @property
+    def rank(self) -> int:
+        """Number of columns of either side."""
+        return self.left.shape[1]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class WeightEdit:
+    """Low-rank changes of some matrices of one model; data, independent of the model.
+
+    `W_name += left · rightᵀ` for each name in `deltas`, e.g. ROME's rank-1 update (Meng et al.
+    2022, arXiv 2202.05262, eq. 2). The factors are copied to the CPU: nothing done to the tensors
+    given changes the edit. A change of rank 0 is refused, since it says that nothing was solved;
+    factors of zeros are a change like any other.
+
+    Args:
+        deltas: by the model's own parameter name, e.g. `transformer.h.5.mlp.c_proj.weight`.
+        provenance: how it was made. `model_fingerprint` (of the model it was solved on) is what
+            applying asks for; `editor`, `layer`, `config`, `requests` and the versions of
+            `lga_fast.provenance.of(model)` are for people and for repeating it. Dataclasses in it
+            become dicts and tuples become lists, as a file would give them back.
+
+    Raises:
+        EditError: a factor is not float32, not finite, of rank 0, or does not fit its other side;
+            there is no factor at all; or the provenance cannot be written as JSON.
+    """
+
+    deltas: Mapping[str, LowRank]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check and copy what was given."""
+        if not self.deltas:
+            raise EditError("edit: expected at least one parameter, got none")
+        deltas = {name: _checked(name, delta) for name, delta in sorted(self.deltas.items())}
+        object.__setattr__(self, "deltas", MappingProxyType(deltas))
+        try:
+            provenance = json.loads(json.dumps(self.provenance, default=_plain))
+        except (TypeError, ValueError) as error:
+            raise EditError(f"edit: expected provenance that JSON can hold: {error}") from None
+        object.__setattr__(self, "provenance", provenance)
+
+    def __repr__(self) -> str:
+        """Names, shapes and ranks; no numbers."""
+        parts = [f"{n} {d.shape[0]}x{d.shape[1]} rank {d.rank}" for n, d in self.deltas.items()]
+        return f"WeightEdit({self.provenance.get('editor', 'unnamed editor')}: {', '.join(parts)})"
+
+    @property
+    def model_fingerprint(self) -> str | None:
+        """Fingerprint of the model that the edit was solved on; None if it does not say."""
+        return self.provenance.get("model_fingerprint")
+
+    @cached_property
+    def checksum(self) -> str:
+        """A short checksum of names and factors; the provenance does not enter."""
+        digest = hashlib.sha256()
+        for name, tensor in self._tensors().items():
+            digest.update(f"{name}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def save(self, path: str | Path) -> None:
+        """Write factors and provenance as one safetensors file, whole or not at all."""
+        self.save_tensors(self._tensors(), Path(path))
+
+    def save_tensors(self, tensors: dict[str, Tensor], path: Path) -> None:
+        """Write `tensors` with this edit's provenance."""
+        about = json.dumps({"version": VERSION, "provenance": self.provenance}, ensure_ascii=False)
+        with replacing(path) as beside:
+            save_file(tensors, beside, metadata={KIND: about})
+
+    @classmethod
+    def load(cls, path: str | Path) -> WeightEdit:
+        """The edit of a file written by `save`, equal to the saved one bit for bit.
+
+        Raises:
+            DataError: there is no such file, or it does not hold an edit.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = (file.metadata() or {}).get(KIND)
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise DataError(f"{path}: not a readable safetensors file: {error}") from None
+        if about is None:
+            raise DataError(
+                f"{path}: expected {KIND!r} in the metadata, found {_some(list(tensors))}. Only "
+                "files written by WeightEdit.save hold a WeightEdit."
+            )
+        try:
+            return cls(_paired(tensors), _provenance(about))
+        except (EditError, ValueError) as error:
+            raise DataError(f"{path}: {error}") from None
+
+    def to_peft(self, folder: str | Path, model: EditableModel) -> None:
+        """Write the edit as a LoRA adapter for `peft.PeftModel.from_pretrained(base, folder)`.
+
+        LoRA adds `scale · B A x` (Hu et al. 2021, arXiv 2106.09685, §4.1): with `B = left`,
+        `A = rightᵀ` and `lora_alpha = r` this is the edit itself, of the same rank, only not
+        rounded to the weight's dtype. peft is not needed to write it. The base must be the model
+        that the edit was solved on, earlier edits included; `model` is asked for names, shapes and
+        orientation only.
+
+        Raises:
+            EditError: `model` has no such matrix, or one of another shape.
+        """
+        from lga_fast._peft import write_adapter
+
+        write_adapter(self, Path(folder), model)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        sides = {name: (delta.left, delta.right) for name, delta in self.deltas.items()}
+        return {
+            f"{name}.{side}": tensor
+            for name, pair in sides.items()
+            for side, tensor in zip(("left", "right"), pair, strict=True)
+        }
+
+
+def _checked(name: str, delta: LowRank) -> LowRank:
+    """A copy on the CPU of factors that make sense."""
+    if not isinstance(delta, LowRank):
+        raise EditError(f"edit of {name}: expected a LowRank, got {type(delta).__name__}")
+    sides = {"left": delta.left, "right": delta.right}
+    for side, x in sides.items():
+        if not isinstance(x, Tensor) or x.ndim != 2 or x.dtype != torch.float32:
+            got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            raise EditError(f"edit of {name}: {side}: expected a float32 matrix, got {got}")
+        bad = int((~torch.isfinite(x)).sum())
+        if bad:
+            raise EditError(
+                f"edit of {name}: {side}: expected finite numbers, got {bad} of {x.numel()} that "
+                "are NaN or infinite. The editor did not find a solution; nothing was changed."
+            )
+    left, right = delta.left.shape[1], delta.right.shape[1]
+    if left != right:
+        raise EditError(f"edit of {name}: right: expected rank {left} as left, got {right}")
+    if not left:
+        raise EditError(f"edit of {name}: expected rank 1 or more, got rank 0, which is no edit")
+    copies = [x.detach().to("cpu", copy=True).contiguous() for x in sides.values()]
+    return LowRank(*copies)
+
+
+def _paired(tensors: dict[str, Tensor]) -> dict[str, LowRank]:
+    names = {name.rpartition(".")[0] for name in tensors}
+    wanted = {f"{name}.{side}" for name in names for side in ("left", "right")}
+    if wanted != set(tensors):
+        raise EditError(f"expected left and right of each parameter, got {_some(list(tensors))}")
+    return {name: LowRank(tensors[f"{name}.left"], tensors[f"{name}.right"]) for name in names}
+
+
+def _provenance(about: str) -> dict[str, Any]:
+    data = json.loads(about)
+    version = data.get("version") if isinstance(data, dict) else None
+    if version != VERSION or not isinstance(data.get("provenance"), dict):
+        raise EditError(f"expected a {KIND} of version {VERSION}, got version {version}")
+    return data["provenance"]
+
+
+def _plain(x: Any) -> Any:
+    if is_dataclass(x) and not isinstance(x, type):
+        return asdict(x)
+    raise TypeError(f"{type(x).__name__} {x!r} is not plain data")
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"{len(names)} tensors ({shown})" if names else "no tensors"
