@@ -1,7 +1,8 @@
 """Models: loading, families, taps."""
 
+from lga_fast.models.applying import Applied
 from lga_fast.models.editable import EditableModel
 from lga_fast.models.load import load
 from lga_fast.models.taps import Tap, Taps
 
-__all__ = ["EditableModel", "Tap", "Taps", "load"]
+__all__ = ["Applied", "EditableModel", "Tap", "Taps", "load"]

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lga_fast.errors import UnsupportedModel
 from lga_fast.models import families
-from lga_fast.models.families import ModelFamily
+from lga_fast.models._modules import find_blocks, find_matrix
+from lga_fast.models.applying import Applied, Applier
 from lga_fast.models.taps import Key, Tap, Taps
+from lga_fast.weight_edit import WeightEdit
 
 
 class EditableModel:
@@ -38,12 +39,13 @@ class EditableModel:
         self.memory_budget = memory_budget
         self.family_name, self.family = families.find(hf.config)
         self.config = hf.config.get_text_config()
-        self._blocks = _blocks(hf, self.family, self.family_name)
+        self._blocks = find_blocks(hf, self.family, self.family_name)
         self._matrices: dict[Key, nn.Module] = {
-            (layer, role): _matrix(block, layer, role, path, self.family, self.family_name)
+            (layer, role): find_matrix(block, layer, role, path, self.family, self.family_name)
             for layer, block in enumerate(self._blocks)
             for role, path in self.family.matrices.items()
         }
+        self._applier = Applier()
 
     # -- facts ---------------------------------------------------------------------------------
     @property
@@ -75,6 +77,10 @@ class EditableModel:
     def matrix(self, layer: int, role: str) -> Any:
         """The linear module of `role` (see `ModelFamily.matrices`) in block `layer`."""
         return self._matrices[layer, role]
+
+    def weight_name(self, layer: int, role: str) -> str:
+        """The model's own name of a matrix's weight, as a `WeightEdit` wants it."""
+        return f"{self.family.blocks}.{layer}.{self.family.matrices[role]}.weight"
 
     def shape(self, layer: int, role: str) -> tuple[int, int]:
         """(d_out, d_in) of a matrix, whichever way its weight is stored."""
@@ -112,6 +118,32 @@ class EditableModel:
             parts.append(flat[:: max(1, flat.numel() // 64)][:64].float().to(self.device))
         digest.update(torch.cat(parts).cpu().numpy().tobytes())  # one wait for the device, not many
         return digest.hexdigest()[:16]
+
+    # -- editing -------------------------------------------------------------------------------
+    def edited(self, edit: WeightEdit, *, force: bool = False) -> AbstractContextManager[Applied]:
+        """Carry `edit` inside the `with`; after it every bit of the weights is as before.
+
+        Also after an exception or Ctrl-C, nested for sequential edits, and without gradients. What
+        else changed the edited weights meanwhile (training) is undone too. A graph taken before or
+        inside that needs a weight of another moment is refused by autograd, never silently wrong.
+
+        Args:
+            edit: what to add; other parameters are not touched.
+            force: take an edit solved on other weights, or one that is in effect already.
+
+        Raises:
+            EditError: the edit is not of these weights (the rule: `lga_fast.models.applying`), has
+                other shapes, or would leave a weight that is not finite.
+        """
+        return self._applier.edited(self, edit, force)
+
+    def apply(self, edit: WeightEdit, *, force: bool = False) -> Applied:
+        """Add `edit` for good, all of it or nothing; arguments and errors as for `edited`.
+
+        Returns:
+            How much of the change the weights' dtype could hold.
+        """
+        return self._applier.apply(self, edit, force)
 
     # -- running -------------------------------------------------------------------------------
     @contextmanager
@@ -204,35 +236,3 @@ class EditableModel:
                 "past_key_values": output.past_key_values,
             }
         return found
-
-
-def _blocks(hf: nn.Module, family: ModelFamily, name: str) -> nn.ModuleList:
-    try:
-        return hf.get_submodule(family.blocks)  # type: ignore[return-value]
-    except AttributeError as error:
-        raise UnsupportedModel(
-            f"family {name!r} says the blocks are at {family.blocks!r}, but {error}; "
-            f"{type(hf).__name__} has: {', '.join(dict(hf.named_children()))}. Is it the causal "
-            "language model (with its head)?"
-        ) from None
-
-
-def _matrix(
-    block: nn.Module, layer: int, role: str, path: str, family: ModelFamily, name: str
-) -> nn.Module:
-    try:
-        module = block.get_submodule(path)
-    except AttributeError as error:
-        inside = ", ".join(n for n, m in block.named_modules() if n and not list(m.children()))
-        raise UnsupportedModel(
-            f"family {name!r} says the {role} matrix of layer {layer} is at {path!r}, but {error}; "
-            f"the block has: {inside}"
-        ) from None
-    # The class tells the orientation; the shape cannot where d_in == d_out.
-    stored = "in_out" if type(module).__name__ == "Conv1D" else "out_in"
-    if stored != family.orientation:
-        raise UnsupportedModel(
-            f"family {name!r} says {family.orientation}, but {path!r} of layer {layer} is a "
-            f"{type(module).__name__}, which stores {stored}"
-        )
-    return module
