@@ -162,9 +162,9 @@ class EditableModel:
             for module, mode in training:
                 module.training = mode
 
-    def taps(self, on_tap: Callable[[Tap], None]) -> Taps:
+    def taps(self, on_tap: Callable[[Tap], None], backwards: int = 1) -> Taps:
         """Factors of every MLP matrix's gradient; see `Taps`."""
-        return Taps(self._matrices, on_tap)
+        return Taps(self._matrices, on_tap, backwards)
 
     def logits_at(
         self,

@@ -31,7 +31,7 @@ class Tap:
 
 
 class Taps:
-    """Listens to `modules` for one forward and one backward; a context manager.
+    """Listens to `modules` for one forward and `backwards` backward passes; a context manager.
 
     `on_tap` is called inside the backward, last layer first; what it is given must not be kept.
     Modules must be frozen: the graph starts at the first tapped output that nothing before it
@@ -41,10 +41,13 @@ class Taps:
         TapError: a module ran twice in one forward, or a gradient did not arrive until exit.
     """
 
-    def __init__(self, modules: Mapping[Key, nn.Module], on_tap: Callable[[Tap], None]):
+    def __init__(
+        self, modules: Mapping[Key, nn.Module], on_tap: Callable[[Tap], None], backwards: int = 1
+    ):
         self._modules = modules
         self._on_tap = on_tap
-        self._waiting: dict[Key, Tensor] = {}
+        self._backwards = backwards
+        self._waiting: dict[Key, tuple[Tensor, int]] = {}  # inputs, gradients to come
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
 
     def __enter__(self) -> Taps:
@@ -70,17 +73,20 @@ class Taps:
                 f"{_name(key)} ran twice before its gradient came: modules shared between layers, "
                 "or a second forward before the backward, cannot be scored"
             )
-        self._waiting[key] = args[0].detach()
+        self._waiting[key] = args[0].detach(), self._backwards
         if not output.requires_grad:
             output.requires_grad_()
         self._handles.append(output.register_hook(partial(self._gradient, key)))
 
     def _gradient(self, key: Key, d: Tensor) -> None:
         # After `with` has closed, a late backward must find nothing to do rather than half a tap.
-        a = self._waiting.pop(key, None)
-        if a is not None:
-            layer, matrix = key
-            self._on_tap(Tap(layer, matrix, a.flatten(0, -2), d.flatten(0, -2)))
+        a, left = self._waiting.pop(key, (None, 0))
+        if a is None:
+            return
+        if left > 1:
+            self._waiting[key] = a, left - 1
+        layer, matrix = key
+        self._on_tap(Tap(layer, matrix, a.flatten(0, -2), d.flatten(0, -2)))
 
 
 def _name(key: Key) -> str:

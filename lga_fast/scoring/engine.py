@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float
 from torch import Tensor
 
 from lga_fast import ops, progress, provenance
 from lga_fast.errors import ScoringError
 from lga_fast.models import EditableModel, Tap
 from lga_fast.records import EditRequest, LayerScores
-from lga_fast.scoring import plan
-from lga_fast.scoring.pairs import OldAnswer, Pair, Row, build_pairs
+from lga_fast.scoring import layout, plan
+from lga_fast.scoring.pairs import OldAnswer, Pair, build_pairs
 
 LossScope = Literal["target", "full"]
 Reduction = Literal["mean", "sum"]
@@ -68,8 +68,8 @@ def score_layers(
             raise ScoringError(f"nothing to score: {'; '.join(sorted(reasons))}")
         scoring = _Pass(model, pairs, loss_scope, reduction)
         with progress.bar("scoring facts", len(pairs), show_progress) as advance:
-            for batch in scoring.batches(batch_tokens):
-                scoring.run(batch)
+            for batch, packed in scoring.batches(batch_tokens):
+                scoring.run(batch, packed)
                 advance(len(batch))
         values, losses = scoring.sums.cpu(), scoring.losses.cpu()
     parts = [dict(zip(model.parameter_names(), part.numpy(), strict=True)) for part in values]
@@ -116,60 +116,72 @@ class _Pass:
         self.sums = torch.zeros(size, dtype=torch.float64, device=model.device)
         self.losses = torch.zeros(2, len(pairs), dtype=torch.float64, device=model.device)
 
-    def batches(self, batch_tokens: int) -> list[list[int]]:
-        """Pairs that run together, within `batch_tokens` and memory."""
-        widths = {i: max(len(p.old.ids), len(p.new.ids)) - 1 for i, p in enumerate(self.pairs)}
-        labels = max(len(self._labels(p.new)) / widths[i] for i, p in enumerate(self.pairs))
-        per_token = plan.token_bytes(self.model) + labels * plan.logit_bytes(self.model)
-        limit = min(batch_tokens, int(plan.memory_left(self.model) / per_token))
-        return plan.batches({i: 2 * width for i, width in widths.items()}, limit)
+    def batches(self, batch_tokens: int) -> Iterator[tuple[list[int], bool]]:
+        """Pairs that run together, within `batch_tokens` and memory, and whether packed."""
+        pack = [layout.can_pack(self.model, p) and layout.packing_pays(p) for p in self.pairs]
+        for packed in (True, False):
+            rows = 1 if packed else 2
+            widths = {
+                i: rows * layout.width(p, packed)
+                for i, p in enumerate(self.pairs)
+                if pack[i] == packed
+            }
+            labels = max((self._label_share(self.pairs[i], widths[i]) for i in widths), default=0)
+            per_token = plan.token_bytes(self.model) + labels * plan.logit_bytes(self.model)
+            limit = min(batch_tokens, int(plan.memory_left(self.model) / per_token))
+            yield from ((batch, packed) for batch in plan.batches(widths, limit))
 
-    def run(self, batch: list[int]) -> None:
+    def _label_share(self, pair: Pair, width: int) -> float:
+        answers = len(pair.old.target) + len(pair.new.target)
+        return 2 if self.full else answers / width
+
+    def run(self, batch: list[int], packed: bool) -> None:
         """Score these pairs and add what they give to the sums."""
-        rows = [self.pairs[i].old for i in batch] + [self.pairs[i].new for i in batch]
-        # Nothing is predicted from a row's last token, so it need not run; and as attention is
-        # causal, the padding on the right needs no mask and gets gradients that are exactly zero.
-        width = max(len(row.ids) for row in rows) - 1
-        fed = [[*row.ids[:-1], *([row.ids[-1]] * (width + 1 - len(row.ids)))] for row in rows]
-        device = self.model.device
-        spans = torch.tensor([[i * width, len(row.ids) - 1] for i, row in enumerate(rows)])
+        pairs, device = [self.pairs[i] for i in batch], self.model.device
+        made = (
+            layout.packed(pairs, self.full, self.model.dtype)
+            if packed
+            else layout.separate(pairs, self.full)
+        )
         where = torch.tensor(batch, device=device)
+        first: dict[tuple[int, str], Tensor] = {}  # gradients of the old answers, when packed
 
         def on_tap(tap: Tap) -> None:
-            self._add(tap, spans[: len(batch)], spans[len(batch) :], where)
+            key = (tap.layer, tap.matrix)
+            if made.packed and key not in first:
+                first[key] = tap.d
+            else:
+                self._add(tap, first.pop(key, tap.d), made, where)
 
-        with torch.enable_grad(), self.model.taps(on_tap):
-            losses = self._row_losses(rows, torch.tensor(fed, device=device))
-            (losses.sum() * self.scale).backward()
-        self.losses[:, where] = losses.detach().double().view(2, -1)
+        with torch.enable_grad(), self.model.taps(on_tap, 2 if packed else 1):
+            old, new = self._losses(made, 2 * len(batch)).view(2, -1)
+            if packed:
+                (old.sum() * self.scale).backward(retain_graph=True)
+                (new.sum() * self.scale).backward()
+            else:
+                ((old.sum() + new.sum()) * self.scale).backward()
+        self.losses[:, where] = torch.stack([old, new]).detach().double()
 
-    def _labels(self, row: Row) -> range:
-        return range(1 if self.full else row.start, len(row.ids))
-
-    def _row_losses(self, rows: list[Row], fed: Int[Tensor, "row token"]) -> Tensor:
-        places = [(r, t) for r, row in enumerate(rows) for t in self._labels(row)]
-        row_of, token_of = torch.tensor(places, device=fed.device).T
-        labels = torch.tensor([rows[r].ids[t] for r, t in places], device=fed.device)
-        logits, _ = self.model.logits_at(fed, row_of, token_of - 1, use_cache=False)
-        logits = logits.to(fed.device)
+    def _losses(self, made: layout.Layout, number: int) -> Float[Tensor, " loss"]:
+        device = self.model.device
+        loss, label = made.loss.to(device), made.label.to(device)
+        inputs = {name: tensor.to(device) for name, tensor in made.inputs.items()}
+        logits, _ = self.model.logits_at(
+            made.ids.to(device), made.row, made.token, use_cache=False, **inputs
+        )
+        logits = logits.to(device)
         # Low-precision logits are scored in float32, float64 ones as they are.
         wide = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-        entropy = torch.nn.functional.cross_entropy(wide, labels, reduction="none")
-        counts = [len(self._labels(row)) if self.mean else 1 for row in rows]
-        weights = 1 / torch.tensor(counts, dtype=wide.dtype, device=fed.device)
-        return entropy.new_zeros(len(rows)).index_add(0, row_of, entropy * weights[row_of])
+        entropy = torch.nn.functional.cross_entropy(wide, label, reduction="none")
+        if self.mean:
+            entropy = entropy / loss.bincount(minlength=number)[loss]
+        return entropy.new_zeros(number).index_add(0, loss, entropy)
 
-    def _add(
-        self,
-        tap: Tap,
-        old: Int[Tensor, "pair 2"],
-        new: Int[Tensor, "pair 2"],
-        where: Int[Tensor, " pair"],
-    ) -> None:
+    def _add(self, tap: Tap, d_old: Tensor, made: layout.Layout, where: Tensor) -> None:
         factors = {"weight": tap.a}
         if f"{tap.matrix}.bias" in self.names:
             factors["bias"] = tap.a.new_ones(len(tap.a), 1)  # a bias is a weight on the input 1
         for part, a in factors.items():
-            found = ops.grad_dot(a, tap.d, old, a, tap.d, new)
+            found = ops.grad_dot(a, d_old, made.old, a, tap.d, made.new)
             name = self.names.index(f"{tap.matrix}.{part}")
             self.sums[:, name, where, tap.layer] = found.T.to(self.sums) / self.scale**2

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import tiny
 import torch
 
-from lga_fast import registry
+from lga_fast import registry, score_layers
 from lga_fast.models import Tap
+from lga_fast.records import EditRequest
+from lga_fast.scoring import layout
+from lga_fast.scoring.pairs import build_pairs
+
+EDITS = [
+    EditRequest("a", "The capital of France is", "Rome", target_old="Paris and more of it"),
+    EditRequest("b", "In which city does the tower stand? It stands in", "New York"),
+    EditRequest("c", "Q: Who wrote the long book? A:", "Danielle Darrieux and Ann Lee"),
+]
 
 FAMILIES = registry.names("lga_fast.models.families")
 
@@ -67,6 +77,23 @@ def test_greedy_batch_equals_growing_each_row_without_cache(model):
                     break
                 ids.append(token)
             assert answer == ids[len(prompt) :]
+
+
+@pytest.mark.usefixtures("keep_double")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_rows_score_as_separate_rows(family, monkeypatch):
+    """Two answers behind one prompt, the second blind to the first, equal two rows."""
+    model = tiny.model(family, sliding_window=64, window_size=64)
+    packs = [layout.can_pack(model, pair) for pair in build_pairs(model, EDITS)[0]]
+    assert all(packs) == model.family.packs
+    for loss_scope in ("target", "full"):
+        scores = {}
+        for packed in (True, False):
+            monkeypatch.setattr(layout, "packing_pays", lambda pair, packed=packed: packed)
+            scores[packed] = score_layers(model, EDITS, loss_scope=loss_scope)
+        for name, dot in scores[False].dot.items():
+            np.testing.assert_allclose(scores[True].dot[name], dot, rtol=1e-9, atol=1e-14)
+        np.testing.assert_allclose(scores[True].loss_new, scores[False].loss_new, rtol=1e-12)
 
 
 def test_paths_that_editors_use_exist(model):

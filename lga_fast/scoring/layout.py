@@ -1,0 +1,102 @@
+"""How pairs become one batch of tokens: two rows each, or one packed row with a shared prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lga_fast.models import EditableModel
+from lga_fast.scoring.pairs import Pair, Row
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One batch. Losses are numbered: the old answers' first, then the new answers'."""
+
+    ids: Int[Tensor, "row token"]
+    inputs: dict[str, Tensor]  # what the forward needs beside the ids
+    old: Int[Tensor, "pair 2"]  # stretch of the flat token axis that an old answer's gradient fills
+    new: Int[Tensor, "pair 2"]
+    loss: Int[Tensor, " label"]  # which loss a label belongs to
+    row: Int[Tensor, " label"]
+    token: Int[Tensor, " label"]  # the place that predicts the label
+    label: Int[Tensor, " label"]
+    packed: bool
+
+
+def can_pack(model: EditableModel, pair: Pair) -> bool:
+    """Whether a packed row gives the same scores: see `packed` for what it asks of a model."""
+    same_prompt = pair.old.ids[: pair.old.start] == pair.new.ids[: pair.new.start]
+    masks = model.config._attn_implementation in ("eager", "sdpa")
+    return model.family.packs and masks and same_prompt and width(pair, True) <= model.window
+
+
+def packing_pays(pair: Pair) -> bool:
+    """Whether packing saves more forward than it adds backward.
+
+    With p packed and s separate tokens a packed row costs p forward and 2p backward (one backward
+    for each answer), separate rows s and s.
+    """
+    return 3 * width(pair, True) < 2 * (len(pair.old.ids) + len(pair.new.ids) - 2)
+
+
+def width(pair: Pair, packed: bool) -> int:
+    """Tokens of a packed row, or of the longer of two rows. A last token predicts nothing."""
+    if packed:
+        return len(pair.old.ids) + len(pair.new.target) - 2
+    return max(len(pair.old.ids), len(pair.new.ids)) - 1
+
+
+def separate(pairs: Sequence[Pair], full: bool) -> Layout:
+    """Old rows, then new rows, padded on the right.
+
+    Attention is causal, so the padding needs no mask, and its gradients are exactly zero.
+    """
+    rows = [p.old for p in pairs] + [p.new for p in pairs]
+    ids = _padded([row.ids[:-1] for row in rows])
+    starts = torch.arange(len(rows)) * ids.shape[1]
+    spans = torch.stack([starts, torch.tensor([len(row.ids) - 1 for row in rows])], 1)
+    labels = [(i, i, t - 1, row.ids[t]) for i, row in enumerate(rows) for t in _labels(row, full)]
+    return Layout(ids, {}, *spans.chunk(2), *torch.tensor(labels).T, packed=False)
+
+
+def packed(pairs: Sequence[Pair], full: bool, dtype: torch.dtype) -> Layout:
+    """Rows of prompt, old answer, new answer; the new answer does not see the old one.
+
+    Both answers stand at the places that follow the prompt. Each loss gets its own backward; the
+    other answer's tokens have no part in it, so its gradients there are exactly zero.
+    """
+    ids = _padded([(*p.old.ids[:-1], *p.new.target[:-1]) for p in pairs])
+    count, longest = ids.shape
+    spans = torch.tensor([[i * longest, width(p, True)] for i, p in enumerate(pairs)])
+    labels, places = [], torch.arange(longest).repeat(count, 1)
+    hidden = torch.ones(longest, longest, dtype=torch.bool).triu(1).repeat(count, 1, 1)
+    for i, pair in enumerate(pairs):
+        begin, fork = pair.old.start, len(pair.old.ids) - 1  # of the old, of the new answer
+        hidden[i, fork:, begin:fork] = True
+        places[i, fork:] -= fork - begin
+        for t in _labels(pair.old, full):
+            labels.append((i, i, t - 1, pair.old.ids[t]))
+        for t in _labels(pair.new, full):
+            at = t - 1 if t <= begin else t - 1 + fork - begin
+            labels.append((count + i, i, at, pair.new.ids[t]))
+    inputs = {"attention_mask": _additive(hidden, dtype), "position_ids": places}
+    return Layout(ids, inputs, spans, spans, *torch.tensor(labels).T, packed=True)
+
+
+def _padded(rows: Sequence[tuple[int, ...]]) -> Int[Tensor, "row token"]:
+    longest = max(map(len, rows))
+    return torch.tensor([[*row, *([row[-1]] * (longest - len(row)))] for row in rows])
+
+
+def _additive(hidden: Tensor, dtype: torch.dtype) -> Float[Tensor, "row 1 token token"]:
+    mask = torch.zeros(hidden.shape, dtype=dtype)
+    return mask.masked_fill_(hidden, torch.finfo(dtype).min).unsqueeze(1)
+
+
+def _labels(row: Row, full: bool) -> range:
+    return range(1 if full else row.start, len(row.ids))
