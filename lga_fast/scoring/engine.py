@@ -14,6 +14,7 @@ from torch import Tensor
 from lga_fast import ops, progress, provenance
 from lga_fast.errors import ScoringError
 from lga_fast.models import EditableModel, Tap
+from lga_fast.models.fused import fused_gelu
 from lga_fast.records import EditRequest, LayerScores
 from lga_fast.scoring import layout, plan
 from lga_fast.scoring.pairs import OldAnswer, Pair, build_pairs
@@ -67,7 +68,10 @@ def score_layers(
             reasons = {d.reason for d in dropped} or {"there are no requests"}
             raise ScoringError(f"nothing to score: {'; '.join(sorted(reasons))}")
         scoring = _Pass(model, pairs, loss_scope, reduction)
-        with progress.bar("scoring facts", len(pairs), show_progress) as advance:
+        with (
+            fused_gelu(model.hf),
+            progress.bar("scoring facts", len(pairs), show_progress) as advance,
+        ):
             for batch, packed in scoring.batches(batch_tokens):
                 scoring.run(batch, packed)
                 advance(len(batch))

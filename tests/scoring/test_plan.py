@@ -45,8 +45,8 @@ def forwards(model, monkeypatch) -> list[int]:
 def test_a_memory_budget_makes_batches_smaller(monkeypatch):
     model = tiny.model("llama", torch.float32)
     assert len(forwards(model, monkeypatch)) <= 2  # packed pairs, and the rest
-    model.memory_budget = 80 * (plan.token_bytes(model) + plan.logit_bytes(model))
-    assert max(forwards(model, monkeypatch)) <= 80
+    model.memory_budget = 100 * plan.token_bytes(model)
+    assert max(forwards(model, monkeypatch)) < 100
     model.memory_budget = 1  # what cannot be halved further still runs: one pair at a time
     assert len(forwards(model, monkeypatch)) == len(EDITS)
 
