@@ -171,17 +171,20 @@ class EditableModel:
         input_ids: Int[Tensor, "row token"],
         rows: Int[Tensor, " position"],
         tokens: Int[Tensor, " position"],
+        on_hidden: Callable[[Tensor], Tensor] = lambda hidden: hidden,
         **inputs: Any,
     ) -> tuple[Float[Tensor, "position vocab"], Any]:
         """Logits at the given places only, and the model's whole output.
 
         The head sees nothing but those places, and whatever the model does to its logits
-        afterwards (softcap, scale) happens as ever: the model's own forward runs.
+        afterwards (softcap, scale) happens as ever: the model's own forward runs. `on_hidden` gets
+        the hidden states of those places [position d_model] and returns what the head shall see.
         """
 
         def gather(head: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
             hidden = args[0]
-            return (hidden[rows.to(hidden.device), tokens.to(hidden.device)].unsqueeze(0),)
+            picked = hidden[rows.to(hidden.device), tokens.to(hidden.device)]
+            return (on_hidden(picked).unsqueeze(0),)
 
         handle = self.hf.get_output_embeddings().register_forward_pre_hook(gather)
         try:

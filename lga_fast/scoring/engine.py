@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from lga_fast import ops, progress, provenance
@@ -75,7 +74,7 @@ def score_layers(
             for batch, packed in scoring.batches(batch_tokens):
                 scoring.run(batch, packed)
                 advance(len(batch))
-        values, losses = scoring.sums.cpu(), scoring.losses.cpu()
+        values, losses = scoring.sums.cpu(), scoring.losses
     parts = [dict(zip(model.parameter_names(), part.numpy(), strict=True)) for part in values]
     return LayerScores(
         case_ids=tuple(requests[p.request].case_id for p in pairs),
@@ -118,7 +117,7 @@ class _Pass:
         self.names = model.parameter_names()
         size = (3, len(self.names), len(pairs), model.layers)  # axis 0: dot, norm2_old, norm2_new
         self.sums = torch.zeros(size, dtype=torch.float64, device=model.device)
-        self.losses = torch.zeros(2, len(pairs), dtype=torch.float64, device=model.device)
+        self.losses = torch.zeros(2, len(pairs), dtype=torch.float64)
 
     def batches(self, batch_tokens: int) -> Iterator[tuple[list[int], bool]]:
         """Pairs that run together, within `batch_tokens` and memory, and whether packed."""
@@ -158,28 +157,45 @@ class _Pass:
                 self._add(tap, first.pop(key, tap.d), made, where)
 
         with torch.enable_grad(), self.model.taps(on_tap, 2 if packed else 1):
-            old, new = self._losses(made, 2 * len(batch)).view(2, -1)
+            hidden, gradient = self._head(made, where)
             if packed:
-                (old.sum() * self.scale).backward(retain_graph=True)
-                (new.sum() * self.scale).backward()
+                of_old = (made.loss < len(batch)).unsqueeze(1).to(hidden.device)
+                hidden.backward(gradient * of_old, retain_graph=True)
+                hidden.backward(gradient * ~of_old)
             else:
-                ((old.sum() + new.sum()) * self.scale).backward()
-        self.losses[:, where] = torch.stack([old, new]).detach().double()
+                hidden.backward(gradient)
 
-    def _losses(self, made: layout.Layout, number: int) -> Float[Tensor, " loss"]:
+    def _head(self, made: layout.Layout, where: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states that the head read [label d_model], and the losses' gradient there.
+
+        The head's part of the graph ends at a leaf: its backward runs once for both answers, and
+        the logits are gone before the backward through the blocks begins.
+        """
+        kept: list[Tensor] = []
+
+        def cut(hidden: Tensor) -> Tensor:
+            kept.extend((hidden, hidden.detach().requires_grad_()))
+            return kept[1]
+
         device = self.model.device
-        loss, label = made.loss.to(device), made.label.to(device)
         inputs = {name: tensor.to(device) for name, tensor in made.inputs.items()}
         logits, _ = self.model.logits_at(
-            made.ids.to(device), made.row, made.token, use_cache=False, **inputs
+            made.ids.to(device), made.row, made.token, cut, use_cache=False, **inputs
         )
-        logits = logits.to(device)
         # Low-precision logits are scored in float32, float64 ones as they are.
         wide = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        label = made.label.to(wide.device)
         entropy = torch.nn.functional.cross_entropy(wide, label, reduction="none")
-        if self.mean:
-            entropy = entropy / loss.bincount(minlength=number)[loss]
-        return entropy.new_zeros(number).index_add(0, loss, entropy)
+        labels = made.loss.bincount()[made.loss] if self.mean else torch.ones_like(made.loss)
+        share = 1 / labels.to(entropy)
+        ((entropy * share).sum() * self.scale).backward()
+        # Added on the CPU, where the order of a sum is the same every time.
+        each = (entropy.detach() * share).double().cpu()
+        sums = each.new_zeros(2 * len(where)).index_add(0, made.loss, each)
+        self.losses[:, where.cpu()] = sums.view(2, -1)
+        hidden, leaf = kept
+        assert leaf.grad is not None
+        return hidden, leaf.grad
 
     def _add(self, tap: Tap, d_old: Tensor, made: layout.Layout, where: Tensor) -> None:
         factors = {"weight": tap.a}
