@@ -207,7 +207,4 @@ def _proxy_facts(data: str, proxy: int, seed: int) -> Any:
         edits = datasets.load_edits(data)
     else:
         edits = datasets.load_edits(datasets.of_file(data), data)
-    if proxy >= len(edits):
-        return edits
-    drawn = datasets.split(edits, proxy, seed).proxy
-    return datasets.LoadedEdits(drawn, edits.report, edits.provenance)
+    return edits if proxy >= len(edits) else datasets.split(edits, proxy, seed).proxy

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from lga_fast.datasets._report import LoadedEdits
 from lga_fast.errors import DataError
 from lga_fast.records import EditRequest
 
@@ -51,4 +52,12 @@ def split(requests: Sequence[EditRequest], proxy: float | int = 0.1, seed: int =
     indices = list(range(n))
     random.Random(seed).shuffle(indices)
     first, rest = tuple(indices[:size]), tuple(indices[size:])
-    return Split([requests[i] for i in first], [requests[i] for i in rest], first, rest, seed)
+    return Split(_part(requests, first), _part(requests, rest), first, rest, seed)
+
+
+def _part(requests: Sequence[EditRequest], indices: tuple[int, ...]) -> list[EditRequest]:
+    """These requests; with the report and provenance of their loading where they have them."""
+    part = [requests[i] for i in indices]
+    if isinstance(requests, LoadedEdits):
+        return LoadedEdits(part, requests.report, requests.provenance)
+    return part
