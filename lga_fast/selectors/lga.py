@@ -105,8 +105,7 @@ class Selector:
             requests=int(use.sum()),
             known=int(scores.known.sum()),
             dropped=scores.dropped,
-            provenance=scores.provenance
-            | {"options": asdict(self) | {"tukey": constant}},
+            provenance=scores.provenance | {"options": asdict(self) | {"tukey": constant}},
         )
         return _with_notes(ranking, scores, total[finite], finite)
 
