@@ -24,9 +24,10 @@ def main() -> None:
     """Write README anew, or with --check only tell whether it is up to date."""
     old = README.read_text(encoding="utf-8")
     new = filled(old)
-    if "--check" in sys.argv:
-        sys.exit("README.md is not what the results say: run benchmarks/tables.py" * (old != new))
-    README.write_text(new, encoding="utf-8")
+    if "--check" not in sys.argv:
+        README.write_text(new, encoding="utf-8")
+    elif old != new:
+        sys.exit("README.md is not what the results say: run python benchmarks/tables.py")
 
 
 def filled(text: str) -> str:
