@@ -1,7 +1,6 @@
 """What the benchmarks share: medians with spread, where they ran, files never half written."""
 
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from lga_fast.files import write_atomic
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -81,13 +82,11 @@ def measure(
 
 
 def write_result(name: str, rows: list[dict[str, Any]], seed: int | None = None) -> Path:
-    """`benchmarks/results/<name>.json`, written beside and renamed."""
+    """`benchmarks/results/<name>.json`, written whole or not at all."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     text = json.dumps({"environment": environment(seed), "rows": rows}, indent=1) + "\n"
-    beside = path.with_suffix(f".{os.getpid()}.tmp")
-    beside.write_text(text)
-    os.replace(beside, path)
+    write_atomic(path, text)
     return path
 
 

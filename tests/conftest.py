@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import tiny
 import torch
 from torch.overrides import TorchFunctionMode
 
@@ -26,3 +27,13 @@ def keep_double():
     """float64 all the way through transformers' models."""
     with _KeepDouble():
         yield
+
+
+@pytest.fixture(scope="session")
+def saved_model(tmp_path_factory):
+    """Folder of a small bfloat16 Llama with its tokenizer, as save_pretrained writes it."""
+    path = tmp_path_factory.mktemp("model")
+    model = tiny.model("llama", torch.bfloat16)
+    model.hf.save_pretrained(path)
+    model.tokenizer.save_pretrained(path)
+    return path

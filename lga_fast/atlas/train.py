@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import platform
 import time
 from dataclasses import asdict, dataclass
@@ -30,6 +29,7 @@ from lga_fast.atlas._rows import Batch, Rows
 from lga_fast.atlas._text import Text, read_text
 from lga_fast.atlas._tokenizer import CONVENTIONS, train_tokenizer
 from lga_fast.errors import DataError
+from lga_fast.files import replacing
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,6 @@ def loss_of(model: Any, batch: Batch) -> tuple[Tensor, float]:
     )
     loss = (fact @ fact_weights + text.sum()) / (fact_weights.sum() + text.numel())
     return loss, fact.detach()[fact_weights == 1].mean().item()
-
-
-def save_beside(path: Path, write: Any) -> None:
-    """Write to a neighbour and rename, so that an interruption never leaves half a file."""
-    beside = path.with_name(path.name + ".part")
-    write(beside)
-    os.replace(beside, path)
 
 
 def train(
@@ -143,7 +136,8 @@ def train(
                 "tokens": tokens,
                 "mean": mean,
             }
-            save_beside(checkpoint, lambda path, state=state: torch.save(state, path))
+            with replacing(checkpoint) as beside:
+                torch.save(state, beside)
             last_saved = time.perf_counter()
     model.eval()
     return {"seconds": round(seconds, 1), "tokens": tokens, "answer_loss": round(mean, 4)}

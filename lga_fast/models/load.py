@@ -44,7 +44,7 @@ def load(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     path, name = str(source), str(source)
-    if name.split("-")[0] == "atlas":
+    if name == "atlas" or (name.startswith("atlas-") and not Path(name).exists()):
         from lga_fast import atlas
 
         path = str(atlas.folder(name))

@@ -5,22 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-import tiny
-import torch
 from click.testing import CliRunner
 
 from lga_fast import registry
 from lga_fast.cli import main
 from lga_fast.records import LayerRanking
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model")
-    model = tiny.model("llama", torch.float32)
-    model.hf.save_pretrained(path)
-    model.tokenizer.save_pretrained(path)
-    return path
 
 
 @pytest.fixture
@@ -40,9 +29,9 @@ def run(*arguments: object, ok: bool = True):
     return result.output
 
 
-def test_select_shows_the_chart_and_writes_files(folder, facts, tmp_path):
+def test_select_shows_the_chart_and_writes_files(saved_model, facts, tmp_path):
     out = tmp_path / "out"
-    text = run("select", "--model", folder, "--data", facts, "--proxy", 4, "--out", out)
+    text = run("select", "--model", saved_model, "--data", facts, "--proxy", 4, "--out", out)
     assert "golden layer" in text and "4 proxy facts from jsonl (facts.jsonl)" in text
     ranking = LayerRanking.from_json((out / "ranking.json").read_text())
     assert ranking.requests == 4 and len(ranking.scores) == 5
@@ -51,17 +40,17 @@ def test_select_shows_the_chart_and_writes_files(folder, facts, tmp_path):
     assert made["options"]["seed"] == 42 and made["data"]["sha256"] and made["kernel"]
 
 
-def test_two_runs_give_the_same_bits_and_the_seed_draws_the_facts(folder, facts):
+def test_two_runs_give_the_same_bits_and_the_seed_draws_the_facts(saved_model, facts):
     def scores(*more):
-        text = run("select", "--model", folder, "--data", facts, "--proxy", 3, "--json", *more)
+        text = run("select", "--model", saved_model, "--data", facts, "--proxy", 3, "--json", *more)
         return LayerRanking.from_json(text).scores
 
     assert scores() == scores()
     assert scores() != scores("--seed", 1)
 
 
-def test_options_of_selectors_are_options_of_the_command(folder, facts):
-    where = ("--model", folder, "--data", f"jsonl={facts}")
+def test_options_of_selectors_are_options_of_the_command(saved_model, facts):
+    where = ("--model", saved_model, "--data", f"jsonl={facts}")
     text = run("select", *where, "--selector", "fixed", "--layer", 2, "--json")
     assert json.loads(text)["layer"] == 2
     text = run("select", *where, "--scope", "edited_only", "--tukey", 0.5, "--skip-known", "--json")
@@ -80,8 +69,8 @@ def test_options_of_selectors_are_options_of_the_command(folder, facts):
         (["--selector", "fixed", "--tukey", "1"], "selector 'fixed' has no option tukey"),
     ],
 )
-def test_errors_are_one_paragraph(arguments, message, facts, folder):
-    base = {"--data": facts, "--model": folder}
+def test_errors_are_one_paragraph(arguments, message, facts, saved_model):
+    base = {"--data": facts, "--model": saved_model}
     base |= dict(zip(arguments[::2], arguments[1::2], strict=True))
     text = run("select", *[part for pair in base.items() for part in pair], ok=False)
     assert message in text and "Traceback" not in text

@@ -80,10 +80,13 @@ def test_greedy_batch_equals_growing_each_row_without_cache(model):
 
 
 @pytest.mark.usefixtures("keep_double")
-@pytest.mark.parametrize("family", FAMILIES)
-def test_packed_rows_score_as_separate_rows(family, monkeypatch):
+@pytest.mark.parametrize(
+    ("family", "attention"),
+    [(family, "eager") for family in FAMILIES] + [(f, "sdpa") for f in ("gpt2", "gemma3", "opt")],
+)
+def test_packed_rows_score_as_separate_rows(family, attention, monkeypatch):
     """Two answers behind one prompt, the second blind to the first, equal two rows."""
-    model = tiny.model(family, sliding_window=64, window_size=64)
+    model = tiny.model(family, attention=attention, sliding_window=64, window_size=64)
     packs = [layout.can_pack(model, pair) for pair in build_pairs(model, EDITS)[0]]
     assert all(packs) == model.family.packs
     for loss_scope in ("target", "full"):

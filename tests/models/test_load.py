@@ -12,21 +12,12 @@ from lga_fast.models import EditableModel
 from lga_fast.models.load import parse_bytes
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model")
-    model = tiny.model("llama", torch.bfloat16)
-    model.hf.save_pretrained(path)
-    model.tokenizer.save_pretrained(path)
-    return path
-
-
-def test_a_folder_loads_in_its_own_dtype_frozen_for_evaluation(folder):
-    model = lga_fast.load(folder, device="cpu")
+def test_a_folder_loads_in_its_own_dtype_frozen_for_evaluation(saved_model):
+    model = lga_fast.load(saved_model, device="cpu")
     assert model.dtype == torch.bfloat16 and not model.hf.training
     assert model.family_name == "llama" and model.layers == 5
     assert model.parameter_names() == ["gate.weight", "up.weight", "down.weight"]
-    wide = lga_fast.load(str(folder), device="cpu", dtype="float32", memory_budget="1.5 GiB")
+    wide = lga_fast.load(str(saved_model), device="cpu", dtype="float32", memory_budget="1.5 GiB")
     assert wide.dtype == torch.float32 and wide.memory_budget == 3 * 2**29
     assert wide.fingerprint() == model.fingerprint()  # of values, not of their dtype
 
@@ -39,7 +30,7 @@ def test_fingerprint_tells_weights_apart():
     assert model.fingerprint() != before
 
 
-def test_an_object_is_used_as_it_is(folder):
+def test_an_object_is_used_as_it_is(saved_model):
     source = tiny.model("gpt2")
     model = lga_fast.load(source.hf, tokenizer=source.tokenizer)
     assert model.hf is source.hf and model.hf.training
