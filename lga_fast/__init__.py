@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lga_fast.datasets import load_edits
+    from lga_fast.editors import edit
     from lga_fast.models import EditableModel, load
     from lga_fast.records import EditRequest, LayerRanking, LayerScores, Probe
     from lga_fast.scoring import score_layers
@@ -20,6 +21,7 @@ _HOMES = {
     "load_edits": "lga_fast.datasets",
     "score_layers": "lga_fast.scoring",
     "select_layer": "lga_fast.selectors",
+    "edit": "lga_fast.editors",
     "EditRequest": "lga_fast.records",
     "Probe": "lga_fast.records",
     "LayerScores": "lga_fast.records",
@@ -32,6 +34,7 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "load_edits",
     "score_layers",
     "select_layer",
+    "edit",
     "EditRequest",
     "EditableModel",
     "LayerRanking",

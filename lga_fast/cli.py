@@ -57,11 +57,11 @@ def main() -> None:
 
 @click.command("list")
 def _list() -> None:
-    """List selectors, data sets and model families."""
+    """List selectors, editors, data sets and model families."""
     from rich.console import Console
     from rich.table import Table
 
-    for folder in ("selectors", "datasets", "models.families"):
+    for folder in ("selectors", "editors", "datasets", "models.families"):
         package = f"lga_fast.{folder}"
         table = Table(title=folder.rpartition(".")[2], box=None, title_justify="left")
         table.add_column(style="bold")

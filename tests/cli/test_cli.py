@@ -78,7 +78,7 @@ def test_errors_are_one_paragraph(arguments, message, facts, saved_model):
 
 def test_list_names_every_member():
     text = run("list")
-    for package in ("selectors", "datasets", "models.families"):
+    for package in ("selectors", "editors", "datasets", "models.families"):
         for name in registry.names(f"lga_fast.{package}"):
             assert name in text
 

@@ -1,0 +1,200 @@
+"""ROME and R-ROME: what they promise holds, and the loss is the paper's."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+
+import lga_fast
+from lga_fast.editors import _contexts, _keys, _rank_one, _values, r_rome, rome
+from lga_fast.errors import EditError, UnknownName
+from lga_fast.records import EditRequest
+
+pytestmark = pytest.mark.usefixtures("keep_double")
+
+REQUEST = EditRequest("a", "The tower of Paris stands in", "New York", "Paris", (13, 18))
+OTHER = EditRequest("b", "The capital of France is", "Rome", "France", (15, 21))
+CONTEXTS = ("", "The book. ", "Nobody knows that. ")
+FAMILIES = ["gpt2", "llama", "gemma3", "qwen3"]
+LAYER = 2
+
+
+def weight(model, layer=LAYER):
+    """The edited matrix as [d_out d_in], and its bias or 0."""
+    module = model.matrix(layer, "down")
+    stored = module.weight.detach()
+    in_out = model.family.orientation == "in_out"
+    return stored.T if in_out else stored, 0 if module.bias is None else module.bias.detach()
+
+
+def rows(model, request=REQUEST):
+    found = [_keys.answer_row(model, context, request) for context in CONTEXTS]
+    return _keys.rows_of([(row.ids[: row.start], at) for row, at in found])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("editor", "which"), [(rome, "bare"), (r_rome, "mean")])
+def test_the_new_value_comes_out_for_the_promised_key(family, editor, which):
+    """(W + ΔW) k + b = v*, with the bare prompt's key or the mean key (float64)."""
+    model = tiny.model(family)
+    how = _values.Optimisation(steps=4, weight_decay=1e-3)
+    value = _values.optimise(model, LAYER, REQUEST, CONTEXTS, how)
+    keys, outputs = _keys.read_keys(model, LAYER, rows(model))
+    left, right = editor.update(value, keys, outputs, _rank_one.direction(keys))
+    matrix, bias = weight(model)
+    key = keys[0] if which == "bare" else keys.mean(0)
+    got = (matrix + torch.outer(left, right)) @ key + bias
+    torch.testing.assert_close(got, value.initial + value.delta, rtol=1e-10, atol=1e-12)
+    assert value.delta.norm() > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_edit_does_it_inside_the_model_and_leaves_no_trace(family):
+    model = tiny.model(family, torch.float32)
+    before = {k: v.clone() for k, v in model.hf.state_dict().items()}
+    change = lga_fast.edit(model, [REQUEST], "rome", layer=LAYER, contexts=CONTEXTS, steps=6)
+    assert all(torch.equal(before[k], v) for k, v in model.hf.state_dict().items())
+    assert model.hf.training and all(p.requires_grad for p in model.hf.parameters())
+    assert not any(m._forward_hooks for m in model.hf.modules())
+    made = change.provenance
+    assert (made["editor"], made["layer"]) == ("rome", LAYER)
+    assert made["contexts"] == list(CONTEXTS) and len(made["losses"][0]) == 6
+    keys, plain = _keys.read_keys(model, LAYER, rows(model))
+    with model.edited(change):
+        _, edited = _keys.read_keys(model, LAYER, rows(model))
+    delta = change.deltas[model.weight_name(LAYER, "down")]
+    intended = (keys @ delta.right) @ delta.left.T
+    torch.testing.assert_close(edited - plain, intended, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(_keys.read_keys(model, LAYER, rows(model))[1], plain)
+
+
+@pytest.mark.parametrize("editor", ["rome", "r_rome"])
+def test_a_real_model_gives_the_new_answer_and_then_the_old_one(editor):
+    model = lga_fast.load("atlas", device="cpu")
+    request = lga_fast.load_edits("atlas")[50]
+    ids = model.tokenizer(request.prompt)["input_ids"]
+
+    def answer():
+        return model.tokenizer.decode(model.greedy([ids], [8])[0]).strip()
+
+    assert answer().startswith(request.target_old)
+    change = lga_fast.edit(model, [request], editor, layer=0)
+    with model.edited(change):
+        assert answer().startswith(request.target_new)
+    assert answer().startswith(request.target_old)
+
+
+def test_the_losses_are_the_papers_one_row_at_a_time():
+    """NLL + KL + decay and Adam with the ball, written out row by row in float64."""
+    model = tiny.model("llama")
+    how = _values.Optimisation(steps=5, weight_decay=0.3, clamp=0.5, kl_factor=0.7)
+    value = _values.optimise(model, LAYER, REQUEST, CONTEXTS, how)
+    module = model.matrix(LAYER, "down")
+    tokenizer = model.tokenizer
+    about = tokenizer("Paris is a")["input_ids"]
+    about_at = len(tokenizer("Paris")["input_ids"]) - 1
+
+    def log_p(ids, at, delta):
+        def add(m, a, out):
+            out = out.clone()
+            out[0, at] = out[0, at] + delta
+            return out
+
+        handle = module.register_forward_hook(add)
+        logits = model.hf(torch.tensor([ids]), use_cache=False).logits[0]
+        handle.remove()
+        return logits.log_softmax(-1)
+
+    kept = []
+    with model.frozen():
+        handle = module.register_forward_hook(lambda m, a, out: kept.append(out[0].detach()))
+        row, at = _keys.answer_row(model, "", REQUEST)
+        model.hf(torch.tensor([row.ids]), use_cache=False)
+        handle.remove()
+        initial = kept[0][at]
+        delta = torch.zeros_like(initial, requires_grad=True)
+        adam, losses, first = torch.optim.Adam([delta], lr=how.lr), [], None
+        for step in range(how.steps):
+            nll = 0.0
+            for context in CONTEXTS:
+                row, at = _keys.answer_row(model, context, REQUEST)
+                found = log_p(row.ids, at, delta)[row.start - 1 : -1]
+                nll = nll - found.gather(1, torch.tensor(row.target)[:, None]).mean()
+            now = log_p(about, about_at, delta)[about_at]
+            first = now.detach() if first is None else first
+            kl = torch.nn.functional.kl_div(first, now, log_target=True, reduction="sum")
+            loss = nll / len(CONTEXTS) + how.kl_factor * kl
+            loss = loss + how.weight_decay * delta.norm() / initial.norm() ** 2
+            losses.append(float(loss.detach()))
+            if step == how.steps - 1:
+                break
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            with torch.no_grad():
+                if delta.norm() > how.clamp * initial.norm():
+                    delta.mul_(how.clamp * initial.norm() / delta.norm())
+    assert value.losses == pytest.approx(losses, rel=1e-9)
+    torch.testing.assert_close(value.delta, delta.detach(), rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(value.initial, initial, rtol=1e-10, atol=1e-12)
+    assert float(value.delta.norm()) == pytest.approx(0.5 * float(initial.norm())), "on the ball"
+
+
+def test_several_requests_follow_each_other():
+    model = tiny.model("gpt2", torch.float32)
+    options = {"contexts": CONTEXTS, "steps": 4}
+    both = lga_fast.edit(model, [REQUEST, OTHER], "r_rome", layer=LAYER, **options)
+    first = lga_fast.edit(model, [REQUEST], "r_rome", layer=LAYER, **options)
+    name = model.weight_name(LAYER, "down")
+    assert both.deltas[name].rank == 2
+    assert torch.equal(both.deltas[name].left[:, :1], first.deltas[name].left)
+    with model.edited(first):
+        second = lga_fast.edit(model, [OTHER], "r_rome", layer=LAYER, **options)
+    torch.testing.assert_close(both.deltas[name].left[:, 1:], second.deltas[name].left)
+
+
+@pytest.mark.parametrize("tokenizer", [tiny.byte_level(), tiny.metaspace()])
+def test_the_subjects_last_token_is_found_by_characters(tokenizer):
+    model = tiny.model("llama", tokenizer=tokenizer)
+    for context in CONTEXTS:
+        row, at = _keys.answer_row(model, context, REQUEST)
+        upto = tokenizer.decode(row.ids[: at + 1], skip_special_tokens=True)
+        assert upto == f"{context}The tower of Paris"
+
+
+def test_contexts_are_seeded_and_touch_no_global_state():
+    model, rng = tiny.model("gpt2"), torch.get_rng_state()
+    first, again, other = (_contexts.generate(model, seed) for seed in (1, 1, 2))
+    assert first == again != other and len(first) == 21 and first[0] == ""
+    assert all(text.endswith(". ") for text in first[1:])
+    assert torch.equal(torch.get_rng_state(), rng)
+
+
+@pytest.mark.parametrize(
+    ("requests", "options", "error", "message"),
+    [
+        ([], {}, EditError, "expected at least one request"),
+        ([REQUEST], {"layer": 5}, EditError, "layer 5: tiny-gpt2 has layers 0 to 4"),
+        ([REQUEST], {"editor": "roma"}, UnknownName, "Did you mean 'rome'"),
+        ([REQUEST], {"rate": 1}, UnknownName, "editor 'rome' has no option rate. It has: steps"),
+        (
+            [EditRequest("x", "It stands in", "Rome", "Paris")],
+            {},
+            EditError,
+            "the subject 'Paris' is not in the prompt 'It stands in'",
+        ),
+    ],
+)
+def test_bad_input_is_refused_before_work_starts(requests, options, error, message):
+    options = {"editor": "rome", "layer": 1} | options
+    with pytest.raises(error, match=message):
+        lga_fast.edit(tiny.model("gpt2"), requests, **options)
+
+
+def test_a_loss_that_is_not_finite_is_an_error():
+    model = tiny.model("gpt2", torch.float32)
+    with torch.no_grad():
+        model.hf.transformer.ln_f.weight[0] = float("nan")
+    with pytest.raises(EditError, match="request 'a': the loss is nan at step 0"):
+        lga_fast.edit(model, [REQUEST], "rome", layer=1, contexts=CONTEXTS)
