@@ -1,0 +1,293 @@
+"""Second moments of keys over a text: what an edit must leave alone (ROME, arXiv 2202.05262)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import re
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Float64
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lga_fast import atlas, progress, provenance
+from lga_fast.errors import DataError, EditError
+from lga_fast.files import replacing
+from lga_fast.models import EditableModel
+from lga_fast.models.fused import fused_gelu
+from lga_fast.scoring import plan
+
+KIND = "lga_fast.Moments"  # the one metadata key: with several, a file's bytes would vary
+ROW_TOKENS = 512  # longer contexts cost attention and change the moments little
+_SEED = 1  # of the documents' order, as in ROME's own code
+_PIECE = 1_000_000  # characters given to the tokenizer at once
+_BLOCK = 1024  # keys held in float64 at once
+
+
+class _Enough(Exception):
+    """The highest layer asked for has been read; the rest of the forward is not needed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """The second moment of one layer's keys, `C = (1/N) Σ k kᵀ` (arXiv 2202.05262, at eq. 2).
+
+    A key is the input of the matrix that editors rewrite, at any token of the text; the mean is
+    not taken off. Over that text `mean(kᵀ C⁻¹ k) = d_in`. MEMIT (arXiv 2210.07229) uses the same C.
+    """
+
+    layer: int
+    second: Float64[Tensor, "d_in d_in"]
+    tokens: int
+    provenance: dict[str, Any]
+
+    def solve(self, keys: Float[Tensor, "request d_in"]) -> Float64[Tensor, "request d_in"]:
+        """`C⁻¹ k` of every key, by Cholesky on the CPU; of `C + jitter·I` where C is singular.
+
+        Raises:
+            EditError: the keys have another width, or even `C + jitter·I` cannot be solved.
+        """
+        if keys.ndim != 2 or keys.shape[1] != len(self.second):
+            raise EditError(f"keys: expected [request {len(self.second)}], got {list(keys.shape)}")
+        wide = keys.detach().to("cpu", torch.float64)
+        return torch.cholesky_solve(wide.T, self._factor[0]).T.contiguous()
+
+    @property
+    def jitter(self) -> float:
+        """Added to C's diagonal to solve with it: 0, or 1e-6 · tr(C) / d_in where C is singular."""
+        return self._factor[1]
+
+    @property
+    def condition(self) -> float:
+        """Estimate, from below, of the condition number of what `solve` solves with."""
+        return self._factor[2]
+
+    def report(self) -> dict[str, Any]:
+        """What an edit's provenance should say about these moments; all values are plain JSON."""
+        names = ("corpus", "corpus_sha256", "tokens", "tokens_asked", "notes")
+        about = {name: self.provenance[name] for name in names if name in self.provenance}
+        return about | {"jitter": self.jitter, "condition": self.condition}
+
+    @cached_property
+    def _factor(self) -> tuple[Tensor, float, float]:
+        """Cholesky factor, jitter, condition."""
+        added = 1e-6 * float(self.second.trace()) / len(self.second)
+        for jitter in (0.0, added):
+            matrix = self.second.clone()
+            matrix.diagonal().add_(jitter)
+            lower, failed = torch.linalg.cholesky_ex(matrix)
+            condition = float("inf") if failed else _condition(matrix, lower)
+            # Rounding can let a singular matrix pass; no digit of a solution would be right.
+            if condition < 1 / torch.finfo(torch.float64).eps:
+                return lower, jitter, condition
+        raise EditError(
+            f"layer {self.layer}: the second moment of {self.tokens} keys is not positive "
+            f"definite, not even with {added:.3g} on its diagonal; take another text"
+        )
+
+
+def moments(
+    model: EditableModel,
+    layers: Sequence[int],
+    *,
+    corpus: str | Path | None = None,
+    tokens: int | None = None,
+    cache: str | Path | None = None,
+    batch_tokens: int = 4096,
+    show_progress: bool | None = None,
+) -> dict[int, Moments]:
+    """Second moments of the keys of `layers`, all in one pass over a text; the model stays as is.
+
+    Args:
+        model: whose keys; nothing above the highest layer runs.
+        layers: which blocks.
+        corpus: a file of documents with blank lines between (one a line where there are none), or
+            a folder of documents, hidden ones left out; read in an order drawn with a fixed seed,
+            in rows that begin as the tokenizer begins a text. None: the atlas's general text.
+        tokens: how many to read; None: 10 · d_in, as few as the literature makes do with. If the
+            text has fewer, all are read and `provenance["notes"]` says so.
+        cache: folder of earlier and new results, e.g. `default_cache()`; None: nothing is kept.
+        batch_tokens: tokens of one forward at most (but at least a row).
+        show_progress: None shows a bar on a terminal only.
+
+    Raises:
+        EditError: a layer is out of range, or keys are not finite.
+        DataError: the text cannot be read, or a file in `cache` is not what its name says.
+    """
+    layers = sorted(set(layers))
+    if not layers or layers[0] < 0 or layers[-1] >= model.layers:
+        raise EditError(f"expected layers from 0 to {model.layers - 1}, got {layers}")
+    width = model.shape(layers[0], model.family.edited)[1]
+    wanted = 10 * width if tokens is None else tokens
+    if wanted < 1:
+        raise EditError(f"expected 1 or more tokens, got {tokens}")
+    name, checksum, documents = _read(corpus)
+    about: dict[str, Any] = {"corpus_sha256": checksum, "tokenizer": _tokenizer(model, documents)}
+    about |= {"model_fingerprint": model.fingerprint(), "tokens_asked": wanted}
+    about |= {"dtype": str(model.dtype)[6:], "row_tokens": min(model.max_tokens, ROW_TOKENS)}
+    about |= {"matrix": model.family.edited}
+    named = ("model_fingerprint", "corpus_sha256", "tokenizer", "tokens_asked", "dtype")
+    stem = "-".join(str(about[key])[:16] for key in named)
+    files = {n: Path(cache) / f"{stem}-{n}.safetensors" for n in layers} if cache else {}
+    found = {n: _load(file, about | {"layer": n}) for n, file in files.items() if file.exists()}
+    missing = [layer for layer in layers if layer not in found]
+    if missing:
+        rows = _rows(model, documents, wanted, about["row_tokens"])
+        about = provenance.of(model) | about | _counts(rows, wanted, width) | {"corpus": name}
+        for layer, second in _measure(model, missing, rows, batch_tokens, show_progress).items():
+            found[layer] = Moments(layer, second, about["tokens"], about | {"layer": layer})
+            if files:
+                _save(found[layer], files[layer])
+    return {layer: found[layer] for layer in layers}
+
+
+def default_cache() -> Path:
+    """The user's folder for moments; it need not exist."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))  # the standard: ignored if relative
+    return (base if base.is_absolute() else Path.home() / ".cache") / "lga_fast" / "moments"
+
+
+def _read(corpus: str | Path | None) -> tuple[str, str, list[str]]:
+    """Name, SHA-256 and documents of a text."""
+    path, whole = Path(corpus or atlas.FOLDER / "text.txt"), hashlib.sha256()
+    inside = {p.relative_to(path).as_posix(): p for p in path.rglob("*") if p.is_file()}
+    inside = {n: inside[n] for n in sorted(inside) if not n.startswith(".") and "/." not in n}
+    documents = []
+    for name, file in inside.items() if path.is_dir() else [("", path)]:
+        try:
+            raw = file.read_bytes()
+            documents.append(raw.decode("utf-8-sig").replace("\r\n", "\n").strip())
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{file}: expected UTF-8 text: {error}") from None
+        whole.update(f"{name}\0{len(raw)}\0".encode() * bool(name) + raw)  # of one file: its own
+    if not path.is_dir():
+        blank = re.split(r"\n\s*\n", documents[0])
+        documents = blank if len(blank) > 1 else documents[0].split("\n")
+    documents = [text for text in documents if text.strip()]
+    if not documents:
+        raise DataError(f"{path}: expected text, found none")
+    return ("atlas/" if corpus is None else "") + path.name, whole.hexdigest(), documents
+
+
+def _rows(model: EditableModel, documents: list[str], wanted: int, limit: int) -> list[list[int]]:
+    """Token ids in rows of `wanted` tokens together, or of all there are."""
+    start, rows = _start(model), []
+    order, step = random.Random(_SEED).sample(documents, len(documents)), limit - len(start)
+    for text in (d[i : i + _PIECE] for d in order for i in range(0, len(d), _PIECE)):
+        ids = model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        for i in range(0, len(ids), step):
+            rows.append([*start, *ids[i : i + step]][:wanted])
+            wanted -= len(rows[-1])
+            if not wanted:
+                return rows
+    return rows
+
+
+def _start(model: EditableModel) -> list[int]:
+    """What the tokenizer puts before a text."""
+    out = model.tokenizer("a", return_special_tokens_mask=True)
+    return list(out["input_ids"][: out["special_tokens_mask"].index(0)])
+
+
+def _tokenizer(model: EditableModel, documents: list[str]) -> str:
+    """Checksum of what the tokenizer makes of the text's beginning."""
+    ids = model.tokenizer(documents[0][:500], add_special_tokens=False)["input_ids"]
+    return hashlib.sha256(json.dumps([_start(model), ids]).encode()).hexdigest()
+
+
+def _counts(rows: list[list[int]], wanted: int, width: int) -> dict[str, Any]:
+    """How much was read, and what falls short: a key seen in an equal context adds nothing."""
+    read, contexts = sum(map(len, rows)), set()
+    notes = [] if read == wanted else [f"the text has {read} of the {wanted} tokens asked for"]
+    for row in rows:
+        contexts.update(accumulate(row, lambda *seen: hash(seen), initial=0))
+        if len(contexts) > width:
+            break
+    else:
+        notes.append(f"fewer distinct contexts than d_in = {width}: the moment is singular")
+    return {"tokens": read, "rows": len(rows), "notes": notes}
+
+
+def _measure(
+    model: EditableModel, layers: list[int], rows: list[list[int]], batch_tokens: int, show: Any
+) -> dict[int, Float64[Tensor, "d_in d_in"]]:
+    """Σ k kᵀ / N of every layer, in one pass."""
+    modules = {layer: model.matrix(layer, model.family.edited) for layer in layers}
+    sums: dict[int, Tensor] = {}
+    real = torch.empty(0)
+
+    def see(layer: int, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        keys = args[0].flatten(0, -2)[real.to(args[0].device)]
+        for block in keys.split(_BLOCK):
+            block = block.to(home, torch.float64)
+            sums.setdefault(layer, block.new_zeros(2 * block.shape[1:])).addmm_(block.T, block)
+        if layer == layers[-1]:
+            raise _Enough
+
+    total = sum(map(len, rows))
+    size = sum(8 * model.shape(layer, model.family.edited)[1] ** 2 for layer in layers)
+    fits = model.device.type == "cuda" and 2 * size < plan.memory_left(model)
+    home = model.device if fits else torch.device("cpu")
+    with ExitStack() as stack:
+        for layer, module in modules.items():
+            hook = module.register_forward_pre_hook(partial(see, layer))
+            stack.callback(hook.remove)
+        for context in (model.frozen(), torch.no_grad(), fused_gelu(model.hf)):
+            stack.enter_context(context)
+        advance = stack.enter_context(progress.bar("reading keys", total, show))
+        for batch in plan.batches(dict(enumerate(map(len, rows))), batch_tokens):
+            few = [rows[i] for i in batch]
+            width = len(few[0])
+            real = torch.cat([torch.arange(width) < len(row) for row in few])
+            # Padding on the right is behind every token that counts: no mask is needed.
+            ids = torch.tensor([row + row[-1:] * (width - len(row)) for row in few])
+            with suppress(_Enough):
+                model.hf(input_ids=ids.to(model.device), use_cache=False)
+            advance(int(real.sum()))
+    for layer in layers:
+        if not torch.isfinite(sums[layer]).all():
+            raise EditError(f"layer {layer}: keys of {model.dtype} are not finite on this text")
+    return {layer: ((s + s.T) / (2 * total)).cpu() for layer, s in sums.items()}
+
+
+def _condition(matrix: Float64[Tensor, "d_in d_in"], lower: Float64[Tensor, "d_in d_in"]) -> float:
+    """Largest over smallest eigenvalue, each by power iteration; never too large."""
+    x = y = torch.randn(len(matrix), 1, generator=torch.Generator().manual_seed(0)).to(matrix)
+    for _ in range(20):
+        x = nn.functional.normalize(matrix @ x, dim=0)
+        y = nn.functional.normalize(torch.cholesky_solve(y, lower), dim=0)
+    return float((x.T @ matrix @ x) * (y.T @ torch.cholesky_solve(y, lower)))
+
+
+def _load(file: Path, expected: dict[str, Any]) -> Moments:
+    try:
+        with safe_open(file, framework="pt") as data:
+            about = json.loads((data.metadata() or {})[KIND])
+            second = data.get_tensor("second")
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise DataError(f"{file}: not a file of moments ({error}); delete it") from None
+    wrong = [name for name in expected if about.get(name) != expected[name]]
+    if wrong:
+        told = ", ".join(f"{n} {about.get(n)!r} instead of {expected[n]!r}" for n in wrong)
+        raise DataError(f"{file}: holds moments of {told}; delete it or take another cache folder")
+    square = second.ndim == 2 and second.shape[0] == second.shape[1]
+    if not square or second.dtype != torch.float64 or not torch.isfinite(second).all():
+        raise DataError(f"{file}: expected a square of finite float64 numbers; delete it")
+    return Moments(expected["layer"], second, about["tokens"], about)
+
+
+def _save(found: Moments, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as beside:
+        save_file({"second": found.second}, beside, {KIND: json.dumps(found.provenance)})
