@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import random
-import re
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lga_fast import atlas, progress, provenance
+from lga_fast import progress, provenance
+from lga_fast.editors import _corpus
 from lga_fast.errors import DataError, EditError
 from lga_fast.files import replacing
 from lga_fast.models import EditableModel
@@ -30,8 +27,6 @@ from lga_fast.scoring import plan
 
 KIND = "lga_fast.Moments"  # the one metadata key: with several, a file's bytes would vary
 ROW_TOKENS = 512  # longer contexts cost attention and change the moments little
-_SEED = 1  # of the documents' order, as in ROME's own code
-_PIECE = 1_000_000  # characters given to the tokenizer at once
 _BLOCK = 1024  # keys held in float64 at once
 
 
@@ -132,8 +127,11 @@ def moments(
     wanted = 10 * width if tokens is None else tokens
     if wanted < 1:
         raise EditError(f"expected 1 or more tokens, got {tokens}")
-    name, checksum, documents = _read(corpus)
-    about: dict[str, Any] = {"corpus_sha256": checksum, "tokenizer": _tokenizer(model, documents)}
+    name, checksum, documents = _corpus.read(corpus)
+    about: dict[str, Any] = {
+        "corpus_sha256": checksum,
+        "tokenizer": _corpus.tokenizer_checksum(model, documents),
+    }
     about |= {"model_fingerprint": model.fingerprint(), "tokens_asked": wanted}
     about |= {"dtype": str(model.dtype)[6:], "row_tokens": min(model.max_tokens, ROW_TOKENS)}
     about |= {"matrix": model.family.edited}
@@ -143,8 +141,10 @@ def moments(
     found = {n: _load(file, about | {"layer": n}) for n, file in files.items() if file.exists()}
     missing = [layer for layer in layers if layer not in found]
     if missing:
-        rows = _rows(model, documents, wanted, about["row_tokens"])
-        about = provenance.of(model) | about | _counts(rows, wanted, width) | {"corpus": name}
+        rows = _corpus.rows_of(model, documents, wanted, about["row_tokens"])
+        about = (
+            provenance.of(model) | about | _corpus.counts(rows, wanted, width) | {"corpus": name}
+        )
         for layer, second in _measure(model, missing, rows, batch_tokens, show_progress).items():
             found[layer] = Moments(layer, second, about["tokens"], about | {"layer": layer})
             if files:
@@ -156,67 +156,6 @@ def default_cache() -> Path:
     """The user's folder for moments; it need not exist."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))  # the standard: ignored if relative
     return (base if base.is_absolute() else Path.home() / ".cache") / "lga_fast" / "moments"
-
-
-def _read(corpus: str | Path | None) -> tuple[str, str, list[str]]:
-    """Name, SHA-256 and documents of a text."""
-    path, whole = Path(corpus or atlas.FOLDER / "text.txt"), hashlib.sha256()
-    inside = {p.relative_to(path).as_posix(): p for p in path.rglob("*") if p.is_file()}
-    inside = {n: inside[n] for n in sorted(inside) if not n.startswith(".") and "/." not in n}
-    documents = []
-    for name, file in inside.items() if path.is_dir() else [("", path)]:
-        try:
-            raw = file.read_bytes()
-            documents.append(raw.decode("utf-8-sig").replace("\r\n", "\n").strip())
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{file}: expected UTF-8 text: {error}") from None
-        whole.update(f"{name}\0{len(raw)}\0".encode() * bool(name) + raw)  # of one file: its own
-    if not path.is_dir():
-        blank = re.split(r"\n\s*\n", documents[0])
-        documents = blank if len(blank) > 1 else documents[0].split("\n")
-    documents = [text for text in documents if text.strip()]
-    if not documents:
-        raise DataError(f"{path}: expected text, found none")
-    return ("atlas/" if corpus is None else "") + path.name, whole.hexdigest(), documents
-
-
-def _rows(model: EditableModel, documents: list[str], wanted: int, limit: int) -> list[list[int]]:
-    """Token ids in rows of `wanted` tokens together, or of all there are."""
-    start, rows = _start(model), []
-    order, step = random.Random(_SEED).sample(documents, len(documents)), limit - len(start)
-    for text in (d[i : i + _PIECE] for d in order for i in range(0, len(d), _PIECE)):
-        ids = model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        for i in range(0, len(ids), step):
-            rows.append([*start, *ids[i : i + step]][:wanted])
-            wanted -= len(rows[-1])
-            if not wanted:
-                return rows
-    return rows
-
-
-def _start(model: EditableModel) -> list[int]:
-    """What the tokenizer puts before a text."""
-    out = model.tokenizer("a", return_special_tokens_mask=True)
-    return list(out["input_ids"][: out["special_tokens_mask"].index(0)])
-
-
-def _tokenizer(model: EditableModel, documents: list[str]) -> str:
-    """Checksum of what the tokenizer makes of the text's beginning."""
-    ids = model.tokenizer(documents[0][:500], add_special_tokens=False)["input_ids"]
-    return hashlib.sha256(json.dumps([_start(model), ids]).encode()).hexdigest()
-
-
-def _counts(rows: list[list[int]], wanted: int, width: int) -> dict[str, Any]:
-    """How much was read, and what falls short: a key seen in an equal context adds nothing."""
-    read, contexts = sum(map(len, rows)), set()
-    notes = [] if read == wanted else [f"the text has {read} of the {wanted} tokens asked for"]
-    for row in rows:
-        contexts.update(accumulate(row, lambda *seen: hash(seen), initial=0))
-        if len(contexts) > width:
-            break
-    else:
-        notes.append(f"fewer distinct contexts than d_in = {width}: the moment is singular")
-    return {"tokens": read, "rows": len(rows), "notes": notes}
 
 
 def _measure(

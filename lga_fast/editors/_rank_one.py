@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lga_fast import provenance
-from lga_fast.editors import _contexts, _keys, _values
+from lga_fast.editors import _contexts, _keys, _moments, _values
 from lga_fast.errors import EditError
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
@@ -58,13 +58,16 @@ def solve(
     made = provenance.of(model)  # before anything is applied: the fingerprint is the original's
     contexts = options.contexts or _contexts.generate(model, options.seed)
     parameter = model.weight_name(layer, model.family.edited)
+    moment = None
+    if options.mom2_adjustment:  # of the original model, also for the requests that follow
+        moment = _moments.moments(model, [layer], corpus=options.corpus)[layer]
     parts: list[LowRank] = []
     losses = []
     with ExitStack() as applied:
         for i, request in enumerate(requests):
             value = _values.optimise(model, layer, request, contexts, how)
             keys, outputs = _read(model, layer, request, contexts)
-            left, right = update(value, keys, outputs, direction(keys))
+            left, right = update(value, keys, outputs, direction(keys, moment))
             parts.append(_checked(request, left, right))
             losses.append(value.losses)
             if i < len(requests) - 1:
@@ -79,13 +82,18 @@ def solve(
         "contexts": list(contexts),
         "requests": [asdict(request) for request in requests],
         "losses": losses,
+        "second_moment": moment and moment.report(),
     }
     return WeightEdit({parameter: whole}, made)
 
 
-def direction(keys: Float[Tensor, "row d_in"]) -> Float[Tensor, " d_in"]:
-    """The unit vector u of the mean key over contexts; no covariance, EasyEdit's default."""
+def direction(
+    keys: Float[Tensor, "row d_in"], moment: _moments.Moments | None = None
+) -> Float[Tensor, " d_in"]:
+    """The unit vector u along C⁻¹ k̄ (ROME), or along the mean key k̄ itself (EasyEdit)."""
     mean = keys.mean(0)
+    if moment is not None:
+        mean = moment.solve(mean.unsqueeze(0))[0].to(mean)
     return mean / mean.norm()
 
 

@@ -24,6 +24,13 @@ class Editor:
     lr: float = field(default=0.5, metadata={"help": "Adam's learning rate."})
     kl_factor: float = field(default=0.0625, metadata={"help": "Weight of the KL term."})
     clamp: float = field(default=4.0, metadata={"help": "Radius of δ in units of ‖v_init‖."})
+    mom2_adjustment: bool = field(
+        default=False,
+        metadata={"help": "Weigh keys by their second moment; off in EasyEdit, on in ROME's code."},
+    )
+    corpus: str | None = field(
+        default=None, metadata={"help": "Text of the second moment; default: the atlas's."}
+    )
     contexts: tuple[str, ...] | None = field(
         default=None, metadata={"help": "Texts before the prompt; default: sampled by the model."}
     )

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lga_fast import atlas
-from lga_fast.editors import _moments
+from lga_fast.editors import _corpus
 from lga_fast.editors._moments import KIND, Moments, default_cache, moments
 from lga_fast.errors import DataError, EditError
 from tests.models.edits import bits, flags
@@ -131,10 +131,10 @@ def test_rows_hold_the_text_and_nothing_else(family):
     model = small(family)
     ids = [model.tokenizer(t, add_special_tokens=False)["input_ids"] for t in tiny.TEXT]
     start = [1] if family == "llama" else []
-    rows = _moments._rows(model, tiny.TEXT, 10**6, 12)
+    rows = _corpus.rows_of(model, tiny.TEXT, 10**6, 12)
     assert max(map(len, rows)) == 12 and all(row[: len(start)] == start for row in rows)
     assert sorted(t for r in rows for t in r[len(start) :]) == sorted(t for i in ids for t in i)
-    assert sum(map(len, _moments._rows(model, tiny.TEXT, 31, 12))) == 31
+    assert sum(map(len, _corpus.rows_of(model, tiny.TEXT, 31, 12))) == 31
 
 
 def test_a_folder_is_documents_and_lines_are_where_no_line_is_blank(tmp_path):
@@ -143,12 +143,12 @@ def test_a_folder_is_documents_and_lines_are_where_no_line_is_blank(tmp_path):
     for name, text in zip(("a.txt", "b/c.txt", "d.txt"), tiny.TEXT, strict=False):
         write(folder / name, [text])
     write(folder / ".hidden", ["not this"])
-    assert _moments._read(folder)[2] == tiny.TEXT[:3]
-    before = _moments._read(folder)[1]
+    assert _corpus.read(folder)[2] == tiny.TEXT[:3]
+    before = _corpus.read(folder)[1]
     (folder / "a.txt").rename(folder / "e.txt")
-    assert _moments._read(folder)[1] != before
-    assert _moments._read(write(tmp_path / "lines", tiny.TEXT, "\n"))[2] == tiny.TEXT
-    assert _moments._read(write(tmp_path / "blank", ["a\nb", "c"], "\n \n"))[2] == ["a\nb", "c"]
+    assert _corpus.read(folder)[1] != before
+    assert _corpus.read(write(tmp_path / "lines", tiny.TEXT, "\n"))[2] == tiny.TEXT
+    assert _corpus.read(write(tmp_path / "blank", ["a\nb", "c"], "\n \n"))[2] == ["a\nb", "c"]
 
 
 def test_a_singular_moment_is_solved_with_a_jitter_and_said(tmp_path):

@@ -7,7 +7,7 @@ import tiny
 import torch
 
 import lga_fast
-from lga_fast.editors import _contexts, _keys, _rank_one, _values, r_rome, rome
+from lga_fast.editors import _contexts, _keys, _moments, _rank_one, _values, r_rome, rome
 from lga_fast.errors import EditError, UnknownName
 from lga_fast.records import EditRequest
 
@@ -139,6 +139,31 @@ def test_the_losses_are_the_papers_one_row_at_a_time():
     torch.testing.assert_close(value.delta, delta.detach(), rtol=1e-7, atol=1e-9)
     torch.testing.assert_close(value.initial, initial, rtol=1e-10, atol=1e-12)
     assert float(value.delta.norm()) == pytest.approx(0.5 * float(initial.norm())), "on the ball"
+
+
+def test_with_the_second_moment_u_is_weighed_and_the_value_still_comes_out():
+    """U ∝ C⁻¹ k̄; the constraint of the update does not depend on u."""
+    model = tiny.model("llama", torch.float32)
+    change = lga_fast.edit(
+        model, [REQUEST], "rome", layer=LAYER, contexts=CONTEXTS, steps=3, mom2_adjustment=True
+    )
+    about = change.provenance["second_moment"]
+    assert about["tokens"] == 480 and about["corpus"] == "atlas/text.txt"
+    keys, _ = _keys.read_keys(model, LAYER, rows(model))
+    moment = _moments.moments(model, [LAYER])[LAYER]
+    right = change.deltas[model.weight_name(LAYER, "down")].right[:, 0].double()
+    wanted = torch.linalg.solve(moment.second, keys.mean(0).double())
+    torch.testing.assert_close(right, wanted / wanted.norm(), rtol=1e-4, atol=1e-5)
+    plain = lga_fast.edit(model, [REQUEST], "rome", layer=LAYER, contexts=CONTEXTS, steps=3)
+    assert plain.provenance["second_moment"] is None
+    name = model.weight_name(LAYER, "down")
+    bare = keys[0]
+    torch.testing.assert_close(
+        change.deltas[name].left @ (change.deltas[name].right.T @ bare),
+        plain.deltas[name].left @ (plain.deltas[name].right.T @ bare),
+        rtol=1e-4,
+        atol=1e-6,
+    )
 
 
 def test_several_requests_follow_each_other():
