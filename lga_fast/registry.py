@@ -6,6 +6,7 @@ import difflib
 import importlib
 import pkgutil
 from types import ModuleType
+from typing import Any
 
 from lga_fast.errors import UnknownName
 
@@ -19,6 +20,22 @@ def names(package: str) -> list[str]:
     """
     path = importlib.import_module(package).__path__
     return sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_"))
+
+
+def configured(package: str, name: str, kind: str, options: dict[str, Any]) -> Any:
+    """Member `name`'s dataclass `kind`, made with these options.
+
+    Raises:
+        UnknownName: there is no such member, or it has no such option.
+    """
+    made = getattr(member(package, name), kind)
+    fields = made.__dataclass_fields__
+    if unknown := set(options) - set(fields):
+        raise UnknownName(
+            f"{kind.lower()} {name!r} has no option {', '.join(sorted(unknown))}. "
+            f"It has: {', '.join(fields) or 'none'}."
+        )
+    return made(**options)
 
 
 def member(package: str, name: str) -> ModuleType:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from lga_fast import registry
-from lga_fast.errors import EditError, UnknownName
+from lga_fast.errors import EditError
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
 from lga_fast.weight_edit import WeightEdit
@@ -50,13 +50,7 @@ def edit(
     """
     from lga_fast.datasets import easyedit_requests
 
-    kind = registry.member(__name__, editor).Editor
-    unknown = set(options) - set(kind.__dataclass_fields__)
-    if unknown:
-        raise UnknownName(
-            f"editor {editor!r} has no option {', '.join(sorted(unknown))}. "
-            f"It has: {', '.join(kind.__dataclass_fields__)}."
-        )
+    chosen = registry.configured(__name__, editor, "Editor", options)
     requests = easyedit_requests(edits)
     if not requests:
         raise EditError("edit: expected at least one request, got none")
@@ -68,4 +62,4 @@ def edit(
                 f"request {request.case_id!r}: {editor} edits at the subject's last token, but the "
                 f"subject {request.subject!r} is not in the prompt {request.prompt!r}"
             )
-    return kind(**options).solve(model, requests, layer)
+    return chosen.solve(model, requests, layer)

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from lga_fast.errors import EditError
 from lga_fast.models import EditableModel
+from lga_fast.models.tensors import padded, wide
 from lga_fast.records import EditRequest
 from lga_fast.scoring.pairs import Row, target_row
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Token rows padded on the right; attention is causal, so the padding needs no mask."""
+    """Padded token rows and where their subjects end."""
 
     ids: Int[Tensor, "row token"]
     subject: Int[Tensor, " row"]  # place of the subject's last token
@@ -32,9 +33,8 @@ class Rows:
 
 def rows_of(rows: Sequence[tuple[Sequence[int], int]]) -> Rows:
     """Pad rows, given with the place of their subject's last token."""
-    longest = max(len(ids) for ids, _ in rows)
-    ids = [[*ids, *([ids[-1]] * (longest - len(ids)))] for ids, _ in rows]
-    return Rows(torch.tensor(ids), torch.tensor([place for _, place in rows]))
+    ids, places = zip(*rows, strict=True)
+    return Rows(padded(ids), torch.tensor(places))
 
 
 def answer_row(model: EditableModel, context: str, request: EditRequest) -> tuple[Row, int]:
@@ -86,11 +86,6 @@ def listening(model: EditableModel, layer: int, places: Tensor) -> Iterator[dict
         yield found
     finally:
         handle.remove()
-
-
-def wide(tensor: Tensor) -> Tensor:
-    """float32 of lower precision; float64 as it is."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def read_keys(

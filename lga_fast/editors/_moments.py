@@ -23,6 +23,7 @@ from lga_fast.errors import DataError, EditError
 from lga_fast.files import replacing
 from lga_fast.models import EditableModel
 from lga_fast.models.fused import fused_gelu
+from lga_fast.models.tensors import padded
 from lga_fast.scoring import plan
 
 KIND = "lga_fast.Moments"  # the one metadata key: with several, a file's bytes would vary
@@ -189,10 +190,8 @@ def _measure(
             few = [rows[i] for i in batch]
             width = len(few[0])
             real = torch.cat([torch.arange(width) < len(row) for row in few])
-            # Padding on the right is behind every token that counts: no mask is needed.
-            ids = torch.tensor([row + row[-1:] * (width - len(row)) for row in few])
             with suppress(_Enough):
-                model.hf(input_ids=ids.to(model.device), use_cache=False)
+                model.hf(input_ids=padded(few).to(model.device), use_cache=False)
             advance(int(real.sum()))
     for layer in layers:
         if not torch.isfinite(sums[layer]).all():

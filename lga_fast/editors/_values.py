@@ -17,6 +17,7 @@ from torch import Tensor
 from lga_fast.editors import _keys
 from lga_fast.errors import EditError
 from lga_fast.models import EditableModel
+from lga_fast.models.tensors import wide
 from lga_fast.records import EditRequest
 
 
@@ -63,7 +64,9 @@ def optimise(
     about_ids = list(model.tokenizer(about)["input_ids"])
     about_place = _keys.token_of(model, about, len(request.subject or "") - 1, about_ids)
     rows = _keys.rows_of([*((a.ids[:-1], at) for a, at in answers), (about_ids, about_place)])
-    labels = [(r, t - 1, a.ids[t]) for r, (a, _) in enumerate(answers) for t in _targets(a)]
+    labels = [
+        (r, t - 1, a.ids[t]) for r, (a, _) in enumerate(answers) for t in range(a.start, len(a.ids))
+    ]
     labels.append((len(answers), about_place, 0))  # the last place is the KL's, its label unused
     row_of, token_of, label = torch.tensor(labels).T
     # A label's share in the mean over contexts of the mean over the answer's tokens.
@@ -89,7 +92,7 @@ def optimise(
                 logits, _ = model.logits_at(
                     rows.ids.to(model.device), row_of, token_of, use_cache=False
                 )
-                log_p = _keys.wide(logits).log_softmax(-1)
+                log_p = wide(logits).log_softmax(-1)
                 before = log_p[-1].detach() if before is None else before
                 chosen = log_p[:-1].gather(1, label[:-1, None].to(log_p.device)).squeeze(1)
                 nll = -(chosen * share.to(chosen)).sum()
@@ -113,7 +116,3 @@ def optimise(
     finally:
         handle.remove()
     return Value(initial, delta.detach(), tuple(losses))
-
-
-def _targets(row: _keys.Row) -> range:
-    return range(row.start, len(row.ids))

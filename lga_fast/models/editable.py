@@ -16,6 +16,7 @@ from lga_fast.models import families
 from lga_fast.models._modules import find_blocks, find_matrix
 from lga_fast.models.applying import Applied, Applier
 from lga_fast.models.taps import Key, Tap, Taps
+from lga_fast.models.tensors import padded
 from lga_fast.weight_edit import WeightEdit
 
 
@@ -217,7 +218,7 @@ class EditableModel:
         # Prompts are padded on the right: no query is ever without a key, which some attention
         # code answers with NaN; a mask then hides the padding from the answer's tokens.
         width = max(map(len, prompts))
-        ids = torch.tensor([[*p, *([p[-1]] * (width - len(p)))] for p in prompts])
+        ids = padded(prompts)
         mask = torch.tensor([[1] * len(p) + [0] * (width - len(p)) for p in prompts])
         rows, places = torch.arange(len(prompts)), mask.sum(1) - 1
         inputs: dict[str, Any] = {}

@@ -14,6 +14,7 @@ from lga_fast import ops, progress, provenance
 from lga_fast.errors import ScoringError
 from lga_fast.models import EditableModel, Tap
 from lga_fast.models.fused import fused_gelu
+from lga_fast.models.tensors import wide
 from lga_fast.records import EditRequest, LayerScores
 from lga_fast.scoring import layout, plan
 from lga_fast.scoring.pairs import OldAnswer, Pair, build_pairs
@@ -182,10 +183,8 @@ class _Pass:
         logits, _ = self.model.logits_at(
             made.ids.to(device), made.row, made.token, cut, use_cache=False, **inputs
         )
-        # Low-precision logits are scored in float32, float64 ones as they are.
-        wide = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-        label = made.label.to(wide.device)
-        entropy = torch.nn.functional.cross_entropy(wide, label, reduction="none")
+        label = made.label.to(logits.device)
+        entropy = torch.nn.functional.cross_entropy(wide(logits), label, reduction="none")
         labels = made.loss.bincount()[made.loss] if self.mean else torch.ones_like(made.loss)
         share = 1 / labels.to(entropy)
         ((entropy * share).sum() * self.scale).backward()

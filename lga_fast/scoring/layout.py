@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lga_fast.models import EditableModel
+from lga_fast.models.tensors import padded
 from lga_fast.scoring.pairs import Pair, Row
 
 
@@ -52,12 +53,9 @@ def width(pair: Pair, packed: bool) -> int:
 
 
 def separate(pairs: Sequence[Pair], full: bool) -> Layout:
-    """Old rows, then new rows, padded on the right.
-
-    Attention is causal, so the padding needs no mask, and its gradients are exactly zero.
-    """
+    """Old rows, then new rows."""
     rows = [p.old for p in pairs] + [p.new for p in pairs]
-    ids = _padded([row.ids[:-1] for row in rows])
+    ids = padded([row.ids[:-1] for row in rows])
     starts = torch.arange(len(rows)) * ids.shape[1]
     spans = torch.stack([starts, torch.tensor([len(row.ids) - 1 for row in rows])], 1)
     labels = [(i, i, t - 1, row.ids[t]) for i, row in enumerate(rows) for t in _labels(row, full)]
@@ -70,7 +68,7 @@ def packed(pairs: Sequence[Pair], full: bool, dtype: torch.dtype) -> Layout:
     Both answers stand at the places that follow the prompt. Each loss gets its own backward; the
     other answer's tokens have no part in it, so its gradients there are exactly zero.
     """
-    ids = _padded([(*p.old.ids[:-1], *p.new.target[:-1]) for p in pairs])
+    ids = padded([(*p.old.ids[:-1], *p.new.target[:-1]) for p in pairs])
     count, longest = ids.shape
     spans = torch.tensor([[i * longest, width(p, True)] for i, p in enumerate(pairs)])
     labels, places = [], torch.arange(longest).repeat(count, 1)
@@ -86,11 +84,6 @@ def packed(pairs: Sequence[Pair], full: bool, dtype: torch.dtype) -> Layout:
             labels.append((count + i, i, at, pair.new.ids[t]))
     inputs = {"attention_mask": _additive(hidden, dtype), "position_ids": places}
     return Layout(ids, inputs, spans, spans, *torch.tensor(labels).T, packed=True)
-
-
-def _padded(rows: Sequence[tuple[int, ...]]) -> Int[Tensor, "row token"]:
-    longest = max(map(len, rows))
-    return torch.tensor([[*row, *([row[-1]] * (longest - len(row)))] for row in rows])
 
 
 def _additive(hidden: Tensor, dtype: torch.dtype) -> Float[Tensor, "row 1 token token"]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from lga_fast import registry
-from lga_fast.errors import UnknownName
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, LayerRanking
 
@@ -43,11 +42,4 @@ def select_layer(
         >>> int(ranking)
         3
     """
-    kind = registry.member(__name__, selector).Selector
-    unknown = set(options) - set(kind.__dataclass_fields__)
-    if unknown:
-        raise UnknownName(
-            f"selector {selector!r} has no option {', '.join(sorted(unknown))}. "
-            f"It has: {', '.join(kind.__dataclass_fields__) or 'none'}."
-        )
-    return kind(**options).rank(model, edits)
+    return registry.configured(__name__, selector, "Selector", options).rank(model, edits)
