@@ -1,0 +1,1 @@
+"""Metrics: each member says what an edit did, in one number per request."""
