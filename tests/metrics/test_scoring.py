@@ -10,7 +10,8 @@ from lga_fast.errors import EditError, ScoringError
 from lga_fast.metrics._scoring import Question, score
 from lga_fast.scoring import plan
 from lga_fast.scoring.pairs import Row, target_row
-from lga_fast.weight_edit import LowRank, WeightEdit
+from lga_fast.weight_edit import WeightEdit
+from tests.models.edits import bits, make_edit
 
 FAMILIES = ["gpt2", "llama", "gemma3", "qwen3"]
 QUESTIONS = [
@@ -23,20 +24,14 @@ QUESTIONS = [
 ]
 
 
-def make_edit(model, layers, rank, seed):
-    generator = torch.Generator().manual_seed(seed)
-    deltas = {}
-    for layer in layers:
-        out, into = model.shape(layer, "down")
-        left, right = (torch.randn(n, rank, generator=generator) * 0.5 for n in (out, into))
-        deltas[model.weight_name(layer, "down")] = LowRank(left, right)
-    return WeightEdit(deltas, {"model_fingerprint": model.fingerprint()})
+def strong(model, layers, rank, seed):
+    return make_edit(model, layers, rank, seed, scale=0.5)
 
 
 def mixed(model):
     """An edit shared by two rows, one of two layers, other ranks, other layers, and none."""
-    shared = make_edit(model, [2], 1, 0)
-    others = [make_edit(model, [1, 3], 3, 1), make_edit(model, [4], 2, 2)]
+    shared = strong(model, [2], 1, 0)
+    others = [strong(model, [1, 3], 3, 1), strong(model, [4], 2, 2)]
     return [shared, others[0], None, shared, others[1], others[0]]
 
 
@@ -109,7 +104,7 @@ def test_it_is_the_plain_formula():
 
 def test_answers_that_differ_in_the_last_token_are_one_row(monkeypatch):
     model = tiny.model("gpt2", torch.float32)
-    edit = make_edit(model, [2], 1, 0)
+    edit = strong(model, [2], 1, 0)
     rows = [Row((7, 8, 9, last), 3) for last in (10, 11, 12)] + [Row((7, 8, 9, 10), 2)]
     widths = []
     plain = model.logits_at
@@ -126,13 +121,13 @@ def test_answers_that_differ_in_the_last_token_are_one_row(monkeypatch):
 
 def test_the_model_stays_as_it_was():
     model = tiny.model("gemma3", torch.float32)
-    before = {k: v.clone() for k, v in model.hf.state_dict().items()}
+    before = bits(model)
     rng = torch.get_rng_state()
     score(model, QUESTIONS, mixed(model))
     with pytest.raises(RuntimeError, match="stop"):
         model.hf.get_output_embeddings().register_forward_pre_hook(_stop)
         score(model, QUESTIONS, mixed(model))
-    assert all(torch.equal(before[k], v) for k, v in model.hf.state_dict().items())
+    assert bits(model) == before
     assert model.hf.training and all(p.requires_grad for p in model.hf.parameters())
     assert torch.equal(torch.get_rng_state(), rng)
     assert not any(m._forward_hooks for m in model.hf.modules())
@@ -147,7 +142,7 @@ def test_a_small_budget_makes_small_batches(monkeypatch):
     seen = []
     plain = plan.batches
     monkeypatch.setattr(plan, "batches", lambda w, t: seen.append(t) or plain(w, t))
-    edits = [make_edit(model, [2], 4, i) for i in range(len(QUESTIONS))]
+    edits = [strong(model, [2], 4, i) for i in range(len(QUESTIONS))]
     whole = score(model, QUESTIONS, edits)
     model.memory_budget = 200_000
     assert score(model, QUESTIONS, edits)[0].predicted == whole[0].predicted
@@ -156,7 +151,7 @@ def test_a_small_budget_makes_small_batches(monkeypatch):
 
 def test_bad_input_is_refused():
     model = tiny.model("gpt2", torch.float32)
-    edit = make_edit(model, [2], 1, 0)
+    edit = strong(model, [2], 1, 0)
     with pytest.raises(ScoringError, match="expected one per question, 6, got 1"):
         score(model, QUESTIONS, [edit])
     with pytest.raises(ScoringError, match="takes at most 128; shorten or remove 'a a"):

@@ -1,0 +1,172 @@
+"""Free continuations of many prompts at once, each of a model that carries its own edit."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lga_fast import progress
+from lga_fast.errors import ScoringError
+from lga_fast.metrics._virtual import VirtualEdits
+from lga_fast.models import EditableModel
+from lga_fast.models.tensors import padded, wide
+from lga_fast.scoring import plan
+from lga_fast.weight_edit import WeightEdit
+
+Sampler = Literal["greedy", "top5"]
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A prompt to be continued, and how."""
+
+    prompt: str
+    max_total_tokens: int = 100  # the prompt's own included; never more than the model takes
+    past_end: bool = False  # go on after an end-of-text token
+    sampler: Sampler = "greedy"  # "top5": drawn from the five most likely tokens
+    seed: int = 42  # of the draws; every prompt has draws of its own, whatever runs beside it
+
+
+@dataclass(frozen=True)
+class Continued:
+    """What a model wrote; special tokens are left out of both texts."""
+
+    text: str  # prompt and continuation
+    continuation: str
+
+
+def generate(
+    model: EditableModel,
+    prompts: Sequence[Continuation],
+    edits: Sequence[WeightEdit | None] | None = None,
+    *,
+    batch_tokens: int = 4096,
+    show_progress: bool | None = None,
+) -> list[Continued]:
+    """Continue all prompts, each by a model that carries its own edit; the model stays as it was.
+
+    Args:
+        model: see `lga_fast.load`.
+        prompts: what to continue; a prompt that has its tokens already gets none.
+        edits: one per prompt, None where there is none; None for all: the model as it stands.
+        batch_tokens: tokens held at a time at most; lowered where memory asks for it.
+        show_progress: None shows a bar on a terminal only.
+
+    Raises:
+        ScoringError: a prompt is empty, or there is not one edit per prompt.
+        EditError: an edit is not of this model.
+    """
+    if edits is not None and len(edits) != len(prompts):
+        raise ScoringError(f"edits: expected one per prompt, {len(prompts)}, got {len(edits)}")
+    virtual = VirtualEdits(model, edits or [None] * len(prompts))
+    starts = [_encode(model.tokenizer, ask.prompt) for ask in prompts]
+    if not all(starts):
+        raise ScoringError("expected prompts of one token or more, got an empty one")
+    found: dict[int, Continued] = {}
+    with (
+        torch.no_grad(),
+        model.frozen(),
+        progress.bar("continuing prompts", len(prompts), show_progress) as advance,
+    ):
+        for batch in _batches(model, prompts, starts, virtual, batch_tokens):
+            with virtual.on([virtual.of_row[i] for i in batch]):
+                written = _continue(model, [prompts[i] for i in batch], [starts[i] for i in batch])
+            for i, new in zip(batch, written, strict=True):
+                texts = ([*starts[i], *new], new)
+                found[i] = Continued(
+                    *(model.tokenizer.decode(ids, skip_special_tokens=True) for ids in texts)
+                )
+            advance(len(batch))
+    return [found[i] for i in range(len(prompts))]
+
+
+def _encode(tokenizer: Any, text: str) -> list[int]:
+    out = tokenizer(text, return_special_tokens_mask=True)
+    ids, special = list(out["input_ids"]), out["special_tokens_mask"]
+    while ids and special[len(ids) - 1]:  # an appended end-of-text token would end the text here
+        ids.pop()
+    return ids
+
+
+def _batches(
+    model: EditableModel,
+    prompts: Sequence[Continuation],
+    starts: Sequence[list[int]],
+    virtual: VirtualEdits,
+    batch_tokens: int,
+) -> Iterator[list[int]]:
+    """Prompts that run together, within `batch_tokens` and memory."""
+    totals = [max(_total(model, p), len(ids)) for p, ids in zip(prompts, starts, strict=True)]
+    columns = virtual.columns(batch_tokens // min(totals, default=1))
+    factors = 4 * columns * sum(model.shape(0, model.family.edited))
+    per_token = (
+        plan.token_bytes(model) + 4 * columns + plan.logit_bytes(model) / max(totals, default=1)
+    )
+    limit = min(batch_tokens, int((plan.memory_left(model) - factors) / per_token))
+    # A sliding window counts the padding between a short prompt and what follows it.
+    slides = max(totals, default=0) > model.window
+    alike: dict[int, dict[int, int]] = {}
+    for i, total in enumerate(totals):
+        alike.setdefault(len(starts[i]) if slides else 0, {})[i] = total
+    for widths in alike.values():
+        yield from plan.batches(widths, limit)
+
+
+def _total(model: EditableModel, ask: Continuation) -> int:
+    return min(ask.max_total_tokens, model.max_tokens)
+
+
+def _continue(
+    model: EditableModel, asks: Sequence[Continuation], prompts: Sequence[list[int]]
+) -> list[list[int]]:
+    """Token ids that follow each prompt, decoded with a KV cache.
+
+    Padded and masked as in `EditableModel.greedy`.
+    """
+    left = [max(0, _total(model, a) - len(p)) for a, p in zip(asks, prompts, strict=True)]
+    ends = [set() if ask.past_end else model.end_ids() for ask in asks]
+    draws = {i: _generator(ask) for i, ask in enumerate(asks) if ask.sampler == "top5"}
+    found: list[list[int]] = [[] for _ in asks]
+    ids = padded(prompts)
+    sizes = torch.tensor([len(p) for p in prompts])
+    mask = (torch.arange(ids.shape[1]) < sizes.unsqueeze(1)).long()
+    rows, at, places = torch.arange(len(asks)), sizes - 1, sizes - 1
+    inputs: dict[str, Any] = {}
+    while any(left):
+        logits, output = model.logits_at(ids.to(model.device), rows, at, use_cache=True, **inputs)
+        ids = _pick(logits, draws).unsqueeze(1)
+        for row, token in enumerate(ids[:, 0].tolist()):
+            left[row] = 0 if token in ends[row] else left[row]
+            if left[row]:
+                found[row].append(token)
+                left[row] -= 1
+        mask, places = torch.cat([mask, torch.ones_like(mask[:, :1])], 1), places + 1
+        at = torch.zeros_like(places)
+        inputs = {
+            "attention_mask": mask.to(model.device),
+            "position_ids": places.unsqueeze(1).to(model.device),
+            "past_key_values": output.past_key_values,
+        }
+    return found
+
+
+def _generator(ask: Continuation) -> torch.Generator:
+    return torch.Generator().manual_seed(zlib.crc32(ask.prompt.encode(), ask.seed))
+
+
+def _pick(
+    logits: Float[Tensor, "row vocab"], draws: dict[int, torch.Generator]
+) -> Int[Tensor, " row"]:
+    """The most likely token of each row, or one drawn from its five most likely."""
+    picked = logits.argmax(-1).cpu()
+    for row, generator in draws.items():
+        top = wide(logits[row]).topk(min(5, logits.shape[1]))
+        draw = torch.multinomial(top.values.softmax(-1).cpu(), 1, generator=generator)
+        picked[row] = top.indices.cpu()[draw]
+    return picked
