@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from lga_fast.errors import DataError, ScoringError
 
@@ -90,7 +90,9 @@ class LayerScores:
     """Inner products of old- and new-answer gradients, per request, layer and parameter.
 
     `dot[name]` is `<∇ℓ(Q∪K), ∇ℓ(Q∪K')>` (arXiv 2602.20207 §5.1) for a parameter such as
-    `down.weight`; `norm2_old` and `norm2_new` are the squared norms of its two sides.
+    `down.weight`; `norm2_old` and `norm2_new` are the squared norms of its two sides. `abs_new`
+    are the sums over a new-answer gradient's absolute values, of weights only and only where they
+    were asked for. What needs an old answer is NaN in a pass without old answers.
     """
 
     case_ids: tuple[str, ...]  # the requests that were scored, in their order
@@ -99,8 +101,11 @@ class LayerScores:
     norm2_new: dict[str, Float[np.ndarray, "request layer"]]
     loss_old: Float[np.ndarray, " request"]  # cross entropy in nats, reduced as `provenance` says
     loss_new: Float[np.ndarray, " request"]
-    known: Bool[np.ndarray, " request"]  # the model already gives the new answer
+    known: Bool[np.ndarray, " request"]  # old and new answer are the same
+    says_new: Bool[np.ndarray, " request"]  # the model's greedy answer is the new one
     edited: str  # role of the matrix that editors rewrite
+    abs_new: dict[str, Float[np.ndarray, "request layer"]] = field(default_factory=dict)
+    sizes: dict[str, Int[np.ndarray, " layer"]] = field(default_factory=dict)  # elements
     kinds: tuple[EditKind, ...] = ("factual",)  # that occur among the requests
     dropped: tuple[Dropped, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,7 +31,8 @@ def score_layers(
     model: EditableModel,
     edits: Sequence[EditRequest | dict[str, Any]],
     *,
-    old: OldAnswer = "model",
+    old: OldAnswer | None = "model",
+    abs_new: bool = False,
     loss_scope: LossScope = "target",
     reduction: Reduction = "mean",
     batch_tokens: int = 4096,
@@ -45,7 +47,9 @@ def score_layers(
     Args:
         model: see `lga_fast.load`.
         edits: requests, or dicts in EasyEdit's form.
-        old: where the old answers come from; see `scoring.pairs.build_pairs`.
+        old: where the old answers come from; see `scoring.pairs.build_pairs`. None: new answers
+            only, which costs less than half.
+        abs_new: collect the sums of the new answers' absolute gradients too.
         loss_scope: "target": cross entropy of the answer's tokens; "full": of the prompt's too.
         reduction: over a row's labelled tokens.
         batch_tokens: tokens in one pass at most; lowered where memory asks for it.
@@ -67,7 +71,7 @@ def score_layers(
         if not pairs:
             reasons = {d.reason for d in dropped} or {"there are no requests"}
             raise ScoringError(f"nothing to score: {'; '.join(sorted(reasons))}")
-        scoring = _Pass(model, pairs, loss_scope, reduction)
+        scoring = _Pass(model, pairs, loss_scope, reduction, abs_new)
         with (
             fused_gelu(model.hf),
             progress.bar("scoring facts", len(pairs), show_progress) as advance,
@@ -76,7 +80,11 @@ def score_layers(
                 scoring.run(batch, packed)
                 advance(len(batch))
         values, losses = scoring.sums.cpu(), scoring.losses
-    parts = [dict(zip(model.parameter_names(), part.numpy(), strict=True)) for part in values]
+    if old is None:
+        values[:2], losses[0] = torch.nan, torch.nan
+    names = model.parameter_names()
+    parts = [dict(zip(names, part.numpy(), strict=True)) for part in values]
+    known = [p.known for p in pairs]
     return LayerScores(
         case_ids=tuple(requests[p.request].case_id for p in pairs),
         dot=parts[0],
@@ -84,8 +92,11 @@ def score_layers(
         norm2_new=parts[2],
         loss_old=losses[0].numpy(),
         loss_new=losses[1].numpy(),
-        known=torch.tensor([p.known for p in pairs]).numpy(),
+        known=scoring.says_new.numpy() if old is None else torch.tensor(known).numpy(),
+        says_new=scoring.says_new.numpy(),
         edited=model.family.edited,
+        abs_new={n: parts[3][n] for n in names if n.endswith("weight")} if abs_new else {},
+        sizes={name: _elements(model, name) for name in names},
         kinds=tuple(sorted({r.kind for r in requests})),
         dropped=tuple(dropped),
         provenance=provenance.of(model)
@@ -96,6 +107,7 @@ def score_layers(
             "data": asdict(requests.provenance),
             "seconds_old_answers": answered - started,
             "seconds_scoring": time.perf_counter() - answered,
+            "sequence_forwards": scoring.sequence_forwards + _generated(requests, old),
             "peak_bytes": provenance.peak_bytes(model.device),
         },
     )
@@ -106,25 +118,45 @@ def _check(value: str, known: tuple[str, ...], name: str) -> None:
         raise ScoringError(f"{name}={value!r}: expected {' or '.join(map(repr, known))}")
 
 
+def _generated(requests: Sequence[EditRequest], old: OldAnswer | None) -> int:
+    """Old answers that the model was asked for; with a cache each costs about one forward."""
+    if old == "ground_truth":
+        return sum(not (r.target_old and r.target_old.strip()) for r in requests)
+    return len(requests) if old else 0
+
+
+def _elements(model: EditableModel, name: str) -> np.ndarray:
+    role, part = name.split(".")
+    return np.array([getattr(model.matrix(i, role), part).numel() for i in range(model.layers)])
+
+
 class _Pass:
     """Rows, losses and sums of one scoring pass."""
 
     def __init__(
-        self, model: EditableModel, pairs: list[Pair], loss_scope: str, reduction: str
+        self,
+        model: EditableModel,
+        pairs: list[Pair],
+        loss_scope: str,
+        reduction: str,
+        abs_new: bool,
     ) -> None:
         self.model, self.pairs = model, pairs
         self.full, self.mean = loss_scope == "full", reduction == "mean"
         self.scale = _FP16_SCALE if model.dtype == torch.float16 else 1.0
         self.names = model.parameter_names()
-        size = (3, len(self.names), len(pairs), model.layers)  # axis 0: dot, norm2_old, norm2_new
+        # axis 0: dot, norm2_old, norm2_new, and abs_new where it is asked for
+        size = (4 if abs_new else 3, len(self.names), len(pairs), model.layers)
         self.sums = torch.zeros(size, dtype=torch.float64, device=model.device)
         self.losses = torch.zeros(2, len(pairs), dtype=torch.float64)
+        self.says_new = torch.zeros(len(pairs), dtype=torch.bool)
+        self.sequence_forwards = 0  # rows that ran; a backward to activations counts as a forward
 
     def batches(self, batch_tokens: int) -> Iterator[tuple[list[int], bool]]:
         """Pairs that run together, within `batch_tokens` and memory, and whether packed."""
         pack = [layout.can_pack(self.model, p) and layout.packing_pays(p) for p in self.pairs]
         for packed in (True, False):
-            rows = 1 if packed else 2
+            rows = 1 if packed or self.pairs[0].old is None else 2
             widths = {
                 i: rows * layout.width(p, packed)
                 for i, p in enumerate(self.pairs)
@@ -136,7 +168,7 @@ class _Pass:
             yield from ((batch, packed) for batch in plan.batches(widths, limit))
 
     def _label_share(self, pair: Pair, width: int) -> float:
-        answers = len(pair.old.target) + len(pair.new.target)
+        answers = sum(len(row.target) for row in (pair.old, pair.new) if row)
         return 2 if self.full else answers / width
 
     def run(self, batch: list[int], packed: bool) -> None:
@@ -148,6 +180,7 @@ class _Pass:
             else layout.separate(pairs, self.full)
         )
         where = torch.tensor(batch, device=device)
+        self.sequence_forwards += len(made.ids) * (3 if packed else 2)
         first: dict[tuple[int, str], Tensor] = {}  # gradients of the old answers, when packed
 
         def on_tap(tap: Tap) -> None:
@@ -192,6 +225,9 @@ class _Pass:
         each = (entropy.detach() * share).double().cpu()
         sums = each.new_zeros(2 * len(where)).index_add(0, made.loss, each)
         self.losses[:, where.cpu()] = sums.view(2, -1)
+        missed = (made.answer & (logits.argmax(-1) != label).cpu()).long()
+        missed = torch.zeros(2 * len(where), dtype=torch.long).index_add(0, made.loss, missed)
+        self.says_new[where.cpu()] = missed[len(where) :] == 0
         hidden, leaf = kept
         assert leaf.grad is not None
         return hidden, leaf.grad
@@ -203,4 +239,7 @@ class _Pass:
         for part, a in factors.items():
             found = ops.grad_dot(a, d_old, made.old, a, tap.d, made.new)
             name = self.names.index(f"{tap.matrix}.{part}")
-            self.sums[:, name, where, tap.layer] = found.T.to(self.sums) / self.scale**2
+            self.sums[:3, name, where, tap.layer] = found.T.to(self.sums) / self.scale**2
+            if len(self.sums) > 3 and part == "weight":
+                total = ops.grad_abs_sum(a, tap.d, made.new)
+                self.sums[3, name, where, tap.layer] = total.to(self.sums) / self.scale

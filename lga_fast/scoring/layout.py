@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lga_fast.models import EditableModel
@@ -26,11 +26,14 @@ class Layout:
     row: Int[Tensor, " label"]
     token: Int[Tensor, " label"]  # the place that predicts the label
     label: Int[Tensor, " label"]
+    answer: Bool[Tensor, " label"]  # the label is an answer's, not a prompt's
     packed: bool
 
 
 def can_pack(model: EditableModel, pair: Pair) -> bool:
     """Whether a packed row gives the same scores: see `packed` for what it asks of a model."""
+    if pair.old is None:
+        return False
     same_prompt = pair.old.ids[: pair.old.start] == pair.new.ids[: pair.new.start]
     masks = model.config._attn_implementation in ("eager", "sdpa")
     return model.family.packs and masks and same_prompt and width(pair, True) <= model.window
@@ -42,24 +45,32 @@ def packing_pays(pair: Pair) -> bool:
     With p packed and s separate tokens a packed row costs p forward and 2p backward (one backward
     for each answer), separate rows s and s.
     """
-    return 3 * width(pair, True) < 2 * (len(pair.old.ids) + len(pair.new.ids) - 2)
+    separate = (len(row.ids) - 1 for row in (pair.old, pair.new) if row)
+    return 3 * width(pair, True) < 2 * sum(separate)
 
 
 def width(pair: Pair, packed: bool) -> int:
     """Tokens of a packed row, or of the longer of two rows. A last token predicts nothing."""
-    if packed:
+    if packed and pair.old:
         return len(pair.old.ids) + len(pair.new.target) - 2
-    return max(len(pair.old.ids), len(pair.new.ids)) - 1
+    return max(len(row.ids) for row in (pair.old, pair.new) if row) - 1
 
 
 def separate(pairs: Sequence[Pair], full: bool) -> Layout:
-    """Old rows, then new rows."""
-    rows = [p.old for p in pairs] + [p.new for p in pairs]
+    """Old rows, then new rows; without old answers the new rows stand on both sides."""
+    old, new = [p.old for p in pairs if p.old], [p.new for p in pairs]
+    rows = old + new
     ids = padded([row.ids[:-1] for row in rows])
     starts = torch.arange(len(rows)) * ids.shape[1]
     spans = torch.stack([starts, torch.tensor([len(row.ids) - 1 for row in rows])], 1)
-    labels = [(i, i, t - 1, row.ids[t]) for i, row in enumerate(rows) for t in _labels(row, full)]
-    return Layout(ids, {}, *spans.chunk(2), *torch.tensor(labels).T, packed=False)
+    first = len(new) - len(old)  # number of the first row's loss
+    labels = [
+        (first + i, i, t - 1, row.ids[t], t >= row.start)
+        for i, row in enumerate(rows)
+        for t in _labels(row, full)
+    ]
+    sides = spans[: len(new)], spans[-len(new) :]
+    return Layout(ids, {}, *sides, *_columns(labels), packed=False)
 
 
 def packed(pairs: Sequence[Pair], full: bool, dtype: torch.dtype) -> Layout:
@@ -68,27 +79,33 @@ def packed(pairs: Sequence[Pair], full: bool, dtype: torch.dtype) -> Layout:
     Both answers stand at the places that follow the prompt. Each loss gets its own backward; the
     other answer's tokens have no part in it, so its gradients there are exactly zero.
     """
-    ids = padded([(*p.old.ids[:-1], *p.new.target[:-1]) for p in pairs])
+    both = [(p.old, p.new) for p in pairs if p.old]
+    ids = padded([(*old.ids[:-1], *new.target[:-1]) for old, new in both])
     count, longest = ids.shape
     spans = torch.tensor([[i * longest, width(p, True)] for i, p in enumerate(pairs)])
     labels, places = [], torch.arange(longest).repeat(count, 1)
     hidden = torch.ones(longest, longest, dtype=torch.bool).triu(1).repeat(count, 1, 1)
-    for i, pair in enumerate(pairs):
-        begin, fork = pair.old.start, len(pair.old.ids) - 1  # of the old, of the new answer
+    for i, (old, new) in enumerate(both):
+        begin, fork = old.start, len(old.ids) - 1  # of the old, of the new answer
         hidden[i, fork:, begin:fork] = True
         places[i, fork:] -= fork - begin
-        for t in _labels(pair.old, full):
-            labels.append((i, i, t - 1, pair.old.ids[t]))
-        for t in _labels(pair.new, full):
+        for t in _labels(old, full):
+            labels.append((i, i, t - 1, old.ids[t], t >= begin))
+        for t in _labels(new, full):
             at = t - 1 if t <= begin else t - 1 + fork - begin
-            labels.append((count + i, i, at, pair.new.ids[t]))
+            labels.append((count + i, i, at, new.ids[t], t >= begin))
     inputs = {"attention_mask": _additive(hidden, dtype), "position_ids": places}
-    return Layout(ids, inputs, spans, spans, *torch.tensor(labels).T, packed=True)
+    return Layout(ids, inputs, spans, spans, *_columns(labels), packed=True)
 
 
 def _additive(hidden: Tensor, dtype: torch.dtype) -> Float[Tensor, "row 1 token token"]:
     mask = torch.zeros(hidden.shape, dtype=dtype)
     return mask.masked_fill_(hidden, torch.finfo(dtype).min).unsqueeze(1)
+
+
+def _columns(labels: list[tuple[int, int, int, int, bool]]) -> tuple[Tensor, ...]:
+    *numbers, answer = torch.tensor(labels).T
+    return (*numbers, answer.bool())
 
 
 def _labels(row: Row, full: bool) -> range:

@@ -28,16 +28,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Pair:
-    """One request's two rows."""
+    """One request's two rows; `old` is None in a pass over new answers only."""
 
     request: int  # place in the list of requests
-    old: Row
+    old: Row | None
     new: Row
 
     @property
     def known(self) -> bool:
         """The old answer is the new one: the model has the fact already."""
-        return self.old.target == self.new.target
+        return self.old is not None and self.old.target == self.new.target
 
 
 def target_row(tokenizer: Any, prompt: str, target: str) -> Row:
@@ -74,7 +74,7 @@ def _encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]
 def build_pairs(
     model: EditableModel,
     requests: Sequence[EditRequest],
-    old: OldAnswer = "model",
+    old: OldAnswer | None = "model",
     batch_tokens: int = 4096,
 ) -> tuple[list[Pair], list[Dropped]]:
     """Rows for every request; old answers are generated where they are not taken from the data.
@@ -84,6 +84,7 @@ def build_pairs(
         requests: the facts to change.
         old: "model": the model's own greedy answer, of as many tokens as `target_old` has, or as
             the new answer where there is none. "ground_truth": `target_old` where there is one.
+            None: there are none, and nothing is generated.
         batch_tokens: prompt tokens decoded at a time.
 
     Returns:
@@ -93,7 +94,7 @@ def build_pairs(
     Raises:
         ScoringError: a row is longer than the model takes, or `old` is unknown.
     """
-    if old not in ("model", "ground_truth"):
+    if old not in ("model", "ground_truth", None):
         raise ScoringError(f"old={old!r}: expected 'model' or 'ground_truth'")
     new_rows = [target_row(model.tokenizer, r.prompt, r.target_new) for r in requests]
     old_rows: dict[int, Row] = {
@@ -107,6 +108,8 @@ def build_pairs(
                 f"request {requests[i].case_id!r}: prompt and answer take {len(row.ids)} tokens, "
                 f"the model takes at most {model.max_tokens}; shorten or remove it"
             )
+    if old is None:
+        return [Pair(i, None, new) for i, new in enumerate(new_rows)], []
     lengths = {i: len(old_rows.get(i, new).target) for i, new in enumerate(new_rows)}
     if old == "model":
         old_rows = {}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 from lga_fast import registry
+from lga_fast.errors import UnknownName
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, LayerRanking
+from lga_fast.selectors._scored import Scored, rank_together
 
 
 class LayerSelector(Protocol):
@@ -20,19 +22,41 @@ class LayerSelector(Protocol):
         ...
 
 
+@overload
 def select_layer(
     model: EditableModel,
     edits: Sequence[EditRequest | dict[str, Any]],
     selector: str = "lga",
     **options: Any,
-) -> LayerRanking:
+) -> LayerRanking: ...
+
+
+@overload
+def select_layer(
+    model: EditableModel,
+    edits: Sequence[EditRequest | dict[str, Any]],
+    selector: list[str] | tuple[str, ...],
+    **options: Any,
+) -> dict[str, LayerRanking]: ...
+
+
+def select_layer(
+    model: EditableModel,
+    edits: Sequence[EditRequest | dict[str, Any]],
+    selector: str | list[str] | tuple[str, ...] = "lga",
+    **options: Any,
+) -> LayerRanking | dict[str, LayerRanking]:
     """Choose the layer to edit.
 
     Args:
         model: see `lga_fast.load`.
         edits: the proxy facts: requests, or dicts in EasyEdit's form.
-        selector: a member of `lga_fast.selectors`.
-        options: the fields of that member's `Selector`.
+        selector: a member of `lga_fast.selectors`; or several, and those that aggregate gradients
+            (lga, lga_new, salem) share one scoring pass.
+        options: the fields of that member's `Selector`; of several members, each takes its own.
+
+    Returns:
+        The ranking, or a dict of rankings by selector where several were named.
 
     Raises:
         UnknownName: no such selector, or it has no such option.
@@ -41,5 +65,34 @@ def select_layer(
         >>> ranking = select_layer(model, edits, tukey=1.0, scope="mlp_all")
         >>> int(ranking)
         3
+        >>> several = select_layer(model, edits, ["lga", "salem"])
+        >>> int(several["salem"])
+        1
     """
-    return registry.configured(__name__, selector, "Selector", options).rank(model, edits)
+    if isinstance(selector, str):
+        return registry.configured(__name__, selector, "Selector", options).rank(model, edits)
+    chosen = _configured(selector, options)
+    scored = {name: each for name, each in chosen.items() if isinstance(each, Scored)}
+    rankings = rank_together(model, edits, scored) if scored else {}
+    for name, each in chosen.items():
+        if name not in scored:
+            rankings[name] = each.rank(model, edits)
+    return {name: rankings[name] for name in chosen}
+
+
+def _configured(names: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
+    """Selectors by name, each with the options that it has."""
+    fields = {
+        name: set(registry.member(__name__, name).Selector.__dataclass_fields__) for name in names
+    }
+    if unknown := set(options).difference(*fields.values()):
+        raise UnknownName(
+            f"none of the selectors {', '.join(names)} has an option {', '.join(sorted(unknown))}. "
+            f"They have: {', '.join(sorted(set().union(*fields.values())))}."
+        )
+    return {
+        name: registry.configured(
+            __name__, name, "Selector", {k: v for k, v in options.items() if k in fields[name]}
+        )
+        for name in names
+    }

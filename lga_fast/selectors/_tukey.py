@@ -30,13 +30,17 @@ def kept(
     return inside | ((low == high)[..., None] & (constant > 0))
 
 
-def choose(scores: Float[np.ndarray, "*draw layer"], constant: float) -> Int[np.ndarray, "*draw"]:
-    """The kept layer of the largest score; of equal ones the lowest."""
+def choose(
+    scores: Float[np.ndarray, "*draw layer"], constant: float | None
+) -> Int[np.ndarray, "*draw"]:
+    """The kept layer of the largest score, of all layers for None; of equal ones the lowest."""
+    if constant is None:
+        return np.asarray(scores.argmax(-1))
     return np.asarray(np.where(kept(scores, constant), scores, -np.inf).argmax(-1))
 
 
 def stability(
-    per_request: Float[np.ndarray, "request layer"], constant: float, draws: int, seed: int
+    per_request: Float[np.ndarray, "request layer"], constant: float | None, draws: int, seed: int
 ) -> Float[np.ndarray, " layer"]:
     """Share of bootstrap resamples of the requests that choose each layer."""
     n, layers = per_request.shape

@@ -1,0 +1,59 @@
+"""Rankings by a mean over the facts, without fences: what SaLEM and causal tracing share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from lga_fast.errors import ScoringError
+from lga_fast.records import Dropped, LayerRanking
+from lga_fast.selectors import _notes, _tukey
+
+
+def ranking(
+    selector: str,
+    label: str,
+    per_request: Float[np.ndarray, "request layer"],
+    case_ids: Sequence[str],
+    *,
+    bootstrap: int,
+    seed: int,
+    provenance: dict[str, Any],
+    known: int = 0,
+    dropped: tuple[Dropped, ...] = (),
+    notes: Sequence[str] = (),
+) -> LayerRanking:
+    """The layer of the largest mean; of equal ones the lowest.
+
+    Raises:
+        ScoringError: a score is not finite.
+    """
+    bad = np.argwhere(~np.isfinite(per_request))
+    if len(bad):
+        request, layer = bad[0]
+        raise ScoringError(
+            f"{selector}, layer {layer}: the score of request {case_ids[request]!r} is "
+            f"{per_request[request, layer]}. Load the model as float32 or bfloat16."
+        )
+    mean = per_request.mean(0)
+    order = np.argsort(-mean, kind="stable")
+    shares: Sequence[float] = ()
+    if bootstrap:
+        shares = _tukey.stability(per_request, None, bootstrap, seed).tolist()
+    made = LayerRanking(
+        layer=int(order[0]),
+        selector=selector,
+        scores=tuple(mean.tolist()),
+        order=tuple(order.tolist()),
+        score_label=label,
+        stability=tuple(shares),
+        positive_share=tuple((per_request > 0).mean(0).tolist()),
+        requests=len(per_request),
+        known=known,
+        dropped=dropped,
+        provenance=provenance,
+    )
+    return _notes.with_notes(made, list(notes))

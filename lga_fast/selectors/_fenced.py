@@ -1,0 +1,119 @@
+"""What LGA and LGA(K') share: sums over the facts, Tukey's fences, scopes, stability."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from lga_fast.errors import ScoringError
+from lga_fast.records import SCOPES, LayerRanking, LayerScores, Scope
+from lga_fast.selectors import _notes, _tukey
+from lga_fast.selectors._scored import Scored
+
+
+@dataclass(frozen=True)
+class Fenced(Scored):
+    """Options and aggregation of a selector that takes the largest sum within Tukey's fences."""
+
+    tukey: float | None = field(
+        default=None,
+        metadata={"help": "Fence constant; default 1.0, or 0.5 for composite, unstructured data."},
+    )
+    scope: Scope = field(default="mlp_all", metadata={"help": "Parameters that are added up."})
+    non_finite: Literal["raise", "exclude"] = field(
+        default="raise", metadata={"help": "What to do with a layer whose score is not finite."}
+    )
+    bootstrap: int = field(
+        default=200, metadata={"help": "Resamples of the facts that measure stability."}
+    )
+    seed: int = field(default=42, metadata={"help": "Seed of all that is random."})
+
+    def _fence(
+        self,
+        scores: LayerScores,
+        terms: Mapping[str, Float[np.ndarray, "request layer"]],
+        value: Callable[[np.ndarray], np.ndarray],
+        use: Bool[np.ndarray, " request"],
+        selector: str,
+        label: str,
+        notes: Sequence[str] = (),
+    ) -> LayerRanking:
+        """Rank by S_l = Σ_i value(Σ_p terms[p]), over the requests in `use` and a scope's p.
+
+        Raises:
+            ScoringError: a score is not finite, or the fences' constant is negative.
+        """
+        constant = self.tukey
+        if constant is None:
+            constant = 0.5 if {"factual"}.isdisjoint(scores.kinds) else 1.0
+        if constant < 0:
+            raise ScoringError(f"tukey={constant}: expected a constant of at least 0")
+        phi = _over(scores, self.scope, terms, value)[use]
+        total, finite = phi.sum(0), np.all(np.isfinite(phi), axis=0)
+        if not finite.all() and (self.non_finite == "raise" or not finite.any()):
+            raise ScoringError(_not_finite(scores, self.scope, terms, finite))
+        phi, layers = phi[:, finite], np.flatnonzero(finite)  # ranked ones; `layers` names them
+        inside = _tukey.kept(total[finite], constant)
+        fences = None if len(layers) < 4 else _tukey.fences(total[finite], constant)
+        ranked = layers[inside]
+        order = ranked[np.argsort(-total[ranked], kind="stable")]
+        shares, positive = np.zeros(len(total)), np.zeros(len(total))
+        if self.bootstrap:
+            shares[layers] = _tukey.stability(phi, constant, self.bootstrap, self.seed)
+        positive[layers] = (phi > 0).mean(0)
+        notes = list(notes)
+        if fences is None or fences[0] == fences[1]:
+            notes.append("Tukey's fences were skipped: too few layers, or no spread between them.")
+        if not finite.all():
+            bad = ", ".join(map(str, np.flatnonzero(~finite)))
+            notes.append(f"Layers with scores that are not finite were left out: {bad}.")
+        by_scope = {s: _over(scores, s, terms, value)[use][:, finite].sum(0) for s in SCOPES}
+        ranking = LayerRanking(
+            layer=int(order[0]),
+            selector=selector,
+            scores=tuple(total.tolist()),
+            order=tuple(order.tolist()),
+            score_label=label,
+            excluded=tuple(sorted(set(range(len(total))) - set(order.tolist()))),
+            fences=None if fences is None else (float(fences[0]), float(fences[1])),
+            raw_argmax=int(layers[total[finite].argmax()]),
+            argmax_by_scope={
+                scope: int(layers[_tukey.choose(summed, constant)])
+                for scope, summed in by_scope.items()
+            },
+            stability=tuple(shares.tolist()),
+            positive_share=tuple(positive.tolist()),
+            requests=int(use.sum()),
+            known=int(scores.known.sum()),
+            dropped=scores.dropped,
+            provenance=scores.provenance | {"options": asdict(self) | {"tukey": constant}},
+        )
+        return _notes.with_notes(ranking, notes)
+
+
+def _over(
+    scores: LayerScores,
+    scope: Scope,
+    terms: Mapping[str, np.ndarray],
+    value: Callable[[np.ndarray], np.ndarray],
+) -> Float[np.ndarray, "request layer"]:
+    return value(np.sum([terms[name] for name in scores.parameters(scope)], axis=0))
+
+
+def _not_finite(
+    scores: LayerScores, scope: Scope, terms: Mapping[str, np.ndarray], finite: np.ndarray
+) -> str:
+    layer = int(np.flatnonzero(~finite)[0])
+    for name in scores.parameters(scope):
+        bad = np.flatnonzero(~np.isfinite(terms[name][:, layer]))
+        if len(bad):
+            return (
+                f"layer {layer}, {name}: the score of request {scores.case_ids[bad[0]]!r} is "
+                f"{terms[name][bad[0], layer]} ({(~finite).sum()} layers are affected). Load "
+                "the model as float32 or bfloat16, or pass non_finite='exclude'."
+            )
+    return f"layer {layer}: the sum over parameters overflows"
