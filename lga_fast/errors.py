@@ -29,5 +29,9 @@ class EditError(LgaFastError):
     """An edit cannot be made of these numbers, or does not belong to this model."""
 
 
+class MetricError(LgaFastError):
+    """A metric cannot be computed: something it needs is missing."""
+
+
 class BuildError(LgaFastError):
     """A native library is there but cannot be used."""
