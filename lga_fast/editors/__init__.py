@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
-from lga_fast import registry
+from lga_fast.editors import _config
 from lga_fast.errors import EditError
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
@@ -27,7 +28,9 @@ def edit(
     edits: Sequence[EditRequest | dict[str, Any]],
     editor: str = "r_rome",
     *,
-    layer: int,
+    layer: int | None = None,
+    preset: _config.Preset = "easyedit",
+    config: _config.Config | None = None,
     **options: Any,
 ) -> WeightEdit:
     """Solve for the change of one layer's weights that makes the model give new answers.
@@ -36,21 +39,37 @@ def edit(
         model: see `lga_fast.load`; it is left as it was.
         edits: requests, or dicts in EasyEdit's form; each needs its subject.
         editor: a member of `lga_fast.editors`.
-        layer: which layer to edit, e.g. `int(ranking)`.
-        options: the fields of that member's `Editor`.
+        layer: which layer to edit, e.g. `int(ranking)`; default: the one that `config` names.
+        preset: whose numbers hold where nothing else says any: "easyedit", or "original", the code
+            of the method's authors, which e.g. weighs keys by their second moment in ROME. The
+            contexts are EasyEdit's in both.
+        config: options from a YAML or JSON file or a mapping, under the names of the fields or
+            EasyEdit's; its hparams files are taken as they are.
+        options: the fields of that member's `Editor`. They win over `config`, and that over what
+            the model itself recommends (`model.editing`), the preset, and the fields' defaults.
+
+    Returns:
+        The change. Its provenance has the `config` with every field, in `config_source` where each
+        came from, and in `config_report` what of `config` was unknown or not needed, and why.
 
     Raises:
-        UnknownName: no such editor, or it has no such option.
-        EditError: a request or the layer cannot be edited.
+        UnknownName: no such editor or preset, or the editor has no such option.
+        DataError: the config cannot be read.
+        EditError: an option has the wrong type or is out of its limits, the config asks for what
+            is not built, or a request or the layer cannot be edited.
+
+    Warns:
+        UserWarning: the config has keys that nothing knows.
 
     Example:
         >>> change = edit(model, facts, "rome", layer=3)
         >>> with model.edited(change):
         ...     ...
+        >>> edit(model, facts, "rome", config="EasyEdit/hparams/ROME/gpt2-xl.yaml", steps=10)
     """
     from lga_fast.datasets import easyedit_requests
 
-    chosen = registry.configured(__name__, editor, "Editor", options)
+    chosen, layer, about = _config.resolve(model, editor, layer, preset, config, options)
     requests = easyedit_requests(edits)
     if not requests:
         raise EditError("edit: expected at least one request, got none")
@@ -62,4 +81,5 @@ def edit(
                 f"request {request.case_id!r}: {editor} edits at the subject's last token, but the "
                 f"subject {request.subject!r} is not in the prompt {request.prompt!r}"
             )
-    return chosen.solve(model, requests, layer)
+    change = chosen.solve(model, requests, layer)
+    return replace(change, provenance=change.provenance | about)

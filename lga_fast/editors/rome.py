@@ -14,16 +14,38 @@ from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
 from lga_fast.weight_edit import WeightEdit
 
+# What hparams/ROME of other code says: zjunlp/EasyEdit (gpt2-xl, gpt-j-6B; llama-7b, llama3-8b,
+# llama3.2-3b, mistral-7b, qwen2-7b, qwen2.5-7b), kmeng01/rome (gpt2-medium, gpt2-large) and
+# kmeng01/memit (gpt-neox-20b). In all of them lr is 0.5, kl_factor 0.0625 and clamp 4 if not here.
+_FAMILIES = {
+    **{name: {"steps": 20, "weight_decay": 0.5} for name in ("gpt2", "gptj", "gpt_neox")},
+    **{name: {"steps": 25, "weight_decay": 1e-3} for name in ("llama", "mistral", "qwen2")},
+}
+_PEERS = {
+    "easyedit": _FAMILIES,
+    # kmeng01/rome; it lists no Llama, Mistral or Qwen, for which EasyEdit's numbers stand.
+    "original": {"*": {"mom2_adjustment": True}, **_FAMILIES, "gpt2-medium": {"clamp": 3.0}},
+}
+
 
 @dataclass(frozen=True)
 class Editor:
     """(W + ΔW) k₀ + b = v* for the bare prompt's key k₀, along u of the mean key."""
 
-    steps: int | None = field(default=None, metadata={"help": "Forwards; default by family."})
-    weight_decay: float | None = field(default=None, metadata={"help": "Default by family."})
-    lr: float = field(default=0.5, metadata={"help": "Adam's learning rate."})
-    kl_factor: float = field(default=0.0625, metadata={"help": "Weight of the KL term."})
-    clamp: float = field(default=4.0, metadata={"help": "Radius of δ in units of ‖v_init‖."})
+    peers = _PEERS  # no field, so without a type
+
+    steps: int = field(
+        default=25, metadata={"help": "Forwards; another default for some families.", "min": 1}
+    )
+    weight_decay: float = field(
+        default=1e-3,
+        metadata={"help": "Weight of ‖δ‖; another default for some families.", "min": 0},
+    )
+    lr: float = field(default=0.5, metadata={"help": "Adam's learning rate.", "above": 0})
+    kl_factor: float = field(default=0.0625, metadata={"help": "Weight of the KL term.", "min": 0})
+    clamp: float = field(
+        default=4.0, metadata={"help": "Radius of δ in units of ‖v_init‖.", "above": 0}
+    )
     mom2_adjustment: bool = field(
         default=False,
         metadata={"help": "Weigh keys by their second moment; off in EasyEdit, on in ROME's code."},
