@@ -68,7 +68,7 @@ def generate(
     starts = [_encode(model.tokenizer, ask.prompt) for ask in prompts]
     if not all(starts):
         raise ScoringError("expected prompts of one token or more, got an empty one")
-    found: dict[int, Continued] = {}
+    written: dict[int, list[int]] = {}
     with (
         torch.no_grad(),
         model.frozen(),
@@ -76,14 +76,16 @@ def generate(
     ):
         for batch in _batches(model, prompts, starts, virtual, batch_tokens):
             with virtual.on([virtual.of_row[i] for i in batch]):
-                written = _continue(model, [prompts[i] for i in batch], [starts[i] for i in batch])
-            for i, new in zip(batch, written, strict=True):
-                texts = ([*starts[i], *new], new)
-                found[i] = Continued(
-                    *(model.tokenizer.decode(ids, skip_special_tokens=True) for ids in texts)
-                )
+                new = _continue(model, [prompts[i] for i in batch], [starts[i] for i in batch])
+            written |= zip(batch, new, strict=True)
             advance(len(batch))
-    return [found[i] for i in range(len(prompts))]
+    found = []
+    for i, start in enumerate(starts):
+        texts = ([*start, *written.get(i, [])], written.get(i, []))
+        found.append(
+            Continued(*(model.tokenizer.decode(t, skip_special_tokens=True) for t in texts))
+        )
+    return found
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:
@@ -101,19 +103,23 @@ def _batches(
     virtual: VirtualEdits,
     batch_tokens: int,
 ) -> Iterator[list[int]]:
-    """Prompts that run together, within `batch_tokens` and memory."""
-    totals = [max(_total(model, p), len(ids)) for p, ids in zip(prompts, starts, strict=True)]
-    columns = virtual.columns(batch_tokens // min(totals, default=1))
+    """Prompts that run together, within `batch_tokens` and memory; those with tokens to come."""
+    sizes = {i: len(start) for i, start in enumerate(starts)}
+    totals = {i: _total(model, prompts[i]) for i in sizes if sizes[i] < _total(model, prompts[i])}
+    if not totals:
+        return
+    columns = virtual.columns(batch_tokens // min(totals.values()))
     factors = 4 * columns * sum(model.shape(0, model.family.edited))
-    per_token = (
-        plan.token_bytes(model) + 4 * columns + plan.logit_bytes(model) / max(totals, default=1)
-    )
+    per_token = plan.token_bytes(model) + 4 * columns
+    per_token += plan.logit_bytes(model) / max(totals.values())
     limit = min(batch_tokens, int((plan.memory_left(model) - factors) / per_token))
-    # A sliding window counts the padding between a short prompt and what follows it.
-    slides = max(totals, default=0) > model.window
+    # Padding between a short prompt and what follows it counts, for a sliding window and for some
+    # models' tables of positions.
+    longest = max(sizes[i] for i in totals) + max(totals[i] - sizes[i] for i in totals)
+    apart = longest > min(model.window, model.max_tokens)
     alike: dict[int, dict[int, int]] = {}
-    for i, total in enumerate(totals):
-        alike.setdefault(len(starts[i]) if slides else 0, {})[i] = total
+    for i, total in totals.items():
+        alike.setdefault(sizes[i] if apart else 0, {})[i] = total
     for widths in alike.values():
         yield from plan.batches(widths, limit)
 
@@ -129,7 +135,7 @@ def _continue(
 
     Padded and masked as in `EditableModel.greedy`.
     """
-    left = [max(0, _total(model, a) - len(p)) for a, p in zip(asks, prompts, strict=True)]
+    left = [_total(model, ask) - len(p) for ask, p in zip(asks, prompts, strict=True)]
     ends = [set() if ask.past_end else model.end_ids() for ask in asks]
     draws = {i: _generator(ask) for i, ask in enumerate(asks) if ask.sampler == "top5"}
     found: list[list[int]] = [[] for _ in asks]

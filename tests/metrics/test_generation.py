@@ -65,11 +65,22 @@ def test_a_text_has_so_many_tokens_in_all():
     lengths = []
     model.tokenizer = _Counting(model.tokenizer, lengths)
     generate(model, asked(12, past_end=True))
-    assert lengths[::2] == sorted((max(12, n) for n in count), reverse=True)
-    assert sorted(lengths[1::2]) == sorted(max(12, n) - n for n in count) and max(count) > 12
-    del lengths[:]
-    generate(model, asked(10_000, past_end=True)[:1])
-    assert lengths[0] == model.max_tokens
+    assert lengths[::2] == [max(12, n) for n in count] and max(count) > 12
+    assert lengths[1::2] == [max(12, n) - n for n in count]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neo", "llama"])
+def test_no_row_is_longer_than_the_model_takes(family):
+    """Nor do the padding beside a long prompt, or a row that is done, take more places."""
+    model = tiny.model(family, torch.float32)
+    lengths = []
+    model.tokenizer = _Counting(model.tokenizer, lengths)
+    nearly, full = "a " * 60, "a " * 100
+    asks = [Continuation(p, 10_000, past_end=True) for p in (PROMPTS[0], nearly, full)]
+    found = generate(model, asks)
+    assert lengths[:4:2] == [model.max_tokens] * 2 and lengths[5] == 0
+    assert found[2].text == full
+    assert found == [generate(model, [ask])[0] for ask in asks]
 
 
 class _Counting:
