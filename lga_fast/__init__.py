@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lga_fast.datasets import load_edits
-    from lga_fast.editors import edit
+    from lga_fast.editors import edit, edit_each
     from lga_fast.models import EditableModel, load
     from lga_fast.records import EditRequest, LayerRanking, LayerScores, Probe
     from lga_fast.scoring import score_layers
@@ -22,6 +22,7 @@ _HOMES = {
     "score_layers": "lga_fast.scoring",
     "select_layer": "lga_fast.selectors",
     "edit": "lga_fast.editors",
+    "edit_each": "lga_fast.editors",
     "EditRequest": "lga_fast.records",
     "Probe": "lga_fast.records",
     "LayerScores": "lga_fast.records",
@@ -35,6 +36,7 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "score_layers",
     "select_layer",
     "edit",
+    "edit_each",
     "EditRequest",
     "EditableModel",
     "LayerRanking",

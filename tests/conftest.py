@@ -22,6 +22,14 @@ class _KeepDouble(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """A cache folder that is not the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def keep_double():
     """float64 all the way through transformers' models."""

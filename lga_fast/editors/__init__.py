@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -20,6 +21,12 @@ class LayerEditor(Protocol):
         self, model: EditableModel, requests: Sequence[EditRequest], layer: int
     ) -> WeightEdit:
         """The change of weights that makes the model answer the requests; it stays as it was."""
+        ...
+
+    def solve_each(
+        self, model: EditableModel, requests: Sequence[EditRequest], layer: int
+    ) -> list[WeightEdit]:
+        """What `solve` gives for each request alone, found for all together."""
         ...
 
 
@@ -59,7 +66,8 @@ def edit(
             is not built, or a request or the layer cannot be edited.
 
     Warns:
-        UserWarning: the config has keys that nothing knows.
+        UserWarning: the config has keys that nothing knows, or there is something to know of a
+            request (the model answers so already, its subject is in the prompt twice, ...).
 
     Example:
         >>> change = edit(model, facts, "rome", layer=3)
@@ -67,9 +75,37 @@ def edit(
         ...     ...
         >>> edit(model, facts, "rome", config="EasyEdit/hparams/ROME/gpt2-xl.yaml", steps=10)
     """
+    chosen, layer, about = _config.resolve(model, editor, layer, preset, config, options)
+    requests = _checked(model, edits, editor, layer)
+    return _finished(chosen.solve(model, requests, layer), about)
+
+
+def edit_each(
+    model: EditableModel,
+    edits: Sequence[EditRequest | dict[str, Any]],
+    editor: str = "r_rome",
+    *,
+    layer: int | None = None,
+    preset: _config.Preset = "easyedit",
+    config: _config.Config | None = None,
+    **options: Any,
+) -> list[WeightEdit]:
+    """One edit for each request, as `edit` gives it for that request alone, but all at once.
+
+    Much faster than one after another, since the requests' optimisations share their forwards; the
+    edits are independent of each other, all of the model as it is. Arguments and errors are those
+    of `edit`.
+    """
+    chosen, layer, about = _config.resolve(model, editor, layer, preset, config, options)
+    requests = _checked(model, edits, editor, layer)
+    return [_finished(change, about) for change in chosen.solve_each(model, requests, layer)]
+
+
+def _checked(
+    model: EditableModel, edits: Sequence[EditRequest | dict[str, Any]], editor: str, layer: int
+) -> Sequence[EditRequest]:
     from lga_fast.datasets import easyedit_requests
 
-    chosen, layer, about = _config.resolve(model, editor, layer, preset, config, options)
     requests = easyedit_requests(edits)
     if not requests:
         raise EditError("edit: expected at least one request, got none")
@@ -81,5 +117,10 @@ def edit(
                 f"request {request.case_id!r}: {editor} edits at the subject's last token, but the "
                 f"subject {request.subject!r} is not in the prompt {request.prompt!r}"
             )
-    change = chosen.solve(model, requests, layer)
+    return requests
+
+
+def _finished(change: WeightEdit, about: dict[str, Any]) -> WeightEdit:
+    for note in change.provenance["notes"]:
+        warnings.warn(note, stacklevel=3)
     return replace(change, provenance=change.provenance | about)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from lga_fast.models import EditableModel
@@ -36,3 +38,11 @@ def generate(model: EditableModel, seed: int = 42) -> tuple[str, ...]:
                 text = model.tokenizer.decode(ids, skip_special_tokens=True)
                 found.append(f"{text}. ")
     return tuple(found)
+
+
+def of(model: EditableModel, options: Any) -> tuple[str, ...]:
+    """An editor's contexts: those of its options, or the model's own; first the empty one."""
+    given = options.contexts
+    if given is None:
+        return generate(model, options.seed)
+    return ("", *(context for context in given if context))

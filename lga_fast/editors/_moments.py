@@ -153,6 +153,13 @@ def moments(
     return {layer: found[layer] for layer in layers}
 
 
+def of(model: EditableModel, layers: Sequence[int], options: Any) -> dict[int, Moments]:
+    """An editor's moments, by its options; kept in the user's cache."""
+    return moments(
+        model, layers, corpus=options.corpus, tokens=options.mom2_tokens, cache=default_cache()
+    )
+
+
 def default_cache() -> Path:
     """The user's folder for moments; it need not exist."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))  # the standard: ignored if relative

@@ -1,4 +1,4 @@
-"""What ROME and R-ROME share: one rank-1 change per request, each solved on the ones before."""
+"""What ROME and R-ROME share: values, the direction u, and one rank-1 change per request."""
 
 from __future__ import annotations
 
@@ -12,79 +12,106 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lga_fast import provenance
-from lga_fast.editors import _contexts, _keys, _moments, _values
+from lga_fast.editors import _contexts, _moments, _values
 from lga_fast.errors import EditError
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
 from lga_fast.weight_edit import LowRank, WeightEdit
 
-# Steps and weight decay by family, from the peers' configs (EasyEdit; unified-model-editing for
-# GPT-NeoX); the second pair serves families that no peer lists.
-_PEERS = {
-    **dict.fromkeys(("gpt2", "gptj", "gpt_neox"), (20, 0.5)),
-    **dict.fromkeys(("llama", "mistral", "qwen2"), (25, 1e-3)),
-}
-_OTHERS = (25, 1e-3)
-
 Solve = Callable[[_values.Value, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
+_MIN_COSINE = 1e-3  # between key and u: below it the update explodes
 
-def solve(
-    model: EditableModel,
-    requests: Sequence[EditRequest],
-    layer: int,
-    name: str,
-    options: Any,
-    update: Solve,
-) -> WeightEdit:
-    """Concatenate the requests' rank-1 changes.
+
+class RankOne:
+    """One editor at one layer of one model, ready to solve.
 
     Args:
         model: left as it was.
-        requests: edited one after another, each on the model that the ones before left.
         layer: of the matrix that the family's `edited` names.
         name: of the editor.
         options: the editor's dataclass.
-        update: left and right factor from value, keys, outputs (first row: the bare prompt) and u.
+        update: the editor's formula: left and right factor from value, keys, outputs (first row:
+            the bare prompt) and u.
     """
-    steps, decay = _PEERS.get(model.family_name, _OTHERS)
-    how = _values.Optimisation(
-        steps=options.steps or steps,
-        weight_decay=decay if options.weight_decay is None else options.weight_decay,
-        lr=options.lr,
-        kl_factor=options.kl_factor,
-        clamp=options.clamp,
-    )
-    made = provenance.of(model)  # before anything is applied: the fingerprint is the original's
-    contexts = options.contexts or _contexts.generate(model, options.seed)
-    parameter = model.weight_name(layer, model.family.edited)
-    moment = None
-    if options.mom2_adjustment:  # of the original model, also for the requests that follow
-        moment = _moments.moments(model, [layer], corpus=options.corpus)[layer]
-    parts: list[LowRank] = []
-    losses = []
-    with ExitStack() as applied:
-        for i, request in enumerate(requests):
-            value = _values.optimise(model, layer, request, contexts, how)
-            keys, outputs = _read(model, layer, request, contexts)
-            left, right = update(value, keys, outputs, direction(keys, moment))
-            parts.append(_checked(request, left, right))
-            losses.append(value.losses)
-            if i < len(requests) - 1:
-                so_far = WeightEdit({parameter: parts[-1]}, provenance.of(model))
-                applied.enter_context(model.edited(so_far))
-    whole = LowRank(torch.cat([p.left for p in parts], 1), torch.cat([p.right for p in parts], 1))
-    made |= {
-        "editor": name,
-        "layer": layer,
-        "config": asdict(options) | asdict(how),
-        "config_source": "peers" if model.family_name in _PEERS else "lga_fast's default",
-        "contexts": list(contexts),
-        "requests": [asdict(request) for request in requests],
-        "losses": losses,
-        "second_moment": moment and moment.report(),
-    }
-    return WeightEdit({parameter: whole}, made)
+
+    def __init__(
+        self, model: EditableModel, layer: int, name: str, options: Any, update: Solve
+    ) -> None:
+        self.model, self.layer, self.name, self.update = model, layer, name, update
+        self.options = options
+        self.how = _values.Optimisation(
+            steps=options.steps,
+            weight_decay=options.weight_decay,
+            lr=options.lr,
+            kl_factor=options.kl_factor,
+            clamp=options.clamp,
+        )
+        self.made = provenance.of(model)  # before anything is applied: of the original model
+        self.contexts = _contexts.of(model, options)
+        self.parameter = model.weight_name(layer, model.family.edited)
+        self.moment = None
+        if options.mom2_adjustment:  # of the original model, also for requests that follow others
+            self.moment = _moments.of(model, [layer], options)[layer]
+
+    def each(self, requests: Sequence[EditRequest]) -> list[WeightEdit]:
+        """One edit for each request, of the model as it is."""
+        found = self._values(requests)
+        return [self._edit([request], [v]) for request, v in zip(requests, found, strict=True)]
+
+    def all(self, requests: Sequence[EditRequest]) -> WeightEdit:
+        """One edit for all: each request solved on the model that the ones before left."""
+        values: list[_values.Value] = []
+        with ExitStack() as applied:
+            for request in requests:
+                if values:
+                    now = {"model_fingerprint": self.model.fingerprint()}
+                    so_far = WeightEdit({self.parameter: self._change(values[-1])}, now)
+                    applied.enter_context(self.model.edited(so_far))
+                values += self._values([request])
+        return self._edit(requests, values)
+
+    def _values(self, requests: Sequence[EditRequest]) -> list[_values.Value]:
+        return _values.optimise(self.model, self.layer, requests, self.contexts, self.how)
+
+    def _change(self, value: _values.Value) -> LowRank:
+        u = direction(value.keys, self.moment)
+        left, right = self.update(value, value.keys, value.outputs, u)
+        return LowRank(left.float().cpu().unsqueeze(1), right.float().cpu().unsqueeze(1))
+
+    def _edit(self, requests: Sequence[EditRequest], values: Sequence[_values.Value]) -> WeightEdit:
+        parts, notes = [], []
+        for request, value in zip(requests, values, strict=True):
+            parts.append(part := self._change(value))
+            said = _values.notes(request, value)
+            key, u = value.keys[0], part.right[:, 0].to(value.keys)
+            if abs(float(u @ key / key.norm())) < _MIN_COSINE:
+                said.append(
+                    "its key is nearly at right angles to u, so the change is very large: "
+                    f"{float(part.left.norm()):.3g} against an output of "
+                    f"{float(value.initial.norm()):.3g}"
+                )
+            if not all(torch.isfinite(x).all() for x in (part.left, part.right)):
+                raise EditError(
+                    f"request {request.case_id!r}: the update is not finite: its key is at right "
+                    "angles to u, or the value overflowed"
+                )
+            notes += [f"request {request.case_id!r}: {note}" for note in said]
+        whole = LowRank(
+            torch.cat([part.left for part in parts], 1),
+            torch.cat([part.right for part in parts], 1),
+        )
+        about = {
+            "editor": self.name,
+            "layer": self.layer,
+            "config": asdict(self.options),
+            "contexts": list(self.contexts),
+            "requests": [asdict(request) for request in requests],
+            "losses": [value.losses for value in values],
+            "second_moment": self.moment and self.moment.report(),
+            "notes": notes,
+        }
+        return WeightEdit({self.parameter: whole}, self.made | about)
 
 
 def direction(
@@ -95,21 +122,3 @@ def direction(
     if moment is not None:
         mean = moment.solve(mean.unsqueeze(0))[0].to(mean)
     return mean / mean.norm()
-
-
-def _read(
-    model: EditableModel, layer: int, request: EditRequest, contexts: Sequence[str]
-) -> tuple[Tensor, Tensor]:
-    found = [_keys.answer_row(model, context, request) for context in contexts]
-    return _keys.read_keys(
-        model, layer, _keys.rows_of([(row.ids[: row.start], at) for row, at in found])
-    )
-
-
-def _checked(request: EditRequest, left: Tensor, right: Tensor) -> LowRank:
-    if not (torch.isfinite(left).all() and torch.isfinite(right).all()):
-        raise EditError(
-            f"request {request.case_id!r}: the update is not finite: the key of the bare prompt is "
-            "at right angles to the mean key, or the value overflowed"
-        )
-    return LowRank(left.float().cpu().unsqueeze(1), right.float().cpu().unsqueeze(1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -11,19 +10,14 @@ from torch import Tensor
 from lga_fast.editors import _rank_one, rome
 from lga_fast.editors._values import Value
 from lga_fast.models import EditableModel
-from lga_fast.records import EditRequest
-from lga_fast.weight_edit import WeightEdit
 
 
 @dataclass(frozen=True)
 class Editor(rome.Editor):
     """(W + ΔW) k̄ + b = v* for the mean key k̄ over all contexts."""
 
-    def solve(
-        self, model: EditableModel, requests: Sequence[EditRequest], layer: int
-    ) -> WeightEdit:
-        """One rank-1 change per request; see `lga_fast.edit`."""
-        return _rank_one.solve(model, requests, layer, "r_rome", self, update)
+    def _at(self, model: EditableModel, layer: int) -> _rank_one.RankOne:
+        return _rank_one.RankOne(model, layer, "r_rome", self, update)
 
 
 def update(

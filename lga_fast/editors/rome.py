@@ -53,6 +53,10 @@ class Editor:
     corpus: str | None = field(
         default=None, metadata={"help": "Text of the second moment; default: the atlas's."}
     )
+    mom2_tokens: int | None = field(
+        default=None,
+        metadata={"help": "Tokens of that text to read; default: 10 times d_in.", "min": 1},
+    )
     contexts: tuple[str, ...] | None = field(
         default=None, metadata={"help": "Texts before the prompt; default: sampled by the model."}
     )
@@ -61,8 +65,17 @@ class Editor:
     def solve(
         self, model: EditableModel, requests: Sequence[EditRequest], layer: int
     ) -> WeightEdit:
-        """One rank-1 change per request; see `lga_fast.edit`."""
-        return _rank_one.solve(model, requests, layer, "rome", self, update)
+        """One rank-1 change per request, each solved on the model that the ones before left."""
+        return self._at(model, layer).all(requests)
+
+    def solve_each(
+        self, model: EditableModel, requests: Sequence[EditRequest], layer: int
+    ) -> list[WeightEdit]:
+        """One edit for each request, solved together on the model as it is."""
+        return self._at(model, layer).each(requests)
+
+    def _at(self, model: EditableModel, layer: int) -> _rank_one.RankOne:
+        return _rank_one.RankOne(model, layer, "rome", self, update)
 
 
 def update(

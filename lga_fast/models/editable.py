@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -74,6 +74,16 @@ class EditableModel:
         """Fewest tokens that any attention layer looks back on."""
         sizes = [getattr(self.config, name, None) for name in ("sliding_window", "window_size")]
         return min([size for size in sizes if size] or [1 << 30])
+
+    @property
+    def takes_masks(self) -> bool:
+        """Whether a forward obeys a mask of four axes [row 1 token key]."""
+        return self.family.packs and self.config._attn_implementation in ("eager", "sdpa")
+
+    def part(self, layer: int, name: Literal["attention", "mlp", "block"]) -> Any:
+        """A block, or the module in it whose output is its attention's or its MLP's."""
+        block = self._blocks[layer]
+        return block if name == "block" else block.get_submodule(getattr(self.family, name))
 
     def matrix(self, layer: int, role: str) -> Any:
         """The linear module of `role` (see `ModelFamily.matrices`) in block `layer`."""

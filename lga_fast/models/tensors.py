@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -23,3 +23,11 @@ def wide(tensor: Tensor) -> Tensor:
     """float32 of a lower precision; float32 and float64 as they are."""
     low = tensor.dtype in (torch.bfloat16, torch.float16)
     return tensor.float() if low else tensor
+
+
+def additive_mask(
+    hidden: Bool[Tensor, "row token key"], dtype: torch.dtype
+) -> Float[Tensor, "row 1 token key"]:
+    """What attention adds to its scores so that no token sees its `hidden` keys."""
+    mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+    return mask.masked_fill_(hidden, torch.finfo(dtype).min).unsqueeze(1)

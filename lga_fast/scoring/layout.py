@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from lga_fast.models import EditableModel
-from lga_fast.models.tensors import padded
+from lga_fast.models.tensors import additive_mask, padded
 from lga_fast.scoring.pairs import Pair, Row
 
 
@@ -35,8 +35,7 @@ def can_pack(model: EditableModel, pair: Pair) -> bool:
     if pair.old is None:
         return False
     same_prompt = pair.old.ids[: pair.old.start] == pair.new.ids[: pair.new.start]
-    masks = model.config._attn_implementation in ("eager", "sdpa")
-    return model.family.packs and masks and same_prompt and width(pair, True) <= model.window
+    return model.takes_masks and same_prompt and width(pair, True) <= model.window
 
 
 def packing_pays(pair: Pair) -> bool:
@@ -94,13 +93,8 @@ def packed(pairs: Sequence[Pair], full: bool, dtype: torch.dtype) -> Layout:
         for t in _labels(new, full):
             at = t - 1 if t <= begin else t - 1 + fork - begin
             labels.append((count + i, i, at, new.ids[t], t >= begin))
-    inputs = {"attention_mask": _additive(hidden, dtype), "position_ids": places}
+    inputs = {"attention_mask": additive_mask(hidden, dtype), "position_ids": places}
     return Layout(ids, inputs, spans, spans, *_columns(labels), packed=True)
-
-
-def _additive(hidden: Tensor, dtype: torch.dtype) -> Float[Tensor, "row 1 token token"]:
-    mask = torch.zeros(hidden.shape, dtype=dtype)
-    return mask.masked_fill_(hidden, torch.finfo(dtype).min).unsqueeze(1)
 
 
 def _columns(labels: list[tuple[int, int, int, int, bool]]) -> tuple[Tensor, ...]:

@@ -10,15 +10,17 @@ import torch
 from lga_fast.models import EditableModel
 
 
-def batches(lengths: Mapping[int, int], batch_tokens: int) -> list[list[int]]:
+def batches(lengths: Mapping[int, int], batch_tokens: int, alike: float = 0.0) -> list[list[int]]:
     """Group items by length so that items × longest stays within `batch_tokens`, longest first.
 
-    Every batch holds at least one item, however long. Ties keep the items' order.
+    Every batch holds at least one item, however long, and none shorter than `alike` × its longest.
+    Ties keep the items' order.
     """
     groups: list[list[int]] = []
     width = 0
     for item in sorted(lengths, key=lambda i: -lengths[i]):
-        if not groups or (len(groups[-1]) + 1) * width > batch_tokens:
+        full = groups and (len(groups[-1]) + 1) * width > batch_tokens
+        if not groups or full or lengths[item] < alike * width:
             groups.append([])
             width = lengths[item]
         groups[-1].append(item)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import tiny
 import torch
@@ -39,8 +41,10 @@ def test_the_new_value_comes_out_for_the_promised_key(family, editor, which):
     """(W + ΔW) k + b = v*, with the bare prompt's key or the mean key (float64)."""
     model = tiny.model(family)
     how = _values.Optimisation(steps=4, weight_decay=1e-3)
-    value = _values.optimise(model, LAYER, REQUEST, CONTEXTS, how)
+    (value,) = _values.optimise(model, LAYER, [REQUEST], CONTEXTS, how)
     keys, outputs = _keys.read_keys(model, LAYER, rows(model))
+    torch.testing.assert_close(value.keys, keys, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(value.outputs, outputs, rtol=1e-10, atol=1e-12)
     left, right = editor.update(value, keys, outputs, _rank_one.direction(keys))
     matrix, bias = weight(model)
     key = keys[0] if which == "bare" else keys.mean(0)
@@ -85,62 +89,6 @@ def test_a_real_model_gives_the_new_answer_and_then_the_old_one(editor):
     assert answer().startswith(request.target_old)
 
 
-def test_the_losses_are_the_papers_one_row_at_a_time():
-    """NLL + KL + decay and Adam with the ball, written out row by row in float64."""
-    model = tiny.model("llama")
-    how = _values.Optimisation(steps=5, weight_decay=0.3, clamp=0.5, kl_factor=0.7)
-    value = _values.optimise(model, LAYER, REQUEST, CONTEXTS, how)
-    module = model.matrix(LAYER, "down")
-    tokenizer = model.tokenizer
-    about = tokenizer("Paris is a")["input_ids"]
-    about_at = len(tokenizer("Paris")["input_ids"]) - 1
-
-    def log_p(ids, at, delta):
-        def add(m, a, out):
-            out = out.clone()
-            out[0, at] = out[0, at] + delta
-            return out
-
-        handle = module.register_forward_hook(add)
-        logits = model.hf(torch.tensor([ids]), use_cache=False).logits[0]
-        handle.remove()
-        return logits.log_softmax(-1)
-
-    kept = []
-    with model.frozen():
-        handle = module.register_forward_hook(lambda m, a, out: kept.append(out[0].detach()))
-        row, at = _keys.answer_row(model, "", REQUEST)
-        model.hf(torch.tensor([row.ids]), use_cache=False)
-        handle.remove()
-        initial = kept[0][at]
-        delta = torch.zeros_like(initial, requires_grad=True)
-        adam, losses, first = torch.optim.Adam([delta], lr=how.lr), [], None
-        for step in range(how.steps):
-            nll = 0.0
-            for context in CONTEXTS:
-                row, at = _keys.answer_row(model, context, REQUEST)
-                found = log_p(row.ids, at, delta)[row.start - 1 : -1]
-                nll = nll - found.gather(1, torch.tensor(row.target)[:, None]).mean()
-            now = log_p(about, about_at, delta)[about_at]
-            first = now.detach() if first is None else first
-            kl = torch.nn.functional.kl_div(first, now, log_target=True, reduction="sum")
-            loss = nll / len(CONTEXTS) + how.kl_factor * kl
-            loss = loss + how.weight_decay * delta.norm() / initial.norm() ** 2
-            losses.append(float(loss.detach()))
-            if step == how.steps - 1:
-                break
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
-            with torch.no_grad():
-                if delta.norm() > how.clamp * initial.norm():
-                    delta.mul_(how.clamp * initial.norm() / delta.norm())
-    assert value.losses == pytest.approx(losses, rel=1e-9)
-    torch.testing.assert_close(value.delta, delta.detach(), rtol=1e-7, atol=1e-9)
-    torch.testing.assert_close(value.initial, initial, rtol=1e-10, atol=1e-12)
-    assert float(value.delta.norm()) == pytest.approx(0.5 * float(initial.norm())), "on the ball"
-
-
 def test_with_the_second_moment_u_is_weighed_and_the_value_still_comes_out():
     """U ∝ C⁻¹ k̄; the constraint of the update does not depend on u."""
     model = tiny.model("llama", torch.float32)
@@ -177,6 +125,46 @@ def test_several_requests_follow_each_other():
     with model.edited(first):
         second = lga_fast.edit(model, [OTHER], "r_rome", layer=LAYER, **options)
     torch.testing.assert_close(both.deltas[name].left[:, 1:], second.deltas[name].left)
+
+
+@pytest.mark.parametrize("editor", ["rome", "r_rome"])
+def test_edits_found_together_are_the_ones_found_alone(editor):
+    model = tiny.model("llama", torch.float32)
+    options = {"layer": LAYER, "contexts": CONTEXTS, "steps": 4}
+    together = lga_fast.edit_each(model, [REQUEST, OTHER], editor, **options)
+    for request, change in zip([REQUEST, OTHER], together, strict=True):
+        alone = lga_fast.edit(model, [request], editor, **options)
+        (name,) = alone.deltas
+        for side in ("left", "right"):
+            got, wanted = (getattr(x.deltas[name], side) for x in (change, alone))
+            torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-5)
+        got, wanted = (x.provenance for x in (change, alone))
+        assert got["losses"][0] == pytest.approx(wanted["losses"][0], 1e-4)
+        same = ("requests", "config", "config_source", "contexts", "model_fingerprint", "notes")
+        assert {key: got[key] for key in same} == {key: wanted[key] for key in same}
+
+
+def test_what_there_is_to_know_of_a_request_is_said():
+    model = tiny.model("gpt2", torch.float32)
+    request = EditRequest("a", "Paris and Paris are", "Rome", "Paris", (0, 5))
+    said = "request 'a': the subject 'Paris' is in the prompt 2 times; one is edited"
+    with pytest.warns(UserWarning, match=said):
+        change = lga_fast.edit(model, [request], layer=LAYER, contexts=CONTEXTS, steps=2)
+    assert change.provenance["notes"] == [said]
+
+
+@pytest.mark.parametrize(("cosine", "said"), [(1e-2, 0), (1e-4, 1)])
+def test_a_key_nearly_at_right_angles_to_u_is_said(cosine, said):
+    model = tiny.model("gpt2", torch.float32)
+    ready = _rank_one.RankOne(model, LAYER, "rome", rome.Editor(contexts=CONTEXTS), rome.update)
+    bare, mean = torch.eye(48)[0], torch.eye(48)[1] + cosine * torch.eye(48)[0]
+    keys, ones = torch.stack([bare, 2 * mean - bare]), torch.ones(2, 32)
+    value = _values.Value(ones[0], ones[0], (1.0,), False, keys, ones)
+    notes = ready._edit([REQUEST], [value]).provenance["notes"]
+    assert len(notes) == said
+    assert all(n.startswith("request 'a': its key is nearly at right angles to u") for n in notes)
+    with pytest.raises(EditError, match="request 'a': the update is not finite"):
+        ready._edit([REQUEST], [replace(value, keys=keys * 0)])
 
 
 @pytest.mark.parametrize("tokenizer", [tiny.byte_level(), tiny.metaspace()])
