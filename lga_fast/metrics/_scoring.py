@@ -3,6 +3,10 @@
 A question's answer is judged token by token: at each of its places, which token does the model find
 most likely after the prompt and the answer's own tokens so far (EasyEdit's `test_prediction_acc`).
 Every accuracy is then a cheap reduction of what is kept here.
+
+Two things are not as in EasyEdit. Where a prompt ends or an answer begins with a space, no second
+one is put between them. And no row knows of its neighbours: EasyEdit pads on the left and gives no
+positions, so that on models with learned ones (GPT-2) a prompt's answer depends on its batch.
 """
 
 from __future__ import annotations
