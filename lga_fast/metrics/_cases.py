@@ -117,22 +117,34 @@ def measure_cases(
         after = dict(zip(keys, answers, strict=True))
     cases = []
     for request, case, edit in zip(requests, asked, own, strict=True):
-        values, headline = {}, {}
-        for name, metric in asking.items():
-            old = [before[ask] for ask in case[name]]
-            new = [after[ask, id(edit)] for ask in case[name]]
-            found = metric.measure(request, old, new)
-            values |= found
-            headline |= {key: found[key] for key in metric.headline}
-        for metric in metrics.values():
-            if isinstance(metric, SummaryMetric):
-                values |= metric.combine(headline)
-        cases.append(values)
+        old = {name: [before[ask] for ask in asks] for name, asks in case.items()}
+        new = {name: [after[ask, id(edit)] for ask in asks] for name, asks in case.items()}
+        cases.append(_measure(request, metrics, old, new))
     return cases, before
 
 
+def _measure(
+    request: EditRequest,
+    metrics: Mapping[str, CaseMetric | SummaryMetric],
+    before: Mapping[str, Sequence[Answer]],
+    after: Mapping[str, Sequence[Answer]],
+) -> Values:
+    """One request's values: of the metrics that asked, then of those that combine."""
+    values: Values = {}
+    headline: Values = {}
+    for name, metric in metrics.items():
+        if isinstance(metric, CaseMetric):
+            found = metric.measure(request, before[name], after[name])
+            values |= found
+            headline |= {key: found[key] for key in metric.headline}
+    for metric in metrics.values():
+        if isinstance(metric, SummaryMetric):
+            values |= metric.combine(headline)
+    return values
+
+
 def averages(cases: Sequence[Values]) -> dict[str, Average]:
-    """Mean and spread of every value over the requests that have it."""
+    """Mean and spread of every value over the requests that have it; some request must."""
     found: dict[str, list[float]] = {}
     for name, value in (item for case in cases for item in case.items()):
         found.setdefault(name, [])
