@@ -1,0 +1,190 @@
+"""Forwards that begin in the middle of one that ran before: at a block, and at a token of each row.
+
+What lies below the block or before the token is taken from the recorded forward: hidden states, and
+the keys and values of earlier tokens. Attention is causal, so both are what a whole forward with a
+change from there on would compute again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from lga_fast.models.editable import EditableModel
+from lga_fast.models.tensors import additive_mask
+
+
+class Recording:
+    """One forward of token rows, kept where later forwards shall begin.
+
+    Args:
+        model: frozen by the caller (`model.frozen()`), and so are gradients (`torch.no_grad()`).
+        ids: the rows, padded on the right.
+        blocks: where later forwards may begin.
+    """
+
+    def __init__(
+        self, model: EditableModel, ids: Int[Tensor, "row token"], blocks: Collection[int]
+    ) -> None:
+        self.model, self.ids, self.blocks = model, ids.to(model.device), sorted(blocks)
+        self._entering: dict[int, Float[Tensor, "row token d_model"]] = {}
+        self._form = 0  # length of the tuple that a block returns; 0: it returns a tensor
+        # Without masks of four axes, or with a window that slides, a row begins at its first token.
+        short = ids.shape[1] <= model.window
+        self._kept = _Kept(self.blocks[0]) if model.takes_masks and short else None
+
+    def run(
+        self, rows: Int[Tensor, " place"], tokens: Int[Tensor, " place"]
+    ) -> Float[Tensor, "place vocab"]:
+        """Run the whole forward, hooks and all, and keep what is needed; logits at these places."""
+
+        def enter(block: int, module: nn.Module, args: tuple[Any, ...]) -> None:
+            self._entering[block] = args[0]
+
+        def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            self._form = len(output) if isinstance(output, tuple) else 0
+
+        part, kept = self.model.part, self._kept
+        with ExitStack() as stack:
+            for block in self.blocks:
+                hook = partial(enter, block)
+                stack.callback(part(block, "block").register_forward_pre_hook(hook).remove)
+            stack.callback(part(0, "block").register_forward_hook(leave).remove)
+            cache = {"past_key_values": kept, "use_cache": kept is not None}
+            return self.model.logits_at(self.ids, rows, tokens, **cache)[0]
+
+    def first(self, token: int) -> int:
+        """The token at which a run begins where a change shows first at `token`."""
+        return token if self._kept is not None else 0
+
+    def resume(
+        self,
+        block: int,
+        rows: Int[Tensor, " run"],
+        begin: Int[Tensor, " run"],
+        last: Int[Tensor, " run"],
+        on_output: Mapping[nn.Module, Callable[[Tensor], Tensor]],
+    ) -> Float[Tensor, "run vocab"]:
+        """Logits at each run's last token.
+
+        Args:
+            block: where the forward begins, one of `blocks`.
+            rows: the recorded row that each run goes on from.
+            begin: each run's first token, as `first` says.
+            last: each run's last token.
+            on_output: of a module in or after `block`, what replaces its output
+                [run token d]; tokens are counted from `begin`.
+        """
+        model, device = self.model, self.model.device
+        places = begin.unsqueeze(1) + torch.arange(int((last - begin).max()) + 1)
+        places = places.clamp(max=self.ids.shape[1] - 1).to(device)
+        runs = rows.to(device).unsqueeze(1)
+        entering = self._entering[block]
+        hidden = entering[runs.to(entering.device), places.to(entering.device)]
+        inputs: dict[str, Any] = {"use_cache": False}
+        if self._kept is not None:
+            inputs = self._kept.inputs(rows, begin, places, model.dtype)
+        forwards = {
+            model.part(below, "block"): partial(_hand_on, self._form) for below in range(block)
+        }
+        with ExitStack() as stack:
+            for module, change in on_output.items():
+                hook = partial(_changed, places.shape, change)
+                stack.callback(module.register_forward_hook(hook).remove)
+            enter = model.part(block, "block").register_forward_pre_hook(
+                lambda module, args: (hidden, *args[1:])
+            )
+            stack.callback(enter.remove)
+            stack.enter_context(replaced(forwards))
+            every = torch.arange(len(rows))
+            return model.logits_at(self.ids[runs, places], every, last - begin, **inputs)[0]
+
+
+class _Kept(DynamicCache):
+    """Keys and values of a whole forward from block `first` on."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__()
+        self._first = first
+        self.states: dict[int, tuple[Tensor, Tensor]] = {}  # [row head token d_head]
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        if layer_idx >= self._first:
+            self.states[layer_idx] = key_states, value_states
+        return key_states, value_states
+
+    def inputs(
+        self, rows: Tensor, begin: Tensor, places: Int[Tensor, "run token"], dtype: torch.dtype
+    ) -> dict[str, Any]:
+        """What a forward of these tokens needs to see those before them."""
+        width, runs = int(begin.max()), places.shape[1]
+        before = torch.arange(width) >= begin.view(-1, 1, 1)
+        causal = torch.ones(runs, runs, dtype=torch.bool).triu(1)
+        hidden = torch.cat([before.expand(-1, runs, -1), causal.expand(len(rows), -1, -1)], 2)
+        return {
+            "position_ids": places,
+            "attention_mask": additive_mask(hidden, dtype).to(places.device),
+            "past_key_values": _Before(self.states, rows, width),
+            "use_cache": True,
+        }
+
+
+class _Before(DynamicCache):
+    """Puts the first `width` kept keys and values of `rows` before those of the tokens that run."""
+
+    def __init__(
+        self, states: Mapping[int, tuple[Tensor, Tensor]], rows: Tensor, width: int
+    ) -> None:
+        super().__init__()
+        self._states, self._rows, self._width = states, rows, width
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        both = zip(self._states[layer_idx], (key_states, value_states), strict=True)
+        keys, values = (
+            torch.cat([kept[:, :, : self._width][self._rows.to(kept.device)], new], 2)
+            for kept, new in both
+        )
+        return keys, values
+
+
+@contextmanager
+def replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Modules run these instead of their own forward while inside."""
+    before = {module: vars(module).get("forward") for module in forwards}
+    try:
+        for module, forward in forwards.items():
+            module.forward = forward
+        yield
+    finally:
+        for module, forward in before.items():
+            if forward is None:
+                vars(module).pop("forward", None)
+            else:
+                module.forward = forward
+
+
+def _hand_on(form: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """Forward of a block that is skipped; it returns what blocks of this model return."""
+    return (hidden, *[None] * (form - 1)) if form else hidden
+
+
+def _changed(
+    shape: Sequence[int],
+    change: Callable[[Tensor], Tensor],
+    module: nn.Module,
+    args: tuple[Any, ...],
+    output: Tensor,
+) -> Tensor:
+    # OPT's MLP sees rows and tokens as one axis.
+    return change(output.view(*shape, -1)).view_as(output)
