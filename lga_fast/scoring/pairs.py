@@ -49,8 +49,8 @@ def target_row(tokenizer: Any, prompt: str, target: str) -> Row:
     """
     space = "" if prompt[-1:].isspace() or target[:1].isspace() else " "
     text = prompt + space + target
-    joint, offsets = _encode(tokenizer, text)
-    alone, _ = _encode(tokenizer, prompt)
+    joint, offsets = encode(tokenizer, text)
+    alone, _ = encode(tokenizer, prompt)
     if len(alone) < len(joint) and joint[: len(alone)] == alone:
         return Row(tuple(joint), len(alone))
     if offsets is not None:
@@ -62,7 +62,7 @@ def target_row(tokenizer: Any, prompt: str, target: str) -> Row:
     return Row((*alone, *apart), len(alone))
 
 
-def _encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]] | None]:
+def encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]] | None]:
     fast = bool(getattr(tokenizer, "is_fast", False))
     out = tokenizer(text, return_offsets_mapping=fast, return_special_tokens_mask=True)
     ids, special = list(out["input_ids"]), out["special_tokens_mask"]

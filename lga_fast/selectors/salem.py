@@ -61,7 +61,7 @@ class Selector(Scored):
             {
                 "l1mean": "mean |∇ℓ(new)|  [nats / weight]",
                 "l2": "mean ‖∇ℓ(new)‖  [nats / weight]",
-                "l2rms": "mean root mean square of ∇ℓ(new)  [nats / weight]",
+                "l2rms": "mean rms of ∇ℓ(new)  [nats / weight]",
             }[self.norm],
             value[use],
             [case for case, used in zip(scores.case_ids, use, strict=True) if used],
