@@ -5,14 +5,37 @@ from __future__ import annotations
 import ast
 import dataclasses
 import importlib.util
+import json
 import typing
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lga_fast import registry
 from lga_fast.errors import LgaFastError
+
+if TYPE_CHECKING:
+    from lga_fast.records import LayerRanking
+
+
+class _Names(click.ParamType):
+    """One member of a package, or several with commas between."""
+
+    name = "names"
+
+    def __init__(self, package: str) -> None:
+        self._choice = click.Choice(registry.names(package))
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        return f"{self._choice.get_metavar(param, ctx)}[,...]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[str]:
+        parts = value if isinstance(value, list) else value.split(",")
+        return [self._choice.convert(part.strip(), param, ctx) for part in dict.fromkeys(parts)]
 
 
 class _Commands(click.Group):
@@ -110,16 +133,18 @@ def _select() -> click.Command:
         click.Option(["--memory-budget"], help="Memory beside the weights, e.g. 8GiB."),
         click.Option(
             ["--selector"],
-            type=click.Choice(registry.names("lga_fast.selectors")),
+            type=_Names("lga_fast.selectors"),
             default="lga",
             show_default=True,
-            help="How to choose the layer.",
+            help="How to choose the layer; several with commas between, e.g. lga,lga_new,salem, "
+            "which share one scoring pass.",
         ),
         click.Option(["--json", "as_json"], is_flag=True, help="Print the result as JSON."),
         click.Option(
             ["--out"],
             type=click.Path(path_type=Path, file_okay=False),
-            help="Folder for ranking.json, layers.png and layers.svg.",
+            help="Folder for ranking.json, layers.png and layers.svg; of several selectors "
+            "ranking-NAME.json and so on.",
         ),
         *_selector_options(),
     ]
@@ -133,19 +158,23 @@ Without --model and --data it runs on the embedded atlas."""
 
 def _selector_options() -> list[click.Option]:
     """One option per field of any selector; a field's text is written where the field is."""
+    owners: dict[str, list[str]] = {}
     options: dict[str, click.Option] = {}
     for name in registry.names("lga_fast.selectors"):
         kind = registry.member("lga_fast.selectors", name).Selector
         hints = typing.get_type_hints(kind)
         for field in dataclasses.fields(kind):
+            owners.setdefault(field.name, []).append(name)
             if field.name != "seed" and field.name not in options:
                 flag = "--" + field.name.replace("_", "-")
-                text = f"{name}: {field.metadata['help']}"
+                text = field.metadata["help"]
                 if field.default is not None and hints[field.name] is not bool:
                     text += f"  [default: {field.default}]"
                 options[field.name] = click.Option(
                     [flag, field.name], help=text, **_click_type(hints[field.name])
                 )
+    for name, option in options.items():
+        option.help = f"{', '.join(owners[name])}: {option.help}"
     return list(options.values())
 
 
@@ -163,7 +192,7 @@ def _run_select(
     data: str,
     proxy: int,
     seed: int,
-    selector: str,
+    selector: list[str],
     as_json: bool,
     out: Path | None,
     device: str | None,
@@ -175,26 +204,42 @@ def _run_select(
     from rich.console import Console
 
     from lga_fast import load, select_layer
-    from lga_fast.reports import json, plot, table
+    from lga_fast.reports import table
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     given = {name: value for name, value in options.items() if value is not None}
-    if "seed" in registry.member("lga_fast.selectors", selector).Selector.__dataclass_fields__:
+    members = [registry.member("lga_fast.selectors", name).Selector for name in selector]
+    if any("seed" in member.__dataclass_fields__ for member in members):
         given["seed"] = seed
     edits = _proxy_facts(data, proxy, seed)
     model = load(source, device=device, dtype=dtype, memory_budget=memory_budget)
-    ranking = select_layer(model, edits, selector, **given)
-    if out:
-        out.mkdir(parents=True, exist_ok=True)
-        json.write(ranking, out / "ranking.json")
-        plot.write(ranking, out / "layers.png", out / "layers.svg")
+    rankings = select_layer(model, edits, selector, **given)
+    written = _write(rankings, out) if out else []
     if as_json:
-        click.echo(ranking.to_json())
+        plain = [dataclasses.asdict(ranking) for ranking in rankings.values()]
+        result = plain[0] if len(plain) == 1 else dict(zip(rankings, plain, strict=True))
+        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
         return
-    table.show(ranking, Console())
+    for ranking in rankings.values():
+        table.show(ranking, Console())
     if out:
-        click.echo(f"Written to {out}: ranking.json, layers.png, layers.svg")
+        click.echo(f"Written to {out}: {', '.join(written)}")
+
+
+def _write(rankings: Mapping[str, LayerRanking], out: Path) -> list[str]:
+    """Write every ranking and its figures into `out`; the names of the files."""
+    from lga_fast.reports import json, plot
+
+    out.mkdir(parents=True, exist_ok=True)
+    names: list[str] = []
+    for selector, ranking in rankings.items():
+        which = f"-{selector}" if len(rankings) > 1 else ""
+        files = [f"ranking{which}.json", f"layers{which}.png", f"layers{which}.svg"]
+        json.write(ranking, out / files[0])
+        plot.write(ranking, *(out / file for file in files[1:]))
+        names += files
+    return names
 
 
 def _proxy_facts(data: str, proxy: int, seed: int) -> Any:

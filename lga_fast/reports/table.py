@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -30,12 +32,19 @@ def _header(ranking: LayerRanking) -> Text:
         lines.append(f"{len(ranking.dropped)} dropped: {ranking.dropped[0].reason}")
     lines.append(f"{made['dtype']} on {made['device']}, kernels: {made['kernel']}")
     if "seconds_scoring" in made:
+        old = (
+            f"{made['seconds_old_answers']:.2f} s for the old answers, " if made.get("old") else ""
+        )
         lines.append(
-            f"{made['seconds_old_answers']:.2f} s for the old answers, "
-            f"{made['seconds_scoring']:.2f} s for the scores; "
+            f"{old}{made['seconds_scoring']:.2f} s for the scores{_shared(ranking)}; "
             f"peak memory {made['peak_bytes'] / 2**20:.0f} MiB"
         )
     return Text("\n".join(lines) + "\n", style="dim")
+
+
+def _shared(ranking: LayerRanking) -> str:
+    others = [n for n in ranking.provenance.get("pass_shared_by", ()) if n != ranking.selector]
+    return f" (one pass with {', '.join(others)})" if others else ""
 
 
 def _chart(ranking: LayerRanking) -> Table:
@@ -46,6 +55,7 @@ def _chart(ranking: LayerRanking) -> Table:
     table.add_column("")
     kept = [abs(ranking.scores[layer]) for layer in ranking.order]
     full = max(kept) or 1.0
+    left = min(_HALF, math.ceil(max(0.0, -min(ranking.scores) / full) * _HALF))
     for layer, score in enumerate(ranking.scores):
         share = ranking.stability[layer] if ranking.stability else 0.0
         chosen, out = layer == ranking.layer, layer in ranking.excluded
@@ -53,7 +63,7 @@ def _chart(ranking: LayerRanking) -> Table:
         table.add_row(
             str(layer),
             f"{score:.4g}",
-            _bar(score / full),
+            _bar(score / full, left),
             f"{share:.0%}" if share else "",
             "◀ golden layer" if chosen else "excluded" if out else "",
             style=style,
@@ -61,24 +71,27 @@ def _chart(ranking: LayerRanking) -> Table:
     return table
 
 
-def _bar(part: float) -> str:
-    """A bar from zero to `part` of full length; an arrow where it would be longer."""
+def _bar(part: float, left: int = _HALF) -> str:
+    """A bar from zero to `part` of full length; an arrow where it would be longer.
+
+    `left` columns are left of zero.
+    """
     length = min(round(abs(part) * _HALF), _HALF)
     cut = abs(part) > 1 + 1e-9
     if part < 0:
-        return f"{('◂' if cut else '') + '█' * (length - cut):>{_HALF}}│{'':{_HALF}}"
-    return f"{'':{_HALF}}│{'█' * (length - cut) + ('▸' if cut else ''):<{_HALF}}"
+        return f"{('◂' if cut else '') + '█' * (length - cut):>{left}}│{'':{_HALF}}"
+    return f"{'':{left}}│{'█' * (length - cut) + ('▸' if cut else ''):<{_HALF}}"
 
 
 def _legend(ranking: LayerRanking) -> Text:
-    if ranking.fences is None:
-        return Text("")
-    low, high = ranking.fences
-    text = f"\nTukey's fences {low:.4g} … {high:.4g}"
-    if ranking.excluded:
-        text += f"; excluded: {', '.join(map(str, ranking.excluded))}"
-    if ranking.raw_argmax not in (None, ranking.layer):
-        text += f"; without fences layer {ranking.raw_argmax}"
+    text = f"\nScore: {ranking.score_label}"
+    if ranking.fences:
+        low, high = ranking.fences
+        text += f"\nTukey's fences {low:.4g} … {high:.4g}"
+        if ranking.excluded:
+            text += f"; excluded: {', '.join(map(str, ranking.excluded))}"
+        if ranking.raw_argmax not in (None, ranking.layer):
+            text += f"; without fences layer {ranking.raw_argmax}"
     if len(set(ranking.argmax_by_scope.values())) > 1:
         scopes = ", ".join(f"{scope} {layer}" for scope, layer in ranking.argmax_by_scope.items())
         text += f"\nThe choice by scope: {scopes}"

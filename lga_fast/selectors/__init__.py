@@ -69,19 +69,21 @@ def select_layer(
         >>> int(several["salem"])
         1
     """
-    if isinstance(selector, str):
-        return registry.configured(__name__, selector, "Selector", options).rank(model, edits)
-    chosen = _configured(selector, options)
+    chosen = _configured([selector] if isinstance(selector, str) else selector, options)
     scored = {name: each for name, each in chosen.items() if isinstance(each, Scored)}
     rankings = rank_together(model, edits, scored) if scored else {}
     for name, each in chosen.items():
         if name not in scored:
             rankings[name] = each.rank(model, edits)
+    if isinstance(selector, str):
+        return rankings[selector]
     return {name: rankings[name] for name in chosen}
 
 
 def _configured(names: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
     """Selectors by name, each with the options that it has."""
+    if len(names) == 1:
+        return {names[0]: registry.configured(__name__, names[0], "Selector", options)}
     fields = {
         name: set(registry.member(__name__, name).Selector.__dataclass_fields__) for name in names
     }

@@ -58,12 +58,35 @@ def test_options_of_selectors_are_options_of_the_command(saved_model, facts):
     assert (options["scope"], options["tukey"], options["skip_known"]) == ("edited_only", 0.5, True)
 
 
+def test_several_selectors_at_once(saved_model, facts, tmp_path):
+    names, out = ["lga", "salem", "cma"], tmp_path / "out"
+    where = ("--model", saved_model, "--data", facts, "--proxy", 3, "--selector", ",".join(names))
+    text = run("select", *where, "--out", out, "--window", 2)
+    assert [text.index(f"{name}: layer") for name in names] == sorted(
+        text.index(f"{name}: layer") for name in names
+    )
+    kinds = ("ranking-{}.json", "layers-{}.png", "layers-{}.svg")
+    assert {p.name for p in out.iterdir()} == {k.format(name) for name in names for k in kinds}
+    found = json.loads(run("select", *where, "--json", "--window", 2))
+    assert list(found) == names and found["cma"]["provenance"]["options"]["window"] == 2
+    for name in names:
+        alone = LayerRanking.from_json((out / f"ranking-{name}.json").read_text())
+        assert alone.selector == name and list(alone.scores) == found[name]["scores"]
+        assert alone.provenance["options"]["seed"] == 42
+
+
+def test_help_says_whose_an_option_is():
+    text = " ".join(run("select", "--help").split())
+    assert "lga, lga_new: Fence constant" in text and "cma: Noisy runs of each fact" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--data", "nowhere.json"], "nowhere.json: there is no such file"),
         (["--data", "zsre"], "'zsre' does not come with lga_fast; give the path"),
         (["--selector", "lgb"], "'lgb' is not one of"),
+        (["--selector", "lga,lgb"], "'lgb' is not one of"),
         (["--proxy", "0"], "0 is not in the range x>=1"),
         (["--model", "atlas-bert"], "no embedded model 'atlas-bert'"),
         (["--selector", "fixed", "--tukey", "1"], "selector 'fixed' has no option tukey"),

@@ -20,6 +20,7 @@ RANKING = LayerRanking(
     fences=(-4.0, 1.0),
     raw_argmax=3,
     argmax_by_scope={"mlp_all": 3, "mlp_weights": 3, "edited_only": 4},
+    score_label="nats²",
     stability=(0, 0, 0.1, 0.8, 0.1),
     requests=30,
     known=1,
@@ -43,6 +44,7 @@ def test_the_chart_tells_all():
         "1 dropped: the model's own answer is empty",
         "float32 on cpu, kernels: C++",
         "◀ golden layer",
+        "Score: nats²",
         "Tukey's fences -4 … 1; excluded: 0",
         "The choice by scope: mlp_all 3, mlp_weights 3, edited_only 4",
         "80%",
@@ -63,6 +65,34 @@ def test_bars_are_in_proportion():
 def test_a_bare_ranking_can_be_shown():
     plain = replace(RANKING, excluded=(), fences=None, stability=(), dropped=(), notes=(), known=0)
     assert "golden layer" in shown(plain) and "fences" not in shown(plain)
+
+
+def test_signs_that_do_not_occur_take_no_room():
+    scores = (0.2, 1.0, 0.5, 0.0, 0.1)
+    plain = replace(RANKING, layer=1, scores=scores, order=(1, 2, 0, 4, 3), excluded=())
+    small = replace(plain, scores=(-0.1, *scores[1:]), order=(1, 2, 4, 3, 0))
+
+    def chosen(ranking: LayerRanking) -> str:
+        return next(line for line in shown(ranking).splitlines() if "golden layer" in line)
+
+    assert " 1  │" + "█" * 16 in chosen(plain)
+    assert " 1    │" + "█" * 16 in chosen(small)  # two columns: a tenth of a bar
+
+
+def test_a_shared_pass_is_said():
+    made = RANKING.provenance | {
+        "old": None,
+        "pass_shared_by": ["lga", "salem"],
+        "seconds_old_answers": 0.0,
+        "seconds_scoring": 1.5,
+        "peak_bytes": 2**20,
+    }
+    text = shown(replace(RANKING, provenance=made))
+    assert "1.50 s for the scores (one pass with salem); peak memory 1 MiB" in text
+    assert "old answers" not in text
+    assert "0.00 s for the old answers" in shown(
+        replace(RANKING, provenance=made | {"old": "model"})
+    )
 
 
 @pytest.mark.parametrize("ranking", [RANKING, replace(RANKING, stability=(), fences=None)])
