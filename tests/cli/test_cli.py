@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -101,9 +103,30 @@ def test_errors_are_one_paragraph(arguments, message, facts, saved_model):
 
 def test_list_names_every_member():
     text = run("list")
-    for package in ("selectors", "editors", "datasets", "models.families"):
+    for package in ("selectors", "editors", "metrics", "datasets", "models.families"):
         for name in registry.names(f"lga_fast.{package}"):
             assert name in text
+
+
+def test_help_names_every_command_and_loads_none():
+    asked = (
+        "import sys\nfrom lga_fast.cli import main\nmain([*sys.argv[1:]], standalone_mode=False)"
+    )
+    told = asked + "\nprint('torch' in sys.modules)"
+
+    def output(*arguments):
+        command = [sys.executable, "-c", told, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    text = output("--help")
+    for name in registry.names("lga_fast.commands"):
+        assert f"\n  {name} " in text
+    assert "from a few proxy facts and without any" in text and text.endswith("False\n")
+    assert output("select", "--help").endswith("True\n"), "the check can fail"
+
+
+def test_an_unknown_command_is_refused():
+    assert "No such command 'choose'" in run("choose", ok=False)
 
 
 def test_version_says_which_kernels_serve():

@@ -1,0 +1,1 @@
+"""Commands: each member has `command()`, and its docstring's first line is its one-line help."""

@@ -1,0 +1,36 @@
+"""What commands work on: the model and the edit requests that their options name."""
+
+from __future__ import annotations
+
+from lga_fast import datasets, registry
+from lga_fast.datasets import LoadedEdits
+from lga_fast.models import EditableModel, load
+
+
+def model(
+    source: str, device: str | None, dtype: str | None, memory_budget: str | None
+) -> EditableModel:
+    """The model of `_options.model`; transformers says nothing while it loads."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return load(source, device=device, dtype=dtype, memory_budget=memory_budget)
+
+
+def edits(data: str) -> LoadedEdits:
+    """The requests of `_options.data`: a file, NAME=FILE, or a data set that comes along."""
+    name, _, file = data.rpartition("=")
+    if name:
+        return datasets.load_edits(name, file)
+    if data in registry.names("lga_fast.datasets"):
+        return datasets.load_edits(data)
+    return datasets.load_edits(datasets.of_file(data), data)
+
+
+def proxy_facts(requests: LoadedEdits, proxy: int, seed: int) -> LoadedEdits:
+    """So many of the requests, drawn with `seed`; all of them where there are no more."""
+    if proxy >= len(requests):
+        return requests
+    facts = datasets.split(requests, proxy, seed).proxy
+    return LoadedEdits(facts, requests.report, requests.provenance)

@@ -1,0 +1,138 @@
+"""Options that commands share, and those made of the fields of a registry's members."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Collection
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any
+
+import click
+
+from lga_fast import registry
+
+
+class Names(click.ParamType):
+    """One member of a package, or several with commas between."""
+
+    name = "names"
+
+    def __init__(self, package: str) -> None:
+        self._choice = click.Choice(registry.names(package))
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        """The members, and that there may be several."""
+        return f"{self._choice.get_metavar(param, ctx)}[,...]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[str]:
+        """The names, each once."""
+        parts = value if isinstance(value, list) else value.split(",")
+        return [self._choice.convert(part.strip(), param, ctx) for part in dict.fromkeys(parts)]
+
+
+def model() -> list[click.Option]:
+    """Which model, and how to load it; for `_inputs.model`."""
+    return [
+        click.Option(
+            ["--model", "source"],
+            default="atlas",
+            show_default=True,
+            help="Hub id, folder, or the embedded atlas (atlas, atlas-llama).",
+        ),
+        click.Option(["--device"], help="cpu, cuda, or auto to spread over several devices."),
+        click.Option(["--dtype"], help="float32, bfloat16, ...; default: the checkpoint's."),
+        click.Option(["--memory-budget"], help="Memory beside the weights, e.g. 8GiB."),
+    ]
+
+
+def data() -> click.Option:
+    """Which edit requests; for `_inputs.edits`."""
+    return click.Option(
+        ["--data"],
+        default="atlas",
+        show_default=True,
+        help="File of edits, NAME=FILE to say which data set it is, or atlas.",
+    )
+
+
+def proxy() -> click.Option:
+    """How many facts a layer is chosen on; for `_inputs.proxy_facts`."""
+    return click.Option(
+        ["--proxy"],
+        type=click.IntRange(min=1),
+        default=30,
+        show_default=True,
+        help="Number of proxy facts to draw.",
+    )
+
+
+def seed() -> click.Option:
+    """The seed of a whole run."""
+    return click.Option(
+        ["--seed"], type=int, default=42, show_default=True, help="Seed of all that is random."
+    )
+
+
+def as_json() -> click.Option:
+    """Whether to print JSON."""
+    return click.Option(["--json", "as_json"], is_flag=True, help="Print the result as JSON.")
+
+
+def folder(flag: str, text: str, **settings: Any) -> click.Option:
+    """A folder to write into; it need not be there."""
+    kind = click.Path(path_type=Path, file_okay=False)
+    return click.Option([flag], type=kind, help=text, **settings)
+
+
+def fields(package: str, kind: str, taken: Collection[str] = ()) -> list[click.Option]:
+    """One option per field of any member's dataclass; its text is written where the field is.
+
+    Args:
+        package: of the members.
+        kind: what the dataclass is called in every member.
+        taken: fields that the command has options for already.
+    """
+    members = registry.names(package)
+    owners: dict[str, list[str]] = {}
+    options: dict[str, click.Option] = {}
+    for name in members:
+        made = getattr(registry.member(package, name), kind)
+        hints = typing.get_type_hints(made)
+        for field in dataclasses.fields(made):
+            if field.name not in taken:
+                owners.setdefault(field.name, []).append(name)
+                options.setdefault(field.name, _option(field, hints[field.name]))
+    for name, option in options.items():
+        if owners[name] != members:
+            option.help = f"{', '.join(owners[name])}: {option.help}"
+    return list(options.values())
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """Those options of `fields` that were on the command line."""
+    return {name: value for name, value in options.items() if value not in (None, ())}
+
+
+def _option(field: dataclasses.Field[Any], hint: Any) -> click.Option:
+    flag = "--" + field.name.replace("_", "-")
+    text = field.metadata["help"]
+    if hint is bool:  # both ways: what is on may come from a preset or a file
+        both = f"{flag}/--no-{flag.removeprefix('--')}"
+        return click.Option([both, field.name], default=None, help=text)
+    if field.default not in (None, ()):
+        text += f"  [default: {field.default}]"
+    return click.Option([flag, field.name], help=text, **_click_type(hint))
+
+
+def _click_type(hint: Any) -> dict[str, Any]:
+    if isinstance(hint, UnionType):  # of a type and None
+        (hint,) = set(typing.get_args(hint)) - {NoneType}
+    if typing.get_origin(hint) is typing.Literal:
+        return {"type": click.Choice(typing.get_args(hint))}
+    if typing.get_origin(hint) is tuple:
+        return _click_type(typing.get_args(hint)[0]) | {"multiple": True}
+    return {"type": hint}
