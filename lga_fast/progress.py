@@ -4,26 +4,70 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any
+
+_SILENT = object()
+_around: ContextVar[Any] = ContextVar("around", default=None)  # what the bar around draws on
+
+_PERIOD = 3600.0  # seconds that a rate is taken over: one step of the work may take minutes
 
 
 @contextmanager
 def bar(description: str, total: int, show: bool | None = None) -> Iterator[Callable[[int], None]]:
     """Yield a function that moves the bar on by so many units of work.
 
+    A bar shows how much is done, the rate, and the time that is left. One inside another is drawn
+    below it.
+
     Args:
         description: what is being done.
         total: units in all.
-        show: True or False; None: only where stderr is a terminal.
+        show: True or False; None: as the bar around it, or only where stderr is a terminal.
     """
-    if not (sys.stderr.isatty() if show is None else show):
-        yield lambda units: None
-        return
+    outer = _around.get()
+    if show is None:
+        show = sys.stderr.isatty() if outer is None else outer is not _SILENT
+    below = show and outer not in (None, _SILENT)
+    drawn: Any = outer if below else _new() if show else _SILENT
+    token = _around.set(drawn)
+    try:
+        with drawn if show and not below else nullcontext():
+            if not show:
+                yield lambda units: None
+                return
+            task = drawn.add_task(description, total=total)
+            try:
+                yield lambda units: drawn.advance(task, units)
+            finally:
+                if below:
+                    drawn.remove_task(task)
+    finally:
+        _around.reset(token)
+
+
+def _new() -> Any:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(description, total=total)
-        yield lambda units: progress.advance(task, units)
+    class Rate(ProgressColumn):
+        def render(self, task: Any) -> str:
+            return rate(task.finished_speed or task.speed)
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate())
+    return Progress(
+        *columns,
+        Remaining(),
+        console=Console(stderr=True),
+        transient=True,
+        speed_estimate_period=_PERIOD,
+    )
+
+
+def rate(speed: float | None) -> str:
+    """Units per second for people; seconds per unit where that is the larger number."""
+    if not speed:
+        return ""
+    return f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each"
