@@ -29,6 +29,10 @@ class EditError(LgaFastError):
     """An edit cannot be made of these numbers, or does not belong to this model."""
 
 
+class NoLayer(EditError):
+    """Nothing says which layer to edit."""
+
+
 class MetricError(LgaFastError):
     """A metric cannot be computed: something it needs is missing."""
 

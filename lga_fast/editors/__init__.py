@@ -64,6 +64,7 @@ def edit(
         DataError: the config cannot be read.
         EditError: an option has the wrong type or is out of its limits, the config asks for what
             is not built, or a request or the layer cannot be edited.
+        NoLayer: neither `layer` nor `config` says one; all else was found to be right.
 
     Warns:
         UserWarning: the config has keys that nothing knows, or there is something to know of a
@@ -75,8 +76,8 @@ def edit(
         ...     ...
         >>> edit(model, facts, "rome", config="EasyEdit/hparams/ROME/gpt2-xl.yaml", steps=10)
     """
+    requests = _checked(edits, editor)
     chosen, layer, about = _config.resolve(model, editor, layer, preset, config, options)
-    requests = _checked(model, edits, editor, layer)
     return _finished(chosen.solve(model, requests, layer), about)
 
 
@@ -96,21 +97,17 @@ def edit_each(
     edits are independent of each other, all of the model as it is. Arguments and errors are those
     of `edit`.
     """
+    requests = _checked(edits, editor)
     chosen, layer, about = _config.resolve(model, editor, layer, preset, config, options)
-    requests = _checked(model, edits, editor, layer)
     return [_finished(change, about) for change in chosen.solve_each(model, requests, layer)]
 
 
-def _checked(
-    model: EditableModel, edits: Sequence[EditRequest | dict[str, Any]], editor: str, layer: int
-) -> Sequence[EditRequest]:
+def _checked(edits: Sequence[EditRequest | dict[str, Any]], editor: str) -> Sequence[EditRequest]:
     from lga_fast.datasets import easyedit_requests
 
     requests = easyedit_requests(edits)
     if not requests:
         raise EditError("edit: expected at least one request, got none")
-    if not 0 <= layer < model.layers:
-        raise EditError(f"layer {layer}: {model.name} has layers 0 to {model.layers - 1}")
     for request in requests:
         if request.subject_span is None:
             raise EditError(

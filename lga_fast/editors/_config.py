@@ -16,7 +16,7 @@ import yaml
 
 from lga_fast import registry
 from lga_fast.editors._fields import checked
-from lga_fast.errors import DataError, EditError, UnknownName
+from lga_fast.errors import DataError, EditError, NoLayer, UnknownName
 from lga_fast.models import EditableModel
 
 Preset = Literal["easyedit", "original"]
@@ -113,10 +113,12 @@ def resolve(
     elif layers := getattr(editor, "layers", None):
         chosen, source["layer"] = max(layers), source["layers"]
     else:
-        raise EditError(
+        raise NoLayer(
             "no layer to edit: give layer=int(lga_fast.select_layer(model, edits)), or a config "
             "with `layers: [5]`"
         )
+    if not 0 <= chosen < model.layers:
+        raise EditError(f"layer {chosen}: {model.name} has layers 0 to {model.layers - 1}")
     about = {"config": asdict(editor), "config_source": source, "config_report": report}
     return editor, chosen, about
 

@@ -109,13 +109,15 @@ def test_list_names_every_member():
 
 
 def test_help_names_every_command_and_loads_none():
-    asked = (
-        "import sys\nfrom lga_fast.cli import main\nmain([*sys.argv[1:]], standalone_mode=False)"
+    lines = (
+        "import sys",
+        "from lga_fast.cli import main",
+        "main(sys.argv[1:], standalone_mode=False)",
+        "print('torch' in sys.modules)",
     )
-    told = asked + "\nprint('torch' in sys.modules)"
 
     def output(*arguments):
-        command = [sys.executable, "-c", told, *arguments]
+        command = [sys.executable, "-c", "\n".join(lines), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     text = output("--help")

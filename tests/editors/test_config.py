@@ -18,7 +18,7 @@ import lga_fast
 from lga_fast import registry
 from lga_fast.editors import _config, rome
 from lga_fast.editors._fields import checked
-from lga_fast.errors import DataError, EditError, UnknownName
+from lga_fast.errors import DataError, EditError, NoLayer, UnknownName
 
 FACT = {"prompt": "The capital of France is", "subject": "France", "target_new": "Rome"}
 PLAIN = {"contexts": ("", "The book. ")}
@@ -109,7 +109,7 @@ def test_the_stronger_source_wins(weaker, stronger, monkeypatch):
         if source in on:
             table[key] = {"steps": on[source]}
     monkeypatch.setattr(rome.Editor, "peers", {"original": table})
-    model.editing = {"steps": on["model"]} if "model" in on else {}
+    model.editing = {"rome": {"steps": on["model"]}} if "model" in on else {}
     config = {"v_num_grad_steps": on["config"]} if "config" in on else None
     options = {"steps": on["argument"]} if "argument" in on else {}
     editor, _, about = resolved(model, config, layer=1, preset="original", **options)
@@ -180,7 +180,7 @@ def test_the_warning_points_at_the_caller(model):
 
 
 def test_advice_of_the_model_for_other_editors_is_reported(model, monkeypatch):
-    monkeypatch.setattr(model, "editing", {"clamp": 16, "nullspace": 1}, raising=False)
+    monkeypatch.setattr(model, "editing", {"rome": {"clamp": 16, "nullspace": 1}})
     editor, _, about = resolved(model)
     assert editor.clamp == 16.0
     assert about["config_report"]["not_needed"] == {
@@ -252,8 +252,10 @@ def test_the_layer_is_the_arguments_then_the_files(model, hparams):
     _, layer, about = resolved(model, hparams, layer=np.int64(2))
     assert (layer, about["config_source"]["layer"]) == (2, "argument")
     assert resolved(model, {"layers": [3, 4]}, layer=2)[1] == 2, "the file's are not asked for"
-    with pytest.raises(EditError, match="no layer to edit: give layer="):
+    with pytest.raises(NoLayer, match="no layer to edit: give layer="):
         lga_fast.edit(model, [FACT], "rome")
+    with pytest.raises(EditError, match="'Spain' is not in the prompt"):  # all else comes first
+        lga_fast.edit(model, [FACT | {"subject": "Spain"}], "rome")
     with pytest.raises(EditError, match="layer 7: tiny-gpt2 has layers 0 to 4"):
         lga_fast.edit(model, [FACT], "rome", config={"layers": [7]})
     with pytest.raises(EditError, match="argument: layer: expected a whole number, got 1.5"):
