@@ -90,7 +90,7 @@ def resolve(
     known, hints = {f.name: f for f in fields(kind)}, get_type_hints(kind)
     report: dict[str, Any] = {"preset": preset, "unknown": [], "not_needed": {}, "notes": []}
     given = _by_peers(getattr(kind, "peers", {}), preset, model, report)
-    for key, value in getattr(model, "editing", {}).items():
+    for key, value in model.editing.get(name, {}).items():
         if key in known:
             given[key] = _Given("model", key, value)
         else:

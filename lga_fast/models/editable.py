@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
@@ -28,16 +28,25 @@ class EditableModel:
         tokenizer: its tokenizer.
         name: what to call it in results.
         memory_budget: bytes that a run may use beside the weights; None: half of what is free.
+        editing: by editor, options that suit this model.
 
     Raises:
         UnsupportedModel: no family file fits, or a block does not hold what its family file says.
     """
 
-    def __init__(self, hf: Any, tokenizer: Any, name: str, memory_budget: int | None = None):
+    def __init__(
+        self,
+        hf: Any,
+        tokenizer: Any,
+        name: str,
+        memory_budget: int | None = None,
+        editing: Mapping[str, Mapping[str, Any]] | None = None,
+    ):
         self.hf = hf
         self.tokenizer = tokenizer
         self.name = name
         self.memory_budget = memory_budget
+        self.editing = editing or {}
         self.family_name, self.family = families.find(hf.config)
         self.config = hf.config.get_text_config()
         self._blocks = find_blocks(hf, self.family, self.family_name)
@@ -242,7 +251,8 @@ class EditableModel:
                 if left[row]:
                     found[row].append(token)
                     left[row] -= 1
-            mask, places = torch.cat([mask, torch.ones_like(mask[:, :1])], 1), places + 1
+            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
+            places = (places + 1).clamp(max=self.max_tokens - 1)  # of rows that have ended already
             at = torch.zeros_like(places)
             inputs = {
                 "attention_mask": mask.to(self.device),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,9 @@ def load(
         dtype: e.g. "bfloat16"; default: the checkpoint's, and float32 for the atlas.
         memory_budget: memory a run may use beside the weights, e.g. "8GiB".
 
+    A folder may hold `editing.json`: by editor, the options that suit the model, which then are
+    that editor's defaults. The embedded models have one.
+
     Raises:
         LgaFastError: the source cannot be loaded, with what was tried.
         UnsupportedModel: no family file fits the model.
@@ -63,7 +67,21 @@ def load(
         ) from error
     if not placed:
         hf.to(torch.device(device))  # type: ignore[arg-type]
-    return EditableModel(hf.eval(), tokenizer, name, budget)
+    return EditableModel(hf.eval(), tokenizer, name, budget, _editing(Path(path) / "editing.json"))
+
+
+def _editing(file: Path) -> dict[str, dict[str, Any]]:
+    """What a model's folder says of editing it."""
+    if not file.is_file():
+        return {}
+    try:
+        advice = json.loads(file.read_text(encoding="utf-8"))
+        if all(isinstance(options, dict) for options in advice.values()):
+            return advice
+        problem = f"got {advice!r}"
+    except (OSError, ValueError, AttributeError) as error:
+        problem = str(error)
+    raise LgaFastError(f"{file}: expected editors with their options, {problem}")
 
 
 def _wrap(hf: Any, tokenizer: Any, device: Any, dtype: Any, budget: int | None) -> EditableModel:

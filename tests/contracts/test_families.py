@@ -105,3 +105,9 @@ def test_paths_that_editors_use_exist(model):
     assert block.get_submodule(model.family.mlp) is not None
     assert model.hf.get_submodule(model.family.final_norm) is not None
     assert model.family.edited in model.family.matrices
+
+
+def test_a_long_prompt_beside_a_long_answer_stays_within_the_models_places(model):
+    prompts = [[5] * 124, [7, 8, 9]]
+    short, long = model.greedy(prompts, [4, 40])
+    assert short == model.greedy(prompts[:1], [4])[0] and long == model.greedy(prompts[1:], [40])[0]

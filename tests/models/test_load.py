@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import tiny
 import torch
@@ -113,3 +115,15 @@ def test_import_does_nothing():
 def test_every_public_name_is_there():
     for name in lga_fast.__all__:
         assert getattr(lga_fast, name) is not None
+
+
+def test_a_folder_may_say_how_its_model_is_edited_best(saved_model, tmp_path):
+    folder = shutil.copytree(saved_model, tmp_path / "model")
+    assert lga_fast.load(folder, device="cpu").editing == {}
+    advice = folder / "editing.json"
+    advice.write_text('{"rome": {"clamp": 16}}')
+    assert lga_fast.load(folder, device="cpu").editing == {"rome": {"clamp": 16}}
+    for text in ("[1]", "{", '{"rome": 1}'):
+        advice.write_text(text)
+        with pytest.raises(LgaFastError, match=r"editing.json: expected editors with their opt"):
+            lga_fast.load(folder, device="cpu")

@@ -1,0 +1,208 @@
+"""R-ROME against the usual way, on random weights: `python benchmarks/editing.py`.
+
+The usual way is that of the peers' code: one request at a time, every step runs the whole model on
+every token and takes log-probabilities at all of them, keys and outputs are read one context at a
+time. Beside it stands the plain form of our own (`Whole`: all of the model, but logits only where
+a loss reads them). All optimise the same δ; changes are compared before anything is timed. Without
+arguments: GPT-2 124M's shape, layer 5, 20 steps, 21 contexts, one thread; float32, then bfloat16;
+writes results/editing_cpu.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
+
+from lga_fast import atlas
+from lga_fast.editors import _contexts, _keys, _rank_one, _values, r_rome
+from lga_fast.models import EditableModel
+from lga_fast.models.downstream import Downstream, Whole
+from lga_fast.records import EditRequest, find_subject
+
+try:
+    from benchmarks import timing
+    from benchmarks.selection import _peak_bytes, _spread
+except ImportError:
+    import timing
+    from selection import _peak_bytes, _spread
+
+SEED = 0
+# As many tokens from the subject's last one on as CounterFact's requests have: 4 in the mean.
+PROMPTS = [
+    ("The mother tongue of {} is", "English"),
+    ("{} plays the instrument called", "piano"),
+    ("The capital city of {} is", "Rome"),
+    ("{} was born in the city of", "Paris"),
+]
+SUBJECTS = ["France", "Chet Baker", "Oscar Niemeyer", "Albert Camus"]
+LAYER = 5
+HOW = _values.Optimisation(steps=20, weight_decay=0.5, stop_loss=0.0)
+
+
+def model_of(dtype: torch.dtype, device: str = "cpu") -> EditableModel:
+    """GPT-2 124M's shape with random weights and a tokenizer that knows a part of its ids."""
+    torch.manual_seed(SEED)
+    hf = AutoModelForCausalLM.from_config(GPT2Config(attn_implementation="sdpa"), dtype=dtype)
+    tokenizer = AutoTokenizer.from_pretrained(atlas.folder("atlas"))
+    return EditableModel(hf.eval().to(device), tokenizer, "random gpt2")
+
+
+def requests_of() -> list[EditRequest]:
+    """Sixteen requests: every prompt with every subject."""
+    texts = [(p.format(s), s, answer) for s in SUBJECTS for p, answer in PROMPTS]
+    return [
+        EditRequest(str(i), text, answer, s, find_subject(text, s))
+        for i, (text, s, answer) in enumerate(texts)
+    ]
+
+
+Change = tuple[torch.Tensor, torch.Tensor]
+
+
+def ours(
+    runner: type[Whole],
+    model: EditableModel,
+    requests: list[EditRequest],
+    contexts: tuple[str, ...],
+) -> list[Change]:
+    """Left and right factor of each request's change, all requests together."""
+    found = _values.optimise(
+        model, LAYER, requests, contexts, HOW, runner=runner, show_progress=False
+    )
+    return [r_rome.update(v, v.keys, v.outputs, _rank_one.direction(v.keys)) for v in found]
+
+
+def usual(
+    model: EditableModel, requests: list[EditRequest], contexts: tuple[str, ...]
+) -> list[Change]:
+    """The same, one request at a time, the whole model on every token in every step."""
+    with model.frozen():
+        return [_usual_edit(model, request, contexts) for request in requests]
+
+
+def _usual_edit(model: EditableModel, request: EditRequest, contexts: tuple[str, ...]) -> Change:
+    answers = [_keys.answer_row(model, context, request) for context in contexts]
+    about = f"{request.subject} is a"
+    about_ids = list(model.tokenizer(about)["input_ids"])
+    about_at = _keys.token_of(model, about, len(request.subject or "") - 1, about_ids)
+    rows = _keys.rows_of([*((row.ids[:-1], at) for row, at in answers), (about_ids, about_at)])
+    labels = torch.full(rows.ids.shape, -100)
+    for i, (row, _) in enumerate(answers):
+        labels[i, row.start - 1 : len(row.ids) - 1] = torch.tensor(row.target)
+    every, wanted = torch.arange(len(rows.ids)), labels != -100
+    module, device = model.matrix(LAYER, model.family.edited), model.device
+    ids, seen = rows.ids.to(device), {}
+
+    def add(m: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
+        if "initial" not in seen:
+            seen["initial"] = output[0, rows.subject[0]].detach().float()
+            seen["delta"] = torch.zeros_like(seen["initial"], requires_grad=True)
+        output = output.clone()
+        output[every, rows.subject] += seen["delta"].to(output.dtype)
+        return output
+
+    handle = module.register_forward_hook(add)
+    adam, before = None, None
+    for step in range(HOW.steps):
+        log_p = model.hf(input_ids=ids, use_cache=False).logits.float().log_softmax(-1)
+        picked = log_p.gather(2, labels.clamp(min=0).to(device).unsqueeze(2)).squeeze(2)
+        mask = wanted.to(picked)
+        nll = -((picked * mask).sum(1)[:-1] / mask.sum(1)[:-1]).mean()
+        now = log_p[-1, about_at]
+        before = now.detach() if before is None else before
+        kl = functional.kl_div(before, now, log_target=True, reduction="sum")
+        delta, size = seen["delta"], seen["initial"].norm()
+        loss = nll + HOW.kl_factor * kl + HOW.weight_decay * delta.norm() / size**2
+        if step == HOW.steps - 1 or loss.item() < HOW.stop_loss:
+            break
+        adam = adam or torch.optim.Adam([delta], lr=HOW.lr)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        with torch.no_grad():
+            if delta.norm() > HOW.clamp * size:
+                delta.mul_(HOW.clamp * size / delta.norm())
+    handle.remove()
+    read = [
+        _keys.read_keys(model, LAYER, _keys.rows_of([(row.ids[: row.start], at)]))
+        for row, at in answers
+    ]
+    keys, outputs = (torch.cat(x) for x in zip(*read, strict=True))
+    value = _values.Value(seen["initial"], seen["delta"].detach(), (), False, keys, outputs)
+    return r_rome.update(value, keys, outputs, _rank_one.direction(keys))
+
+
+def compare(dtype: torch.dtype, device: str, repeats: int) -> dict[str, Any]:
+    """Seconds per edit, ratios, peak memory and agreement of the ways, in turn in one process."""
+    model, requests = model_of(dtype, device), requests_of()
+    contexts = _contexts.generate(model)
+    ways: dict[str, tuple[Callable[..., list[Change]], list[EditRequest]]] = {
+        "batch": (partial(ours, Downstream), requests),
+        "single": (partial(ours, Downstream), requests[1:2]),  # a tail of the mean length
+        "plain": (partial(ours, Whole), requests[1:2]),
+        "usual": (usual, requests[1:2]),
+    }
+    peaks, changes = {}, {}
+    for name, (way, few) in ways.items():  # also the warm-up
+        peaks[name], changes[name] = _peak_bytes(device, way, model, few, contexts)
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, (way, few) in ways.items():
+            started = time.perf_counter()
+            way(model, few, contexts)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            seconds[name].append((time.perf_counter() - started) / len(few))
+    rows = [_values._rows(model, request, contexts) for request in requests]
+    row = {
+        "model": f"gpt2, {model.layers} layers, width {model.config.hidden_size}",
+        "device": device,
+        "dtype": str(dtype)[6:],
+        "layer": LAYER,
+        "steps": HOW.steps,
+        "contexts": len(contexts),
+        "requests": len(requests),
+        "mean_tokens_of_a_row": statistics.mean(len(ids) for r in rows for ids in r.ids[:-1]),
+        "mean_tokens_that_change": statistics.mean(r.tail for r in rows),
+        "seconds_per_edit": seconds,
+        "median_seconds_per_edit": {name: statistics.median(s) for name, s in seconds.items()},
+        "peak_bytes_above_model": peaks,
+        "difference_of_change_to_usual": {
+            name: _difference(changes[name][-1 if name != "batch" else 1], changes["usual"][0])
+            for name in ("single", "batch", "plain")
+        },
+    }
+    for mine in ("single", "batch"):
+        for theirs in ("usual", "plain"):
+            pairs = zip(seconds[theirs], seconds[mine], strict=True)
+            row[f"{mine}_times_faster_than_{theirs}"] = _spread([t / m for t, m in pairs])
+    return row | {"_change": changes["single"][0]}
+
+
+def _difference(change: Change, wanted: Change) -> float:
+    """‖ΔW - ΔW'‖ / ‖ΔW'‖."""
+    dense, other = (torch.outer(*(x.double() for x in pair)) for pair in (change, wanted))
+    return float((dense - other).norm() / other.norm())
+
+
+def main() -> None:
+    """The figures for one CPU thread."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    repeats = parser.parse_args().repeats
+    torch.set_num_threads(1)
+    full, half = (compare(dtype, "cpu", repeats) for dtype in (torch.float32, torch.bfloat16))
+    half["difference_of_change_to_float32"] = _difference(half.pop("_change"), full.pop("_change"))
+    timing.write_result("editing_cpu", [full, half], SEED)
+
+
+if __name__ == "__main__":
+    main()
