@@ -5,17 +5,42 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from lga_fast.editors import _config
+from lga_fast.editors._config import Config, Preset, resolve
 from lga_fast.errors import EditError
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
 from lga_fast.weight_edit import WeightEdit
 
+if TYPE_CHECKING:
+    from lga_fast.datasets import LoadedEdits
+
+_SHOWN = 5  # requests that an error names
+
+
+class Solver(Protocol):
+    """An editor made ready at one layer of one model.
+
+    What its edits share (contexts, second moments, the fingerprint in their provenance) is of the
+    model as it was then; the values that are solved for are of the model as it is at the call.
+    """
+
+    def all(self, requests: Sequence[EditRequest]) -> WeightEdit:
+        """One edit for all requests; they follow those of earlier calls, if there were any."""
+        ...
+
+    def each(self, requests: Sequence[EditRequest]) -> list[WeightEdit]:
+        """One edit for each request, independent of all others."""
+        ...
+
 
 class LayerEditor(Protocol):
     """What every member's `Editor` does; its dataclass fields are its options."""
+
+    def ready(self, model: EditableModel, layer: int) -> Solver:
+        """What can be done before any request is known, once for many edits."""
+        ...
 
     def solve(
         self, model: EditableModel, requests: Sequence[EditRequest], layer: int
@@ -36,8 +61,8 @@ def edit(
     editor: str = "r_rome",
     *,
     layer: int | None = None,
-    preset: _config.Preset = "easyedit",
-    config: _config.Config | None = None,
+    preset: Preset = "easyedit",
+    config: Config | None = None,
     **options: Any,
 ) -> WeightEdit:
     """Solve for the change of one layer's weights that makes the model give new answers.
@@ -76,8 +101,8 @@ def edit(
         ...     ...
         >>> edit(model, facts, "rome", config="EasyEdit/hparams/ROME/gpt2-xl.yaml", steps=10)
     """
-    requests = _checked(edits, editor)
-    chosen, layer, about = _config.resolve(model, editor, layer, preset, config, options)
+    requests = checked(edits, editor)
+    chosen, layer, about = resolve(model, editor, layer, preset, config, options)
     return _finished(chosen.solve(model, requests, layer), about)
 
 
@@ -87,8 +112,8 @@ def edit_each(
     editor: str = "r_rome",
     *,
     layer: int | None = None,
-    preset: _config.Preset = "easyedit",
-    config: _config.Config | None = None,
+    preset: Preset = "easyedit",
+    config: Config | None = None,
     **options: Any,
 ) -> list[WeightEdit]:
     """One edit for each request, as `edit` gives it for that request alone, but all at once.
@@ -97,23 +122,29 @@ def edit_each(
     edits are independent of each other, all of the model as it is. Arguments and errors are those
     of `edit`.
     """
-    requests = _checked(edits, editor)
-    chosen, layer, about = _config.resolve(model, editor, layer, preset, config, options)
+    requests = checked(edits, editor)
+    chosen, layer, about = resolve(model, editor, layer, preset, config, options)
     return [_finished(change, about) for change in chosen.solve_each(model, requests, layer)]
 
 
-def _checked(edits: Sequence[EditRequest | dict[str, Any]], editor: str) -> Sequence[EditRequest]:
+def checked(edits: Sequence[EditRequest | dict[str, Any]], editor: str) -> LoadedEdits:
+    """The requests, if `editor` can take them all; errors as of `edit`."""
     from lga_fast.datasets import easyedit_requests
 
     requests = easyedit_requests(edits)
     if not requests:
         raise EditError("edit: expected at least one request, got none")
-    for request in requests:
-        if request.subject_span is None:
-            raise EditError(
-                f"request {request.case_id!r}: {editor} edits at the subject's last token, but the "
-                f"subject {request.subject!r} is not in the prompt {request.prompt!r}"
-            )
+    without = [request for request in requests if request.subject_span is None]
+    if without:
+        shown = [
+            f"request {r.case_id!r}: the subject {r.subject!r} is not in the prompt {r.prompt!r}"
+            for r in without[:_SHOWN]
+        ]
+        more = f"; and {len(without) - _SHOWN} more" if len(without) > _SHOWN else ""
+        raise EditError(
+            f"{editor} edits at the subject's last token, which {len(without)} of {len(requests)} "
+            f"requests do not have: {'; '.join(shown)}{more}"
+        )
     return requests
 
 

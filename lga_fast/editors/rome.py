@@ -62,20 +62,21 @@ class Editor:
     )
     seed: int = field(default=42, metadata={"help": "Seed of the contexts."})
 
+    def ready(self, model: EditableModel, layer: int) -> _rank_one.RankOne:
+        """Contexts and second moment of the model as it is."""
+        return _rank_one.RankOne(model, layer, "rome", self, update)
+
     def solve(
         self, model: EditableModel, requests: Sequence[EditRequest], layer: int
     ) -> WeightEdit:
         """One rank-1 change per request, each solved on the model that the ones before left."""
-        return self._at(model, layer).all(requests)
+        return self.ready(model, layer).all(requests)
 
     def solve_each(
         self, model: EditableModel, requests: Sequence[EditRequest], layer: int
     ) -> list[WeightEdit]:
         """One edit for each request, solved together on the model as it is."""
-        return self._at(model, layer).each(requests)
-
-    def _at(self, model: EditableModel, layer: int) -> _rank_one.RankOne:
-        return _rank_one.RankOne(model, layer, "rome", self, update)
+        return self.ready(model, layer).each(requests)
 
 
 def update(
