@@ -7,7 +7,7 @@ answer's probability comes back is what that token's MLPs around that layer carr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -172,7 +172,7 @@ class Tracer:
                 for n, r in enumerate(here)
             }
             lengths = {n: self.samples * (end - begin) for n, (begin, end) in spans.items()}
-            for batch in plan.batches(lengths, self._limit(prompts)):
+            for batch in _batches(lengths, self._limit(prompts)):
                 some = [here[n] for n in batch]
                 begin, end = torch.tensor([spans[n] for n in batch]).T
                 values = self._run(recording, some, begin, end - 1, clean, answers)
@@ -216,6 +216,13 @@ class Tracer:
         logits = recording.resume(first, rows, *ends, hooks)
         p = wide(logits).softmax(-1).view(len(batch), samples, -1)
         return _of_answer(p, answers[prompt.to(answers.device)])
+
+
+def _batches(lengths: dict[int, int], batch_tokens: int) -> Iterator[list[int]]:
+    """Batches in which no item is padded to more than twice its length."""
+    for size in sorted({length.bit_length() for length in lengths.values()}):
+        alike = {i: length for i, length in lengths.items() if length.bit_length() == size}
+        yield from plan.batches(alike, batch_tokens)
 
 
 def noise_level(model: EditableModel, subjects: Sequence[str]) -> float:

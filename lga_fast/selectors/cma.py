@@ -12,6 +12,7 @@ import numpy as np
 from lga_fast import progress, provenance
 from lga_fast.errors import ScoringError
 from lga_fast.models import EditableModel
+from lga_fast.models.fused import fused_gelu
 from lga_fast.records import Dropped, EditRequest, LayerRanking
 from lga_fast.scoring.pairs import encode
 from lga_fast.selectors import _averaged
@@ -68,7 +69,11 @@ class Selector:
                 f"cma: none of the {len(edits)} requests has a subject that is in its prompt"
             )
         prompts = [_prompt(model, request) for request in used]
-        with model.frozen(), progress.bar("tracing facts", len(prompts), None) as advance:
+        with (
+            model.frozen(),
+            fused_gelu(model.hf),
+            progress.bar("tracing facts", len(prompts)) as advance,
+        ):
             tracer = Tracer(
                 model,
                 self.noise * noise_level(model, [r.subject or "" for r in used]),

@@ -35,6 +35,9 @@ def test_a_ranking_is_complete_and_the_model_comes_back(name):
     assert all(torch.equal(before[k], v) for k, v in model.hf.state_dict().items())
     assert model.hf.training and all(p.requires_grad for p in model.hf.parameters())
     assert torch.equal(torch.get_rng_state(), rng)
+    for module in model.hf.modules():
+        assert "forward" not in vars(module)
+        assert not module._forward_hooks and not module._forward_pre_hooks
 
 
 @pytest.mark.parametrize("name", NAMES)

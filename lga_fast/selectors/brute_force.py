@@ -1,0 +1,91 @@
+"""Brute force: edit every fact at every layer, and take the layer that does best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lga_fast import provenance
+from lga_fast.editors._config import Preset
+from lga_fast.models import EditableModel
+from lga_fast.records import EditRequest, LayerRanking
+from lga_fast.selectors import _notes
+from lga_fast.studies import _reduce, sweep
+
+
+@dataclass(frozen=True)
+class Selector:
+    """The largest mean of a metric over the facts; of equal ones by rephrase, then by locality."""
+
+    editor: str = field(default="r_rome", metadata={"help": "Editor that is tried."})
+    metric: str = field(default="rewrite", metadata={"help": "Value whose mean counts."})
+    layers: tuple[int, ...] = field(
+        default=(), metadata={"help": "Layers that are tried; default: all."}
+    )
+    preset: Preset = field(
+        default="easyedit", metadata={"help": "Whose numbers hold where nothing else says any."}
+    )
+    config: str | None = field(
+        default=None, metadata={"help": "YAML or JSON file of the editor's options."}
+    )
+    bootstrap: int = field(
+        default=200, metadata={"help": "Resamples of the facts that measure stability."}
+    )
+    seed: int = field(default=42, metadata={"help": "Seed of all that is random."})
+
+    def rank(
+        self, model: EditableModel, requests: Sequence[EditRequest | dict[str, Any]]
+    ) -> LayerRanking:
+        """Edit every request at every layer (`lga_fast.studies.sweep`) and compare the means.
+
+        The order of equal layers is that of their numbers. Layers that were not tried have the
+        score 0 and are excluded. Requests without a subject in their prompt are dropped.
+
+        Raises:
+            ScoringError: no request can be edited or has the metric, or there is no such layer.
+            EditError: an edit cannot be made.
+        """
+        metrics = tuple(dict.fromkeys((*_reduce.SCORE, self.metric.partition("/")[0])))
+        found = sweep(
+            model,
+            requests,
+            self.editor,
+            self.layers or None,
+            metrics,
+            preset=self.preset,
+            config=self.config,
+        )
+        names = dict.fromkeys((self.metric, *_reduce.SCORE))
+        first = found.values(self.metric)  # some fact must have it
+        columns = [found.acc[name] for name in names if name in found.acc]
+        layers = np.array(found.layers)
+        order = layers[_reduce.order([_reduce.mean(values) for values in columns])].tolist()
+        scores, shares = np.zeros(model.layers), np.zeros(model.layers)
+        scores[layers] = _reduce.mean(first)
+        if self.bootstrap:
+            counts = _reduce.resamples(len(found.case_ids), self.bootstrap, self.seed)
+            drawn = _reduce.order([_reduce.means(values, counts) for values in columns])[:, 0]
+            np.add.at(shares, layers[drawn], 1 / self.bootstrap)
+        ranking = LayerRanking(
+            layer=order[0],
+            selector="brute_force",
+            scores=tuple(scores.tolist()),
+            order=tuple(order),
+            score_label=f"mean {self.metric} after an edit by {self.editor}",
+            excluded=tuple(sorted(set(range(model.layers)) - set(order))),
+            stability=tuple(shares.tolist()) if self.bootstrap else (),
+            requests=len(found.case_ids),
+            known=int((found.before["rewrite"] == 1).sum()),
+            dropped=found.dropped,
+            provenance=found.provenance
+            | {
+                "options": asdict(self),
+                "sequence_forwards": sum(run["forwards"] for run in found.provenance["runs"]),
+                "seconds_scoring": found.seconds(),
+                "peak_bytes": provenance.peak_bytes(model.device),
+            },
+        )
+        return _notes.with_notes(ranking, [])
