@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import DynamicCache
 
@@ -34,6 +34,13 @@ class Reads:
         stays = torch.isin(self.row, rows)
         row = torch.searchsorted(rows, self.row[stays])
         return Reads(self.ids[rows], self.changed[rows], row, self.token[stays])
+
+
+class Early(NamedTuple):
+    """Wanted places whose logits are those of an earlier block's output, as a logit lens."""
+
+    layer: int
+    positions: Bool[Tensor, " position"]
 
 
 class Seen(NamedTuple):
@@ -72,7 +79,9 @@ class Whole:
         """Go on with these rows only."""
         self.reads = self.reads.only(rows)
 
-    def logits(self, changes: Changes) -> Float[Tensor, "position vocab"]:
+    def logits(
+        self, changes: Changes, early: Early | None = None
+    ) -> Float[Tensor, "position vocab"]:
         """Logits at the wanted places with `changes` added to their sites' outputs."""
         reads = self.reads
         with ExitStack() as stack:
@@ -80,8 +89,32 @@ class Whole:
                 hook = partial(_add, reads, change)
                 module = self.model.part(self.layer, site)
                 stack.callback(module.register_forward_hook(hook).remove)
+            lens = stack.enter_context(self._lens(early, reads))
             ids = reads.ids.to(self.model.device)
-            return self.model.logits_at(ids, reads.row, reads.token, use_cache=False)[0]
+            return self.model.logits_at(ids, reads.row, reads.token, lens, use_cache=False)[0]
+
+    @contextmanager
+    def _lens(self, early: Early | None, reads: Reads) -> Iterator[Callable[[Tensor], Tensor]]:
+        """What the head shall see, given the hidden states at the wanted places."""
+        if early is None:
+            yield lambda hidden: hidden
+            return
+        given: list[Tensor] = []
+        norm = self.model.hf.get_submodule(self.model.family.final_norm)
+
+        def swap(hidden: Tensor) -> Tensor:
+            row, token, here = (
+                x.to(hidden.device) for x in (reads.row, reads.token, early.positions)
+            )
+            seen = norm(given[-1].to(hidden.device)[row, token])
+            return torch.where(here.unsqueeze(1), seen, hidden)
+
+        block = self.model.part(early.layer, "block")
+        handle = block.register_forward_hook(lambda m, args, output: given.append(_bare(output)))
+        try:
+            yield swap
+        finally:
+            handle.remove()
 
     def _run(self) -> dict[nn.Module, Seen]:
         return self._record(self.reads.changed.unsqueeze(1))
@@ -139,7 +172,9 @@ class Downstream(Whole):
         width = self._places.shape[1]
         self._seen = {m: _only(seen, rows, width) for m, seen in self._seen.items()}
 
-    def logits(self, changes: Changes) -> Float[Tensor, "position vocab"]:
+    def logits(
+        self, changes: Changes, early: Early | None = None
+    ) -> Float[Tensor, "position vocab"]:
         """Logits at the wanted places with `changes` added to their sites' outputs."""
         model, layer = self.model, self.layer
         block = model.part(layer, "block")
@@ -158,10 +193,12 @@ class Downstream(Whole):
             stack.callback(hook.remove)
             stack.enter_context(_replaced(forwards))
             tail, device = self._tail, model.device
+            lens = stack.enter_context(self._lens(early, tail))
             logits, _ = model.logits_at(
                 tail.ids.to(device),
                 tail.row,
                 tail.token,
+                lens,
                 position_ids=self._places.to(device),
                 attention_mask=self._mask.to(device),
                 past_key_values=self._cache,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -33,76 +35,140 @@ for _name in ("gemma2", "gemma3", "gemma3_text", "mistral"):
     WIDE[_name] = {"sliding_window": 64}
 
 
-def test_the_losses_are_the_papers_one_row_at_a_time():
-    """NLL + KL + decay and Adam with the ball, written out row by row in float64."""
-    model = tiny.model("llama")
-    how = _values.Optimisation(steps=5, weight_decay=0.3, clamp=0.5, kl_factor=0.7)
-    (value,) = _values.optimise(model, LAYER, [REQUEST], CONTEXTS, how)
-    module = model.matrix(LAYER, "down")
-    tokenizer = model.tokenizer
+def plain_losses(model, request, how, sites):
+    """NLL + KL + decay, Adam, the balls and PMET's rule, written out row by row."""
+    tokenizer, norm = model.tokenizer, model.hf.get_submodule(model.family.final_norm)
+    modules = [model.part(LAYER, site) for site in sites]
     about = tokenizer("Paris is a")["input_ids"]
     about_at = len(tokenizer("Paris")["input_ids"]) - 1
 
-    def log_p(ids, at, delta):
-        def add(m, a, out):
-            out = out.clone()
-            out[0, at] = out[0, at] + delta
-            return out
+    def run(ids, at, deltas):
+        """Log-probabilities of the model and after `loss_layer`, and the sites' clean outputs."""
+        seen, early = {}, []
 
-        handle = module.register_forward_hook(add)
+        def add(module, args, out, delta):
+            hidden = (out[0] if isinstance(out, tuple) else out).clone()
+            seen[module] = hidden[0, at].detach().clone()
+            hidden[0, at] = hidden[0, at] + delta
+            return (hidden, *out[1:]) if isinstance(out, tuple) else hidden
+
+        hooks = [
+            module.register_forward_hook(partial(add, delta=delta))
+            for module, delta in zip(modules, deltas, strict=True)
+        ]
+        if how.loss_layer is not None:
+            block = model.part(how.loss_layer, "block")
+            hooks.append(block.register_forward_hook(lambda m, a, out: early.append(out)))
         logits = model.hf(torch.tensor([ids]), use_cache=False).logits[0]
-        handle.remove()
-        return logits.log_softmax(-1)
+        for hook in hooks:
+            hook.remove()
+        lens = model.hf.lm_head(norm(early[0]))[0] if early else logits
+        return logits.log_softmax(-1), lens.log_softmax(-1), torch.stack([seen[m] for m in modules])
 
-    kept = []
-    with model.frozen():
-        handle = module.register_forward_hook(lambda m, a, out: kept.append(out[0].detach()))
-        row, at = _keys.answer_row(model, "", REQUEST)
-        model.hf(torch.tensor([row.ids]), use_cache=False)
-        handle.remove()
-        initial = kept[0][at]
-        delta = torch.zeros_like(initial, requires_grad=True)
-        adam, losses, first = torch.optim.Adam([delta], lr=how.lr), [], None
-        for step in range(how.steps):
-            nll = 0.0
-            for context in CONTEXTS:
-                row, at = _keys.answer_row(model, context, REQUEST)
-                found = log_p(row.ids, at, delta)[row.start - 1 : -1]
-                nll = nll - found.gather(1, torch.tensor(row.target)[:, None]).mean()
-            now = log_p(about, about_at, delta)[about_at]
-            first = now.detach() if first is None else first
-            kl = torch.nn.functional.kl_div(first, now, log_target=True, reduction="sum")
-            loss = nll / len(CONTEXTS) + how.kl_factor * kl
-            loss = loss + how.weight_decay * delta.norm() / initial.norm() ** 2
-            losses.append(float(loss.detach()))
-            if step == how.steps - 1:
+    row, at = _keys.answer_row(model, "", request)
+    initial = run(row.ids, at, torch.zeros(len(sites), 32))[2]
+    deltas = [torch.zeros_like(x, requires_grad=True) for x in initial]
+    adam, losses, first, factor = torch.optim.Adam(deltas, lr=how.lr), [], None, how.nll_factor
+    factors = []
+    for step in range(how.steps):
+        factors.append(factor)
+        nll, right = 0.0, True
+        for context in CONTEXTS:
+            row, at = _keys.answer_row(model, context, request)
+            found = run(row.ids, at, deltas)[1][row.start - 1 : -1]
+            wanted = torch.tensor(row.target)
+            nll = nll - found.gather(1, wanted[:, None]).mean() / len(CONTEXTS)
+            right = right and bool((found.argmax(1) == wanted).all())
+        now = run(about, about_at, deltas)[0][about_at]
+        first = now.detach() if first is None else first
+        kl = torch.nn.functional.kl_div(first, now, log_target=True, reduction="sum")
+        loss = factor * nll + how.kl_factor * kl
+        for delta, value in zip(deltas, initial, strict=True):
+            loss = loss + how.weight_decay * delta.norm() / value.norm() ** 2
+        losses.append(float(loss.detach()))
+        if how.rest_kl is not None:
+            factor = how.nll_factor * (0.1 if right else 1.0)
+            if right and how.kl_factor * kl <= how.rest_kl:
                 break
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
-            with torch.no_grad():
-                if delta.norm() > how.clamp * initial.norm():
-                    delta.mul_(how.clamp * initial.norm() / delta.norm())
+        if losses[-1] < how.stop_loss or step == how.steps - 1:
+            break
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        with torch.no_grad():
+            for delta, value in zip(deltas, initial, strict=True):
+                if delta.norm() > how.clamp * value.norm():
+                    delta.mul_(how.clamp * value.norm() / delta.norm())
+    return losses, initial, torch.stack(deltas).detach(), factors
+
+
+PAPERS = _values.Optimisation(steps=5, weight_decay=0.3, clamp=0.5, kl_factor=0.7)
+# At the layer itself an answer sees the change only where it follows the subject at once.
+ENDS = EditRequest("d", "It stands in Paris", "New York", "Paris", (13, 18))
+LOSSES = {
+    "rome": (REQUEST, ("mlp",), PAPERS),
+    "memit": (REQUEST, ("block",), PAPERS),
+    "read early": (REQUEST, ("block",), replace(PAPERS, loss_layer=3)),
+    "read where it is added": (ENDS, ("block",), replace(PAPERS, loss_layer=1)),
+    "pmet": (
+        replace(ENDS, target_new="city"),
+        ("mlp", "attention"),
+        _values.Optimisation(40, 1e-3, clamp=8.0, kl_factor=10.0, nll_factor=0.9, rest_kl=0.13),
+    ),
+}
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("which", LOSSES)
+def test_the_losses_are_the_papers_one_row_at_a_time(family, which):
+    model = tiny.model(family)
+    request, sites, how = LOSSES[which]
+    if which == "pmet":  # an answer within reach
+        bias = torch.zeros(400, dtype=torch.float64)
+        bias[model.tokenizer(" city")["input_ids"]] = 0.3
+        model.hf.lm_head.bias = torch.nn.Parameter(bias)
+    (value,) = _values.optimise(model, LAYER, [request], CONTEXTS, how, sites=sites)
+    read = replace(how, loss_layer=how.loss_layer and max(how.loss_layer, LAYER))
+    with model.frozen():
+        losses, initial, delta, factors = plain_losses(model, request, read, sites)
     assert value.losses == pytest.approx(losses, rel=1e-9)
-    torch.testing.assert_close(value.delta, delta.detach(), rtol=1e-7, atol=1e-9)
-    torch.testing.assert_close(value.initial, initial, rtol=1e-10, atol=1e-12)
-    assert float(value.delta.norm()) == pytest.approx(0.5 * float(initial.norm())), "on the ball"
+    found = value.delta[None] if value.beside is None else torch.stack([value.delta, *value.beside])
+    torch.testing.assert_close(found, delta, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(value.initial, initial[0], rtol=1e-10, atol=1e-12)
+    if which == "pmet":
+        assert len(losses) < how.steps and factors[-1] == pytest.approx(0.09), "left by the rule"
+        falls = sum(a > b for a, b in pairwise(factors))
+        assert falls == {"llama": 1, "gpt2": 2}[family], "an answer once lost counts in full again"
+    else:
+        size = how.clamp * float(initial.norm())
+        assert float(value.delta.norm()) == pytest.approx(size), "on the ball"
 
 
 @pytest.mark.parametrize("family", registry.names("lga_fast.models.families"))
 @pytest.mark.parametrize(
-    ("layer", "site"), [(0, "mlp"), (2, "mlp"), (2, "block"), (1, "attention")]
+    ("layer", "sites", "loss_layer"),
+    [
+        (0, ("mlp",), None),
+        (2, ("mlp",), None),
+        (2, ("block",), 3),
+        (1, ("attention",), None),
+        (1, ("mlp", "attention"), 2),
+    ],
+    ids=str,
 )
-def test_running_what_can_change_gives_what_running_everything_gives(family, layer, site):
+def test_running_what_can_change_gives_what_running_everything_gives(
+    family, layer, sites, loss_layer
+):
     model = tiny.model(family, **WIDE.get(family, {}))
     state = {k: v.clone() for k, v in model.hf.state_dict().items()}
+    how = replace(HOW, loss_layer=loss_layer)
     plain = _values.optimise(
-        model, layer, REQUESTS, CONTEXTS, HOW, site=site, runner=Whole, show_progress=False
+        model, layer, REQUESTS, CONTEXTS, how, sites=sites, runner=Whole, show_progress=False
     )
     low, high, _ = sorted(value.losses[2] for value in plain)
-    how = replace(HOW, stop_loss=(low + high) / 2)  # some stop early, not all
+    how = replace(how, stop_loss=(low + high) / 2)  # some stop early, not all
     both = [
-        _values.optimise(model, layer, REQUESTS, CONTEXTS, how, site=site, runner=runner)
+        _values.optimise(model, layer, REQUESTS, CONTEXTS, how, sites=sites, runner=runner)
         for runner in (Whole, Downstream)
     ]
     assert len({len(value.losses) for value in both[0]}) > 1
