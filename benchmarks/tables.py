@@ -32,7 +32,7 @@ def main() -> None:
 
 def filled(text: str) -> str:
     """`text` with every part between `<!-- name -->` and `<!-- /name -->` made anew."""
-    for part in (demo, speed, atlas):
+    for part in (demo, speed, editing, atlas):
         name = part.__name__
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         text, found = re.subn(pattern, lambda m, p=part: m[1] + p() + m[2], text, flags=re.S)
@@ -114,14 +114,57 @@ def _ops() -> str:
     return rows_of(head, rows) + made_by(OPS[0], command)
 
 
+def editing() -> str:
+    """An edit against the usual way, and the pass over the text that second moments take."""
+    cpu = results("editing_cpu")["rows"]
+    if not cpu:
+        return ""
+    head = ["R-ROME", "requests at once", "dtype", "seconds per edit"]
+    head += ["times faster than the usual way (min to max)", "than our plain form"]
+    names = {"single": 1, "batch": cpu[0]["requests"]}
+    rows = [
+        [
+            f"{row['model']}, layer {row['layer']}",
+            count,
+            row["dtype"],
+            f"{row['median_seconds_per_edit'][name]:.1f}",
+            *(_spread(row[f"{name}_times_faster_than_{other}"]) for other in ("usual", "plain")),
+        ]
+        for row in cpu
+        for name, count in names.items()
+    ]
+    full, half = cpu[0], cpu[-1]
+    text = rows_of(head, rows) + made_by("editing_cpu", "python benchmarks/editing.py")
+    text += (
+        f"\nIn the mean {full['mean_tokens_of_a_row']:.1f} tokens a row, of which "
+        f"{full['mean_tokens_that_change']:.1f} run in a step; {full['contexts']} contexts, "
+        f"{full['steps']} steps. ‖ΔW - ΔW of the usual way‖ / ‖ΔW‖ is "
+        f"{full['difference_of_change_to_usual']['batch']:.0e}; in bfloat16 ΔW differs from "
+        f"float32's by {half['difference_of_change_to_float32']:.0%}.\n"
+    )
+    if moments := results("moments_cpu")["rows"]:
+        share, error = moments[0]["pass_over_forward_and_grams"], moments[1]["largest_error"]
+        text += (
+            f"\nSecond moments of all {cpu[0]['model'].split(',')[1].strip()} take "
+            f"{_spread(share, 2)} times one forward and the Gram updates; mean(kᵀ C⁻¹ k) / d_in "
+            f"is 1 to {error:.0e}.\n"
+        )
+        text += made_by("moments_cpu", "python benchmarks/moments.py")
+    return text
+
+
+def _spread(values: dict[str, float], digits: int = 1) -> str:
+    low, high = (f"{values[end]:.{digits}f}" for end in ("min", "max"))
+    return f"{values['median']:.{digits}f} ({low} to {high})"
+
+
 def _selection(row: dict[str, Any]) -> list[str]:
-    paper, mlp = row["times_faster_than_paper"], row["times_faster_than_mlp_only"]
     return [
         row["model"],
         f"{row['facts']} of {row['tokens'][0]} + {row['tokens'][1]} tokens",
         row["dtype"],
-        f"{paper['median']:.1f} ({paper['min']:.1f} to {paper['max']:.1f})",
-        f"{mlp['median']:.1f} ({mlp['min']:.1f} to {mlp['max']:.1f})",
+        _spread(row["times_faster_than_paper"]),
+        _spread(row["times_faster_than_mlp_only"]),
         f"{row['peak_share_of_gradients']:.1%}",
     ]
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import GPT2Config
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,8 +22,6 @@ def test_the_gpu_scripts_check_passes_on_the_cpu():
 
 
 def test_the_selection_benchmark_compares_equal_scores(monkeypatch):
-    from transformers import GPT2Config
-
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     selection = pytest.importorskip("selection")
     config = GPT2Config(vocab_size=100, n_embd=16, n_layer=3, n_head=2, attn_implementation="eager")
@@ -29,3 +29,20 @@ def test_the_selection_benchmark_compares_equal_scores(monkeypatch):
     assert row["largest_difference_in_layer_rms"] < 1e-4
     assert row["same_layer_ranking"]
     assert set(row["median_seconds"]) == {"ours", "paper", "mlp_only"}
+
+
+def test_the_editing_benchmark_compares_equal_changes(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    editing = pytest.importorskip("editing")
+    shape = GPT2Config(vocab_size=4096, n_embd=16, n_layer=3, n_head=2)
+    monkeypatch.setattr(editing, "GPT2Config", lambda **more: shape)
+    monkeypatch.setattr(editing, "LAYER", 1)
+    monkeypatch.setattr(editing, "HOW", replace(editing.HOW, steps=3))
+    row = editing.compare(torch.float32, repeats=1)
+    assert max(row["difference_of_change_to_usual"].values()) < 1e-4
+    assert row["requests"] == 16 and set(row["median_seconds_per_edit"]) == {
+        "batch",
+        "single",
+        "plain",
+        "usual",
+    }
