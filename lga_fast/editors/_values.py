@@ -48,7 +48,7 @@ def optimise(
         contexts: texts put before the prompt; the first is empty.
         how: numbers.
         sites: whose outputs δ is added to, each its own; the first one's is the value's.
-        runner: `Whole` is the plain form, which also serves where `Downstream` cannot.
+        runner: `Whole` is the plain form.
         batch_tokens: tokens of one step at most; lowered where memory asks for it.
         show_progress: None shows a bar on a terminal only.
 
@@ -59,8 +59,6 @@ def optimise(
     how = replace(how, loss_layer=_loss_layer(model, layer, how))
     rows = [_rows(model, request, contexts) for request in requests]
     widest = max(len(ids) for r in rows for ids in r.ids)
-    if not Downstream.serves(model, widest):
-        runner = Whole
     tokens = {
         i: len(r.ids) * (r.tail if runner is Downstream else widest) for i, r in enumerate(rows)
     }

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import DynamicCache
 
 from lga_fast.models.editable import EditableModel
-from lga_fast.models.tensors import additive_mask
+from lga_fast.models.restart import Recording, bare, formed
 
 Site = Literal["attention", "mlp", "block"]  # the module whose output is changed
 Changes = Mapping[Site, Float[Tensor, "row d_model"]]
@@ -72,8 +71,10 @@ class Whole:
         assert edited.taken is not None
         # At the changed tokens of the unchanged model: input and output of the edited matrix
         # [row d_in], [row d_out], and outputs of the sites [row d_model].
-        self.keys, self.outputs = edited.taken[:, 0], edited.given[:, 0]
-        self.initial = {site: self._seen[model.part(layer, site)].given[:, 0] for site in sites}
+        self.keys, self.outputs = self._at(edited.taken), self._at(edited.given)
+        self.initial = {
+            site: self._at(self._seen[model.part(layer, site)].given) for site in self.sites
+        }
 
     def keep(self, rows: Int[Tensor, " kept"]) -> None:
         """Go on with these rows only."""
@@ -110,34 +111,46 @@ class Whole:
             return torch.where(here.unsqueeze(1), seen, hidden)
 
         block = self.model.part(early.layer, "block")
-        handle = block.register_forward_hook(lambda m, args, output: given.append(_bare(output)))
+        handle = block.register_forward_hook(lambda m, args, output: given.append(bare(output)))
         try:
             yield swap
         finally:
             handle.remove()
 
     def _run(self) -> dict[nn.Module, Seen]:
-        return self._record(self.reads.changed.unsqueeze(1))
+        def run(row: Tensor, token: Tensor) -> None:
+            self.model.logits_at(self.reads.ids.to(self.model.device), row, token, use_cache=False)
+
+        return self._record(self.reads.changed.unsqueeze(1), (), run)
+
+    def _at(self, seen: Float[Tensor, "row place d"]) -> Float[Tensor, "row d"]:
+        """What was seen at the changed tokens."""
+        changed = self._tail().changed.to(seen.device)
+        return seen[torch.arange(len(seen), device=seen.device), changed]
+
+    def _tail(self) -> Reads:
+        """The rows from the first recorded place on."""
+        return replace(self.reads, changed=torch.zeros_like(self.reads.changed))
 
     def _record(
         self,
         places: Int[Tensor, "row place"],
-        more: Sequence[Site] = (),
-        cache: DynamicCache | None = None,
+        more: Sequence[Site],
+        run: Callable[[Tensor, Tensor], object],
     ) -> dict[nn.Module, Seen]:
         """Run the unchanged model once; what the edited matrix, sites and `more` took and gave."""
         seen: dict[nn.Module, Seen] = {}
-        ids = self.reads.ids.to(self.model.device)
+        shape = self.reads.ids.shape
 
         def at_places(hidden: Tensor) -> Tensor:
-            rows = hidden.detach().reshape(*ids.shape, -1)  # OPT's MLP sees rows and tokens as one
+            rows = hidden.detach().reshape(*shape, -1)  # OPT's MLP sees rows and tokens as one
             at = places.to(hidden.device)
             return rows.gather(1, at.unsqueeze(2).expand(-1, -1, rows.shape[2]))
 
         def see(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             form = len(output) if isinstance(output, tuple) else 0
             taken = at_places(args[0]) if args else None
-            seen[module] = Seen(taken, at_places(_bare(output)), form)
+            seen[module] = Seen(taken, at_places(bare(output)), form)
 
         model, layer = self.model, self.layer
         modules = [model.part(layer, site) for site in (*self.sites, *more)]
@@ -145,66 +158,46 @@ class Whole:
         with torch.no_grad(), ExitStack() as stack:
             for module in dict.fromkeys(modules):
                 stack.callback(module.register_forward_hook(see).remove)
-            zero = torch.zeros(1, dtype=torch.long)
-            model.logits_at(ids, zero, zero, past_key_values=cache, use_cache=cache is not None)
+            one = torch.zeros(1, dtype=torch.long)  # the run is for what the hooks see
+            run(one, one)
         return seen
 
 
 class Downstream(Whole):
     """`Whole`, but a call runs only what the change can reach.
 
-    The recorded run keeps what enters the layer, what the layer computes before the changed output,
-    and, of the blocks after it, the keys and values of the tokens before the changed one: attention
-    is causal, so none of these can change. A call runs the rest: the tokens from the changed one to
-    the last wanted one, through the blocks from the layer on.
+    A recorded run keeps what enters the layer, what the layer computes before the changed output,
+    and keys and values of the tokens before the changed one: attention is causal, so none of these
+    can change. A call runs the rest: the tokens from the changed one to the last wanted one,
+    through the blocks from the layer on.
     """
-
-    @staticmethod
-    def serves(model: EditableModel, width: int) -> bool:
-        """Whether rows of up to `width` tokens can be run so; `Whole` serves the others."""
-        return model.takes_masks and width <= model.window
 
     def keep(self, rows: Int[Tensor, " kept"]) -> None:
         """Go on with these rows only."""
         super().keep(rows)
-        self._cache = self._cache.only(rows)
-        self._lay_out()
-        width = self._places.shape[1]
+        self._rows, self._begin = self._rows[rows], self._begin[rows]
+        width = self._places().shape[1]
         self._seen = {m: _only(seen, rows, width) for m, seen in self._seen.items()}
 
     def logits(
         self, changes: Changes, early: Early | None = None
     ) -> Float[Tensor, "position vocab"]:
         """Logits at the wanted places with `changes` added to their sites' outputs."""
-        model, layer = self.model, self.layer
-        block = model.part(layer, "block")
-        forwards: dict[nn.Module, Callable[..., Any]] = {}
-        for below in range(layer):
-            forwards[model.part(below, "block")] = partial(_hand_on, self._seen[block].form)
-        with ExitStack() as stack:
-            for site in self._kept:
-                module, change = model.part(layer, site), changes.get(site)
-                forwards[module] = partial(_replay, self._seen[module], change)
-            for site in set(changes) - set(self._kept):
-                hook = partial(_add, self._tail, changes[site])
-                stack.callback(model.part(layer, site).register_forward_hook(hook).remove)
-            entering = self._seen[block].taken
-            hook = block.register_forward_pre_hook(lambda m, args: (entering, *args[1:]))
-            stack.callback(hook.remove)
-            stack.enter_context(_replaced(forwards))
-            tail, device = self._tail, model.device
-            lens = stack.enter_context(self._lens(early, tail))
-            logits, _ = model.logits_at(
-                tail.ids.to(device),
-                tail.row,
-                tail.token,
-                lens,
-                position_ids=self._places.to(device),
-                attention_mask=self._mask.to(device),
-                past_key_values=self._cache,
-                use_cache=True,
+        reads = self._tail()
+        parts = {site: self.model.part(self.layer, site) for site in {*self._kept, *changes}}
+        replay = {
+            parts[site]: partial(_replay, self._seen[parts[site]], reads, changes.get(site))
+            for site in self._kept
+        }
+        live = {
+            parts[site]: partial(_added, reads, change)
+            for site, change in changes.items()
+            if site not in self._kept
+        }
+        with self._lens(early, reads) as lens:
+            return self._recording.resume(
+                self.layer, self._rows, self._begin, (reads.row, reads.token), live, replay, lens
             )
-        return logits
 
     def _run(self) -> dict[nn.Module, Seen]:
         # A changed block output is all that counts; a changed attention output changes the MLP's.
@@ -213,104 +206,49 @@ class Downstream(Whole):
             self._kept = ("attention",)
         elif "block" in self.sites:
             self._kept = ("block",)
-        self._cache = _Prefix(self.layer, int(self.reads.changed.max()))
-        self._lay_out()
-        return self._record(self._places, (*self._kept, "block"), self._cache)
-
-    def _lay_out(self) -> None:
-        """Ids, places and mask of the tokens that run."""
         reads = self.reads
-        width = int((reads.token - reads.changed[reads.row]).max()) + 1
-        places = reads.changed.unsqueeze(1) + torch.arange(width)
-        self._places = places.clamp(max=reads.ids.shape[1] - 1)
-        ids = reads.ids.gather(1, self._places)
-        token = reads.token - reads.changed[reads.row]
-        self._tail = Reads(ids, torch.zeros_like(reads.changed), reads.row, token)
-        before = torch.arange(self._cache.width) >= reads.changed.view(-1, 1, 1)
-        causal = torch.ones(width, width, dtype=torch.bool).triu(1)
-        hidden = (before.expand(-1, width, -1), causal.expand(len(ids), -1, -1))
-        self._mask = additive_mask(torch.cat(hidden, 2), self.model.dtype)
+        self._recording = Recording(self.model, reads.ids, [self.layer])
+        self._rows = torch.arange(len(reads.ids))
+        self._begin = reads.changed if self._recording.cuts else torch.zeros_like(reads.changed)
+        return self._record(self._places(), self._kept, self._recording.run)
+
+    def _tail(self) -> Reads:
+        """The rows from where they begin."""
+        reads, begin = self.reads, self._begin
+        ids = reads.ids.gather(1, self._places())
+        return Reads(ids, reads.changed - begin, reads.row, reads.token - begin[reads.row])
+
+    def _places(self) -> Int[Tensor, "row place"]:
+        reads, begin = self.reads, self._begin
+        width = int((reads.token - begin[reads.row]).max()) + 1
+        return (begin.unsqueeze(1) + torch.arange(width)).clamp(max=reads.ids.shape[1] - 1)
 
 
-class _Prefix(DynamicCache):
-    """Keys and values of a row's first tokens: stored when first seen, put before later ones."""
-
-    def __init__(self, layer: int, width: int):
-        super().__init__()
-        self.layer, self.width = layer, width
-        self.kept: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        states = key_states, value_states
-        if layer_idx in self.kept:
-            keys, values = (torch.cat(x, 2) for x in zip(self.kept[layer_idx], states, strict=True))
-            return keys, values
-        if layer_idx > self.layer:  # a copy: the whole row's would be held otherwise
-            keys, values = (x[:, :, : self.width].clone() for x in states)
-            self.kept[layer_idx] = keys, values
-        return states
-
-    def only(self, rows: Tensor) -> _Prefix:
-        """The cache of these rows."""
-        found = _Prefix(self.layer, self.width)
-        for layer, (keys, values) in self.kept.items():
-            at = rows.to(keys.device)
-            found.kept[layer] = keys[at], values[at]
-        return found
+def _added(
+    reads: Reads, change: Tensor, hidden: Float[Tensor, "row token d"]
+) -> Float[Tensor, "row token d"]:
+    """`hidden` with `change` added at each row's changed token."""
+    rows = torch.arange(len(reads.ids))
+    at = rows.to(hidden.device), reads.changed.to(hidden.device)
+    return hidden.index_put(at, change.to(hidden), accumulate=True)
 
 
 def _add(reads: Reads, change: Tensor, module: nn.Module, args: Any, output: Any) -> Any:
-    """Hook: the output with `change` added at each row's changed token."""
-    bare = _bare(output)
-    rows, places = torch.arange(len(reads.ids)), reads.changed
-    at = rows.to(bare.device), places.to(bare.device)
-    hidden = bare.view(*reads.ids.shape, -1).index_put(at, change.to(bare), accumulate=True)
-    return _formed(hidden.view_as(bare), len(output) if isinstance(output, tuple) else 0)
+    """Hook: the output with `change` added."""
+    hidden = bare(output)
+    changed = _added(reads, change, hidden.view(*reads.ids.shape, -1)).view_as(hidden)
+    return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
 
-def _replay(seen: Seen, change: Tensor | None, *args: Any, **kwargs: Any) -> Any:
-    """Forward: what was given before, with `change` added at the first place."""
-    given = seen.given
-    if change is not None:
-        first = given[:, :1] + change.to(given).unsqueeze(1)
-        given = torch.cat([first, given[:, 1:]], 1)
+def _replay(seen: Seen, reads: Reads, change: Tensor | None, *args: Any, **kwargs: Any) -> Any:
+    """Forward: what was given before, with `change` added."""
+    given = seen.given if change is None else _added(reads, change, seen.given)
     if args and args[0].ndim == 2:  # OPT's MLP sees rows and tokens as one
         given = given.flatten(0, 1)
-    return _formed(given, seen.form)
-
-
-def _hand_on(form: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """Forward of a block that is skipped."""
-    return _formed(hidden, form)
-
-
-def _bare(output: Any) -> Tensor:
-    return output[0] if isinstance(output, tuple) else output
-
-
-def _formed(hidden: Tensor, form: int) -> Any:
-    return (hidden, *[None] * (form - 1)) if form else hidden
+    return formed(given, seen.form)
 
 
 def _only(seen: Seen, rows: Tensor, width: int) -> Seen:
     at = rows.to(seen.given.device)
     taken = None if seen.taken is None else seen.taken[at, :width]
     return Seen(taken, seen.given[at, :width], seen.form)
-
-
-@contextmanager
-def _replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
-    """Modules run these instead of their own forward while inside."""
-    before = {module: vars(module).get("forward") for module in forwards}
-    try:
-        for module, forward in forwards.items():
-            module.forward = forward
-        yield
-    finally:
-        for module, forward in before.items():
-            if forward is None:
-                vars(module).pop("forward", None)
-            else:
-                module.forward = forward

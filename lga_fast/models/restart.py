@@ -60,30 +60,40 @@ class Recording:
             cache = {"past_key_values": kept, "use_cache": kept is not None}
             return self.model.logits_at(self.ids, rows, tokens, **cache)[0]
 
+    @property
+    def cuts(self) -> bool:
+        """Whether a run may begin after a row's first token."""
+        return self._kept is not None
+
     def first(self, token: int) -> int:
         """The token at which a run begins where a change shows first at `token`."""
-        return token if self._kept is not None else 0
+        return token if self.cuts else 0
 
     def resume(
         self,
         block: int,
         rows: Int[Tensor, " run"],
         begin: Int[Tensor, " run"],
-        last: Int[Tensor, " run"],
-        on_output: Mapping[nn.Module, Callable[[Tensor], Tensor]],
-    ) -> Float[Tensor, "run vocab"]:
-        """Logits at each run's last token.
+        reads: tuple[Int[Tensor, " place"], Int[Tensor, " place"]],
+        on_output: Mapping[nn.Module, Callable[[Tensor], Tensor]] | None = None,
+        forwards: Mapping[nn.Module, Callable[..., Any]] | None = None,
+        on_hidden: Callable[[Tensor], Tensor] = lambda hidden: hidden,
+    ) -> Float[Tensor, "place vocab"]:
+        """Logits at chosen places of runs that go on from recorded rows.
 
         Args:
             block: where the forward begins, one of `blocks`.
             rows: the recorded row that each run goes on from.
             begin: each run's first token, as `first` says.
-            last: each run's last token.
-            on_output: of a module in or after `block`, what replaces its output
-                [run token d]; tokens are counted from `begin`.
+            reads: runs and their tokens whose logits are wanted; here and below, tokens are
+                counted from `begin`.
+            on_output: of a module in or after `block`, what replaces its output [run token d].
+            forwards: of a module in or after `block`, what it runs instead of its own forward.
+            on_hidden: see `EditableModel.logits_at`.
         """
         model, device = self.model, self.model.device
-        places = begin.unsqueeze(1) + torch.arange(int((last - begin).max()) + 1)
+        on_output, forwards = on_output or {}, dict(forwards or {})
+        places = begin.unsqueeze(1) + torch.arange(int(reads[1].max()) + 1)
         places = places.clamp(max=self.ids.shape[1] - 1).to(device)
         runs = rows.to(device).unsqueeze(1)
         entering = self._entering[block]
@@ -91,9 +101,11 @@ class Recording:
         inputs: dict[str, Any] = {"use_cache": False}
         if self._kept is not None:
             inputs = self._kept.inputs(rows, begin, places, model.dtype)
-        forwards = {
-            model.part(below, "block"): partial(_hand_on, self._form) for below in range(block)
-        }
+        for below in range(block):
+            forwards[model.part(below, "block")] = partial(_hand_on, self._form)
+        last = model.part(model.layers - 1, "mlp")
+        if not ({last, *last.modules()} & {*forwards, *on_output}):
+            forwards[last] = partial(_where_read, last.forward, places.shape, reads)
         with ExitStack() as stack:
             for module, change in on_output.items():
                 hook = partial(_changed, places.shape, change)
@@ -103,8 +115,7 @@ class Recording:
             )
             stack.callback(enter.remove)
             stack.enter_context(replaced(forwards))
-            every = torch.arange(len(rows))
-            return model.logits_at(self.ids[runs, places], every, last - begin, **inputs)[0]
+            return model.logits_at(self.ids[runs, places], *reads, on_hidden, **inputs)[0]
 
 
 class _Kept(DynamicCache):
@@ -174,9 +185,19 @@ def replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]
                 module.forward = forward
 
 
-def _hand_on(form: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """Forward of a block that is skipped; it returns what blocks of this model return."""
-    return (hidden, *[None] * (form - 1)) if form else hidden
+def bare(output: Any) -> Tensor:
+    """A module's output, also where it comes first in a tuple."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def formed(hidden: Tensor, length: int) -> Any:
+    """`hidden` as a module returns it: in a tuple of this length, or bare for 0."""
+    return (hidden, *[None] * (length - 1)) if length else hidden
+
+
+def _hand_on(length: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """Forward of a block that is skipped."""
+    return formed(hidden, length)
 
 
 def _changed(
@@ -184,7 +205,22 @@ def _changed(
     change: Callable[[Tensor], Tensor],
     module: nn.Module,
     args: tuple[Any, ...],
-    output: Tensor,
-) -> Tensor:
+    output: Any,
+) -> Any:
     # OPT's MLP sees rows and tokens as one axis.
-    return change(output.view(*shape, -1)).view_as(output)
+    hidden = change(bare(output).view(*shape, -1)).view_as(bare(output))
+    return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+
+def _where_read(
+    forward: Callable[[Tensor], Tensor],
+    shape: Sequence[int],
+    reads: tuple[Int[Tensor, " place"], Int[Tensor, " place"]],
+    hidden: Tensor,
+) -> Tensor:
+    """Forward of the last MLP, at the places that the head reads; nothing else sees its output."""
+    run, token = (x.to(hidden.device) for x in reads)
+    read = hidden.view(*shape, -1)[run, token]
+    given = forward(read if hidden.ndim == 2 else read.unsqueeze(0)).view(len(read), -1)
+    whole = given.new_zeros(*shape, given.shape[-1]).index_put((run, token), given)
+    return whole.view(*hidden.shape[:-1], -1)

@@ -212,8 +212,8 @@ class Tracer:
             self.model.part(layer, "mlp"): partial(restore, layer)
             for layer in range(first, int(end.max()))
         }
-        ends = begin.repeat_interleave(samples), last.repeat_interleave(samples)
-        logits = recording.resume(first, rows, *ends, hooks)
+        begins, wanted = begin.repeat_interleave(samples), (last - begin).repeat_interleave(samples)
+        logits = recording.resume(first, rows, begins, (torch.arange(len(rows)), wanted), hooks)
         p = wide(logits).softmax(-1).view(len(batch), samples, -1)
         return _of_answer(p, answers[prompt.to(answers.device)])
 

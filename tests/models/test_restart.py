@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("keep_double")
 FAMILIES = registry.names("lga_fast.models.families")
 IDS = torch.randint(0, 300, (3, 12), generator=torch.Generator().manual_seed(0))
 BEGIN, LAST = torch.tensor([3, 9, 0, 3]), torch.tensor([11, 11, 7, 4])
-ROWS = torch.tensor([0, 2, 1, 0])  # in any order, and twice
+EVERY, ROWS = torch.arange(4), torch.tensor([0, 2, 1, 0])  # in any order, and twice
 
 
 @pytest.mark.parametrize("window", [6, 64])
@@ -30,7 +30,7 @@ def test_nothing_changed_gives_the_recorded_logits(family, window):
         begin = torch.tensor([recording.first(int(t)) for t in BEGIN])
         assert begin.any() == (model.takes_masks and model.window >= IDS.shape[1])
         for block in (0, 2, 4):
-            logits = recording.resume(block, ROWS, begin, LAST, {})
+            logits = recording.resume(block, ROWS, begin, (EVERY, LAST - begin))
             torch.testing.assert_close(logits, whole[ROWS, LAST], rtol=1e-11, atol=1e-11)
 
 
@@ -55,9 +55,9 @@ def test_a_changed_output_acts_as_in_a_whole_forward(family):
         whole = model.hf(ids, use_cache=False).logits
         hook.remove()
         begin = torch.tensor([recording.first(int(t)) for t in BEGIN])
-        unchanged = recording.resume(1, ROWS, begin, LAST, {})
+        unchanged = recording.resume(1, ROWS, begin, (EVERY, LAST - begin))
         for block in (1, 3):
-            logits = recording.resume(block, ROWS, begin, LAST, {module: change})
+            logits = recording.resume(block, ROWS, begin, (EVERY, LAST - begin), {module: change})
             torch.testing.assert_close(logits, whole[torch.arange(4), LAST], rtol=1e-11, atol=1e-11)
             assert (logits - unchanged).abs().max() > 1e-3  # the change can be seen
 
@@ -73,7 +73,7 @@ def test_the_models_own_forwards_come_back():
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            recording.resume(2, ROWS, BEGIN, LAST, {model.part(4, "mlp"): stop})
+            recording.resume(2, ROWS, BEGIN, (EVERY, LAST - BEGIN), {model.part(4, "mlp"): stop})
     for module in model.hf.modules():
         assert "forward" not in vars(module)
         assert not module._forward_hooks and not module._forward_pre_hooks
@@ -85,3 +85,14 @@ def test_a_forward_that_somebody_replaced_is_put_back():
     with replaced({module: lambda x: x + 2}):
         assert module(1) == 3
     assert module.forward is theirs and module(1) == 2
+
+
+def test_the_last_mlp_runs_where_it_is_read():
+    model = tiny.model("llama")
+    seen = []
+    with torch.no_grad(), model.frozen():
+        recording = Recording(model, IDS, {1})
+        recording.run(EVERY[:3], torch.tensor([11, 11, 11]))
+        model.part(4, "mlp").gate_proj.register_forward_hook(lambda m, a, o: seen.append(o.shape))
+        recording.resume(1, ROWS, BEGIN * 0, (EVERY, LAST))
+    assert seen == [(1, 4, 48)]
