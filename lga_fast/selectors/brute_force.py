@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lga_fast import provenance
-from lga_fast.editors._config import Preset
+from lga_fast.editors import Preset
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors import _notes
@@ -63,12 +63,12 @@ class Selector:
         columns = [found.acc[name] for name in names if name in found.acc]
         layers = np.array(found.layers)
         order = layers[_reduce.order([_reduce.mean(values) for values in columns])].tolist()
-        scores, shares = np.zeros(model.layers), np.zeros(model.layers)
+        scores, shares = np.zeros(model.layers), np.zeros(0)
         scores[layers] = _reduce.mean(first)
         if self.bootstrap:
             counts = _reduce.resamples(len(found.case_ids), self.bootstrap, self.seed)
             drawn = _reduce.order([_reduce.means(values, counts) for values in columns])[:, 0]
-            np.add.at(shares, layers[drawn], 1 / self.bootstrap)
+            shares = np.bincount(layers[drawn], minlength=model.layers) / self.bootstrap
         ranking = LayerRanking(
             layer=order[0],
             selector="brute_force",
@@ -76,13 +76,13 @@ class Selector:
             order=tuple(order),
             score_label=f"mean {self.metric} after an edit by {self.editor}",
             excluded=tuple(sorted(set(range(model.layers)) - set(order))),
-            stability=tuple(shares.tolist()) if self.bootstrap else (),
+            stability=tuple(shares.tolist()),
             requests=len(found.case_ids),
             known=int((found.before["rewrite"] == 1).sum()),
             dropped=found.dropped,
             provenance=found.provenance
             | {
-                "options": asdict(self),
+                "options": asdict(self) | {"layers": list(found.layers)},
                 "sequence_forwards": sum(run["forwards"] for run in found.provenance["runs"]),
                 "seconds_scoring": found.seconds(),
                 "peak_bytes": provenance.peak_bytes(model.device),

@@ -1,0 +1,83 @@
+"""Edits of requests at one layer and what each did alone: the unit of every search by editing."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lga_fast import editors
+from lga_fast.metrics import Before, Values, choose, measure_cases
+from lga_fast.models import EditableModel
+from lga_fast.records import EditRequest
+from lga_fast.weight_edit import WeightEdit
+
+
+@dataclass(frozen=True)
+class Done:
+    """What the edits of some requests at one layer did."""
+
+    values: list[Values]  # one per request
+    notes: list[str]  # what the editor had to say of requests
+    seconds_editing: float
+    seconds_measuring: float
+    forwards: int  # rows that a plain form of the editor runs; a backward counts as one
+
+
+class LayerEdits:
+    """One editor on one model; what holds for every layer is found once.
+
+    Args:
+        model: left as it was.
+        editor: a member of `lga_fast.editors`.
+        metrics: members of `lga_fast.metrics`.
+        preset: see `lga_fast.edit`.
+        config: see `lga_fast.edit`.
+        options: of the editor.
+    """
+
+    def __init__(
+        self,
+        model: EditableModel,
+        editor: str,
+        metrics: Sequence[str],
+        *,
+        preset: editors.Preset = "easyedit",
+        config: editors.Config | None = None,
+        **options: Any,
+    ) -> None:
+        self.model, self.metrics = model, choose(metrics)
+        self._editor, _, about = editors.resolve(model, editor, 0, preset, config, options)
+        self.about: dict[str, Any] = json.loads(json.dumps(about))
+        del self.about["config_source"]["layer"]
+        self._before: Before = {}
+
+    def before(self, requests: Sequence[EditRequest]) -> list[Values]:
+        """Values of the unedited model, whose answers `at` compares with."""
+        values, answers = measure_cases(self.model, requests, None, self.metrics)
+        self._before |= answers
+        return values
+
+    def at(self, layer: int, requests: Sequence[EditRequest]) -> Done:
+        """Edit requests that `before` has seen, each alone in its effect, and measure them."""
+        started = time.perf_counter()
+        edits = self._editor.solve_each(self.model, requests, layer)
+        if self._editor.contexts is None:  # they were sampled, and are the same at every layer
+            self._editor = replace(self._editor, contexts=tuple(edits[0].provenance["contexts"]))
+        edited = time.perf_counter()
+        values, _ = measure_cases(self.model, requests, edits, self.metrics, self._before)
+        return Done(
+            values,
+            [note for edit in edits for note in edit.provenance["notes"]],
+            edited - started,
+            time.perf_counter() - edited,
+            sum(map(_forwards, edits)),
+        )
+
+
+def _forwards(edit: WeightEdit) -> int:
+    """Rows of an edit's optimisation: all contexts' and the KL's, in every forward and backward."""
+    rows = len(edit.provenance["contexts"]) + 1
+    return sum(rows * (2 * len(losses) - 1) for losses in edit.provenance["losses"])

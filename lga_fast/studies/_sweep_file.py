@@ -1,0 +1,67 @@
+"""The file of a sweep (.npz): one array per value, and the account of the run as JSON text."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from lga_fast.errors import DataError
+from lga_fast.files import replacing
+
+KIND = "lga_fast.Sweep"
+VERSION = 1
+
+
+def write(
+    path: Path,
+    acc: Float[np.ndarray, "name sample layer"],
+    before: Float[np.ndarray, "name sample"],
+    about: Mapping[str, Any],
+) -> None:
+    """Write the file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"kind": KIND, "version": VERSION, **about}, ensure_ascii=False)
+    with replacing(path) as beside, beside.open("wb") as file:
+        np.savez_compressed(file, about=np.array(text), acc=acc, before=before)
+
+
+def read(
+    path: Path, configuration: Mapping[str, Any]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+    """Arrays and account of a sweep to go on with; None where there is no file yet.
+
+    Raises:
+        DataError: the file holds something else, or a sweep of another configuration.
+    """
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        about = json.loads(str(arrays.pop("about")))
+        if (about["kind"], about["version"]) != (KIND, VERSION):
+            raise ValueError(f"{about['kind']} of version {about['version']}")
+        there = about["configuration"]
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path}: expected a file of {KIND}, version {VERSION}, got: {error}. Nothing was "
+            "written; give another file."
+        ) from None
+    now = json.loads(json.dumps(configuration))
+    if told := [
+        f"{key} {reprlib.repr(there.get(key))} there, {reprlib.repr(now.get(key))} now"
+        for key in {**there, **now}
+        if there.get(key) != now.get(key)
+    ]:
+        raise DataError(
+            f"{path}: holds a sweep of another configuration: {'; '.join(told)}. Give another "
+            "file, or remove this one."
+        )
+    return arrays, about
