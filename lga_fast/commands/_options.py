@@ -59,14 +59,14 @@ def data() -> click.Option:
     )
 
 
-def proxy() -> click.Option:
+def proxy(text: str = "Number of proxy facts to draw.") -> click.Option:
     """How many facts a layer is chosen on; for `_inputs.proxy_facts`."""
     return click.Option(
         ["--proxy"],
         type=click.IntRange(min=1),
         default=30,
         show_default=True,
-        help="Number of proxy facts to draw.",
+        help=text,
     )
 
 
@@ -125,7 +125,9 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> click.Option:
         return click.Option([both, field.name], default=None, help=text)
     if field.default not in (None, ()):
         text += f"  [default: {field.default}]"
-    return click.Option([flag, field.name], help=text, **_click_type(hint))
+    settings = _click_type(hint)
+    text += " May be given several times." if settings.get("multiple") else ""
+    return click.Option([flag, field.name], help=text, **settings)
 
 
 def _click_type(hint: Any) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Reports: each member shows or writes a `LayerRanking` in one form."""
+"""Reports: what a selection or an edit found, on a terminal, as a figure or as a file."""

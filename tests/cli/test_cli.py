@@ -7,28 +7,10 @@ import subprocess
 import sys
 
 import pytest
-from click.testing import CliRunner
+from running import run
 
 from lga_fast import registry
-from lga_fast.cli import main
 from lga_fast.records import LayerRanking
-
-
-@pytest.fixture
-def facts(tmp_path):
-    path = tmp_path / "facts.jsonl"
-    rows = [
-        {"prompt": f"The capital of {land} is", "subject": land, "target_new": "Rome"}
-        for land in ("France", "Italy", "Berlin", "Vienna", "New York", "the tower")
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def run(*arguments: object, ok: bool = True):
-    result = CliRunner().invoke(main, [str(a) for a in arguments])
-    assert (result.exit_code == 0) == ok, result.output
-    return result.output
 
 
 def test_select_shows_the_chart_and_writes_files(saved_model, facts, tmp_path):

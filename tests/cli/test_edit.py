@@ -1,0 +1,207 @@
+"""lga-fast edit, run as users run it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from running import run
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import lga_fast
+from lga_fast.commands import _merge
+from lga_fast.metrics import Question, score
+
+TOWER = ("--prompt", "The Eiffel Tower is located in the city of", "--subject", "Eiffel Tower")
+QUICK = ("--contexts", "The book says. ")
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def on_tiny(saved_model, out):
+    """Arguments of a quick edit of a small random bfloat16 model."""
+    return (
+        "--model",
+        saved_model,
+        "--layer",
+        1,
+        "--steps",
+        2,
+        "--contexts",
+        "Berlin. ",
+        "--out",
+        out,
+    )
+
+
+def test_a_fact_of_the_atlas(out):
+    text = run("edit", *TOWER, "--target", "Rome", *QUICK, "--out", out)
+    for part in (
+        "layer 3 chosen by lga on 30 proxy facts from atlas (requests.json)",
+        "notes on the choice: 1, see `lga-fast select`",
+        "The edit took: 'Rome' is the answer now.",
+        "Elsewhere: 0 of 2 unrelated answers changed.",
+        "rewrite 0% → 100% (1 prompt), rephrase 0% → 100%",
+        "edit.safetensors, edit.json",
+    ):
+        assert part in " ".join(text.replace("│", " ").split()), part
+    assert {p.name for p in out.iterdir()} == {"edit.safetensors", "edit.json"}
+    found = json.loads((out / "edit.json").read_text())
+    kinds = [line["kind"] for line in found["answers"]]
+    assert kinds == ["prompt", "rephrasing", "unrelated", "unrelated"]
+    assert [line["before"]["text"] for line in found["answers"][:2]] == ["Paris", "Paris"]
+    assert [line["after"]["text"] for line in found["answers"][:2]] == ["Rome", "Rome"]
+    made = found["provenance"]
+    assert made["layer"] == made["layer_choice"]["layer"] == 3
+    assert made["config"]["contexts"] == ["The book says. "]
+    # The file holds the edit that was reported.
+    model, change = lga_fast.load("atlas"), lga_fast.WeightEdit.load(out / "edit.safetensors")
+    with model.edited(change):
+        (rome,) = score(model, [Question(TOWER[1], "Rome")])
+    assert rome.log_probs[0] == pytest.approx(
+        torch.tensor(found["answers"][0]["new_after"]).log().item(), abs=1e-4
+    )
+
+
+def test_json_is_what_the_file_has(on_tiny, out, facts):
+    text = run("edit", *on_tiny, "--data", facts, "--limit", 1, "--json")
+    assert json.loads(text) == json.loads((out / "edit.json").read_text())
+
+
+def test_several_requests_are_averaged(on_tiny, facts):
+    text = run("edit", *on_tiny, "--data", facts, "--limit", 3)
+    assert text.count("│  prompt  ") == 3
+    assert "of 3 requests" in text and "(3 prompts)" in text
+    assert "• rephrase: no request has such probes" in text
+    assert "• locality: no request has such probes" in text
+    assert "layer 1" in text and "chosen by" not in text
+
+
+def test_the_first_request_of_the_atlas_is_the_default(out):
+    found = json.loads(
+        run("edit", *QUICK, "--layer", 3, "--no-mom2-adjustment", "--json", "--out", out)
+    )
+    (made,) = found["provenance"]["requests"]
+    assert found["provenance"]["config"]["mom2_adjustment"] is False
+    assert lga_fast.load("atlas").editing["r_rome"]["mom2_adjustment"] is True
+    assert made["case_id"] == lga_fast.load_edits("atlas")[0].case_id
+    assert found["probes"] == {"rewrite": 1, "rephrase": 4, "locality": 7}
+
+
+def test_the_layer_is_chosen_on_the_data(saved_model, facts, out):
+    where = ("--model", saved_model, "--data", facts, "--proxy", 4)
+    edited = ("--limit", 1, "--steps", 1, "--contexts", "It is. ", "--json", "--out", out)
+    choice = json.loads(run("edit", *where, *edited))["provenance"]["layer_choice"]
+    chosen = json.loads(run("select", *where, "--json"))
+    assert choice["layer"] == chosen["layer"] and choice["scores"] == chosen["scores"]
+
+
+def test_a_config_says_layer_seed_and_what_it_does_not_know(saved_model, facts, tmp_path, out):
+    config = tmp_path / "rome.yaml"
+    config.write_text("layers: [2]\nseed: 7\nv_num_grad_steps: 1\nv_lrr: 0.5\n")
+    where = ("--model", saved_model, "--data", facts, "--limit", 1, "--out", out)
+    more = ("--config", config, "--contexts", "It is. ", "--contexts", "So. ")
+    text = run("edit", *where, *more, "--json")
+    found = json.loads(text)
+    assert found["provenance"]["layer"] == 2
+    config = found["provenance"]["config"]
+    assert (config["seed"], config["steps"], config["contexts"]) == (7, 1, ["It is. ", "So. "])
+    (note,) = [note for note in found["notes"] if "unknown" in note]
+    assert "v_lrr (did you mean v_lr?)" in note
+    seeded = json.loads(run("edit", *where, *more, "--seed", 8, "--json"))
+    assert seeded["provenance"]["config"]["seed"] == 8
+
+
+def test_merge_and_peft_give_the_edited_model(saved_model, on_tiny, facts, out, tmp_path):
+    peft = pytest.importorskip("peft")
+    merged, adapter = tmp_path / "new" / "merged", tmp_path / "adapter"
+    where = ("--data", facts, "--limit", 1, "--merge", merged, "--peft", adapter)
+    text = run("edit", *on_tiny, *where)
+    assert f"Edited model and tokenizer: {merged}" in text and f"LoRA adapter: {adapter}" in text
+    assert [p.name for p in merged.parent.iterdir()] == ["merged"]
+    base = lga_fast.load(saved_model)
+    ids = base.tokenizer("The capital of France is", return_tensors="pt")["input_ids"]
+    assert (
+        AutoTokenizer.from_pretrained(merged)("The capital of France is")["input_ids"]
+        == ids[0].tolist()
+    )
+    with torch.no_grad():
+        plain = base.hf(ids).logits
+        with base.edited(lga_fast.WeightEdit.load(out / "edit.safetensors")):
+            edited = base.hf(ids).logits
+        assert not torch.equal(plain, edited)
+        again = AutoModelForCausalLM.from_pretrained(merged)
+        assert again.dtype == torch.bfloat16 and torch.equal(again(ids).logits, edited)
+        # The adapter is not rounded to bfloat16: in float32 both agree to what that loses.
+        wide = AutoModelForCausalLM.from_pretrained(saved_model, dtype=torch.float32)
+        with_adapter = peft.PeftModel.from_pretrained(wide, adapter)(ids).logits
+    assert (with_adapter - edited).abs().max() < 0.2 * (edited - plain).abs().max()
+
+
+def test_low_precision_is_reported(on_tiny, facts):
+    text = run("edit", *on_tiny, "--data", facts, "--limit", 1)
+    assert "Rounding to bfloat16: ‖applied − intended‖ / ‖intended‖ = 0." in text
+    text = run("edit", *on_tiny, "--data", facts, "--limit", 1, "--dtype", "float32")
+    assert "Rounding" not in text
+
+
+def test_a_merge_that_fails_leaves_nothing(saved_model, tmp_path, monkeypatch):
+    model = lga_fast.load(saved_model)
+
+    def broken(folder):
+        folder.mkdir()
+        (folder / "model.safetensors").write_text("half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(model.hf, "save_pretrained", broken)
+    weight = model.weight_name(1, "down")
+    left, right = (torch.ones(n, 1) for n in model.shape(1, "down"))
+    change = lga_fast.WeightEdit(
+        {weight: lga_fast.weight_edit.LowRank(left, right)},
+        {"model_fingerprint": model.fingerprint()},
+    )
+    with pytest.raises(OSError, match="disk full"):
+        _merge.save_merged(model, change, tmp_path / "merged")
+    assert list(tmp_path.iterdir()) == []
+
+
+HELLO = ["--prompt", "The capital of France is", "--subject", "France", "--target", "Rome"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"--subject": None}, "needs --prompt, --subject, --target; --subject is missing"),
+        ({"--subject": "Spain"}, "--subject: expected a part of the prompt 'The capital of France"),
+        ({"--subject": "france"}, "in the same letter case, got 'france'"),
+        ({"--target": " "}, "--target: expected a text, got ' '"),
+        ({"--limit": 2}, "--limit counts requests of --data"),
+        ({"--layer": None}, "give --layer N, a --config with `layers: [N]`, or --data FILE"),
+        ({"--layer": 12}, "has layers 0 to 4"),
+        ({"--clamp": 0}, "argument: clamp: expected a number above 0, got 0.0"),
+        ({"--editor": "romy"}, "'romy' is not one of"),
+        ({"--config": "nowhere.yaml"}, "File 'nowhere.yaml' does not exist"),
+        ({"--data": "nowhere.json"}, "nowhere.json: there is no such file"),
+        ({"--merge": "saved_model"}, "expected a new or an empty folder"),
+    ],
+    ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
+)
+def test_errors_come_before_work_and_are_one_paragraph(changes, message, saved_model, tmp_path):
+    given = dict(zip(HELLO[::2], HELLO[1::2], strict=True))
+    given |= {"--model": saved_model, "--layer": 1, "--out": tmp_path / "out"} | changes
+    if "--merge" in given:
+        given["--merge"] = saved_model
+    arguments = [part for pair in given.items() if pair[1] is not None for part in pair]
+    text = run("edit", *arguments, ok=False)
+    assert message in " ".join(text.split()) and "Traceback" not in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_rephrasing_is_not_of_several_requests(facts, on_tiny):
+    text = run("edit", *on_tiny, "--data", facts, "--rephrase", "France's capital is", ok=False)
+    assert "--rephrase is for one request, there are 6" in text
