@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lga_fast.datasets import load_edits
     from lga_fast.editors import edit, edit_each
+    from lga_fast.harness import evaluate
     from lga_fast.models import EditableModel, load
-    from lga_fast.records import EditRequest, LayerRanking, LayerScores, Probe
+    from lga_fast.records import (
+        CaseResult,
+        EditRequest,
+        Evaluation,
+        LayerRanking,
+        LayerScores,
+        Probe,
+    )
     from lga_fast.scoring import score_layers
     from lga_fast.selectors import select_layer
     from lga_fast.weight_edit import WeightEdit
@@ -23,9 +31,12 @@ _HOMES = {
     "select_layer": "lga_fast.selectors",
     "edit": "lga_fast.editors",
     "edit_each": "lga_fast.editors",
+    "evaluate": "lga_fast.harness",
     "EditRequest": "lga_fast.records",
     "Probe": "lga_fast.records",
     "LayerScores": "lga_fast.records",
+    "CaseResult": "lga_fast.records",
+    "Evaluation": "lga_fast.records",
     "LayerRanking": "lga_fast.records",
     "WeightEdit": "lga_fast.weight_edit",
 }
@@ -37,8 +48,11 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "select_layer",
     "edit",
     "edit_each",
+    "evaluate",
+    "CaseResult",
     "EditRequest",
     "EditableModel",
+    "Evaluation",
     "LayerRanking",
     "LayerScores",
     "Probe",

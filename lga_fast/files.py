@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
+
+import psutil
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -25,3 +28,11 @@ def replacing(path: Path) -> Iterator[Path]:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def clear_abandoned(path: Path) -> None:
+    """Remove what `replacing` left beside `path` in processes that were killed."""
+    for beside in path.parent.glob(f".{escape(path.stem)}.*.part{escape(path.suffix)}"):
+        process = beside.name.removesuffix(path.suffix).removesuffix(".part").rpartition(".")[2]
+        if process.isdecimal() and not psutil.pid_exists(int(process)):
+            beside.unlink(missing_ok=True)

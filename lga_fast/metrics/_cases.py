@@ -11,7 +11,7 @@ from lga_fast.errors import MetricError
 from lga_fast.metrics._generation import Continuation, Continued, generate
 from lga_fast.metrics._scoring import Answered, Question, score
 from lga_fast.models import EditableModel
-from lga_fast.records import EditRequest
+from lga_fast.records import Average, EditRequest
 from lga_fast.weight_edit import WeightEdit
 
 Ask = Question | Continuation
@@ -48,15 +48,6 @@ class SummaryMetric(Protocol):
     def combine(self, values: Mapping[str, float | None]) -> Values:
         """Values by name, from the other metrics' headline values of one request."""
         ...
-
-
-@dataclass(frozen=True)
-class Average:
-    """One value over the requests that have it."""
-
-    mean: float
-    sd: float  # over requests, n - 1 in the denominator; 0 of a single one
-    count: int
 
 
 def measure_cases(

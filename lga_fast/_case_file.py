@@ -1,0 +1,167 @@
+"""The file of an evaluation: a header, then one line per case; whole after every write."""
+
+from __future__ import annotations
+
+import json
+import reprlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lga_fast.errors import DataError
+from lga_fast.files import clear_abandoned, write_atomic
+from lga_fast.metrics import averages
+from lga_fast.records import CaseResult, Evaluation, Summary
+
+KIND = "lga_fast.Evaluation"
+VERSION = 1
+
+
+class CaseFile:
+    """The results of an evaluation so far, in memory and in a file that another run goes on with.
+
+    JSON Lines. The header has the `configuration`, which decides the results, and `made`: in what
+    surroundings they were made, one entry for each that differed from the one before, with the
+    number of cases that were there already. The file is replaced as a whole at every write: no
+    reader, and no run that follows a killed one, ever finds half a line of it. A last line without
+    its end, as a broken copy leaves it, is dropped and its case done again.
+
+    Args:
+        path: of the file; None keeps results in memory only.
+        configuration: of this run.
+        made: this run's surroundings.
+        case_ids: of all requests, in the order of the results.
+
+    Raises:
+        DataError: the file is there and is none of these, or of another configuration.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        configuration: Mapping[str, Any],
+        made: Mapping[str, Any],
+        case_ids: Sequence[str],
+    ) -> None:
+        self._path, self._case_ids = path, case_ids
+        now = {"kind": KIND, "version": VERSION, "configuration": configuration, "made": []}
+        self.header: dict[str, Any] = _plain(now)
+        self.results: list[CaseResult] = []
+        self._lines: list[str] = []
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            clear_abandoned(path)
+            self._read(path)
+        if self.left:
+            self._note(_plain(made))
+
+    @property
+    def left(self) -> int:
+        """How many cases have no result yet; they are the last ones."""
+        return len(self._case_ids) - len(self.results)
+
+    def add(self, results: Sequence[CaseResult]) -> None:
+        """Add the results that follow, and write them."""
+        self.results += results
+        self._lines += [json.dumps(asdict(result), ensure_ascii=False) for result in results]
+        self._write()
+
+    def evaluation(self, dropped: int) -> Evaluation:
+        """All results and what they come to; `dropped` records were left out of the data."""
+        known = [result.known for result in self.results if result.known is not None]
+        summary = Summary(
+            cases=len(self.results),
+            before=averages([result.before for result in self.results]),
+            after=averages([result.after for result in self.results]),
+            known=sum(known) if known else None,
+            noted=sum(bool(result.notes) for result in self.results),
+            dropped=dropped,
+            seconds_edit=sum(result.seconds_edit for result in self.results),
+            seconds_measure=sum(result.seconds_measure for result in self.results),
+            peak_bytes=max(result.peak_bytes for result in self.results),
+        )
+        return Evaluation(self.results, summary, self.header)
+
+    def _note(self, made: dict[str, Any]) -> None:
+        """Write the header, with these surroundings if they are new."""
+        entries = self.header["made"]
+        last = entries[-1] if entries else {}
+        if {name: value for name, value in last.items() if name != "cases_before"} != made:
+            entries.append({"cases_before": len(self.results)} | made)
+            self._write()
+
+    def _write(self) -> None:
+        if self._path is not None:
+            header = json.dumps(self.header, ensure_ascii=False)
+            write_atomic(self._path, "\n".join([header, *self._lines, ""]))
+
+    def _read(self, path: Path) -> None:
+        """Take over what the file holds of this evaluation."""
+        try:
+            text = path.read_text(encoding="utf-8") if path.exists() else ""
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: expected a file to go on with, got: {error}") from None
+        if not text:
+            return
+        first, _, rest = text.partition("\n")
+        header = _header(path, first)
+        if told := _differences(header["configuration"], self.header["configuration"]):
+            raise DataError(
+                f"{path}: holds an evaluation of another configuration: {'; '.join(told)}. "
+                "Give another file, or remove this one."
+            )
+        self.header["made"] = header["made"]
+        self._lines = rest.split("\n")[:-1]
+        for number, line in enumerate(self._lines, 2):
+            self.results.append(self._result(f"{path}:{number}", line))
+
+    def _result(self, place: str, line: str) -> CaseResult:
+        at = len(self.results)
+        try:
+            data = json.loads(line)
+            result = CaseResult(**data | {"notes": tuple(data["notes"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(
+                f"{place}: expected the result of a case, got {reprlib.repr(line)} ({error}). "
+                "Remove this line and all below it to have them done again."
+            ) from None
+        expected = self._case_ids[at] if at < len(self._case_ids) else "no further case"
+        if result.case_id != expected:
+            raise DataError(
+                f"{place}: expected {expected!r}, got {result.case_id!r}: results stand in the "
+                "order of the requests. Remove this line and all below it to have them done again."
+            )
+        return result
+
+
+def _header(path: Path, line: str) -> dict[str, Any]:
+    try:
+        header = json.loads(line)
+        if (header["kind"], header["version"]) != (KIND, VERSION):
+            raise ValueError(f"{header['kind']} of version {header['version']}")
+        return {"configuration": dict(header["configuration"]), "made": list(header["made"])}
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            f"{path}: expected a file of {KIND}, version {VERSION}, got "
+            f"{reprlib.repr(line)} ({error}). Nothing was written; give another file."
+        ) from None
+
+
+def _differences(there: Any, now: Any, name: str = "") -> list[str]:
+    """Each value that is not the same, by its name."""
+    if isinstance(there, dict) and isinstance(now, dict):
+        keys = dict.fromkeys([*there, *now])
+        inside = [
+            _differences(there.get(key), now.get(key), f"{name}.{key}" if name else key)
+            for key in keys
+        ]
+        return [one for few in inside for one in few]
+    if there == now:
+        return []
+    return [f"{name} {reprlib.repr(there)} there, {reprlib.repr(now)} now"]
+
+
+def _plain(x: Any) -> Any:
+    """What a file would give back."""
+    return json.loads(json.dumps(x, default=str))
