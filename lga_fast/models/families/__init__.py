@@ -23,6 +23,7 @@ class ModelFamily:
     final_norm: str  # from the model
     mlp: str = "mlp"  # inside a block: the module whose output an editor optimises
     edited: str = "down"  # the role that editors rewrite
+    post_mlp_norm: bool = False  # a norm lies between the MLP's output and the residual stream
     packs: bool = True  # takes a mask of four axes, so that two answers can share one prompt
     orientation: Literal["out_in", "in_out"] = "out_in"  # in_out: Conv1D, d_in × d_out
 
