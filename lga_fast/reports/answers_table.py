@@ -89,9 +89,8 @@ def _verdict(report: EditReport) -> Text:
     shares = []
     for name, average in report.after.items():
         was = "" if name == "locality" else f"{report.before[name].mean:.0%} → "
-        prompts = f"{report.probes[name]} prompt{'s' * (report.probes[name] > 1)}"
-        shares.append(f"{name} {was}{average.mean:.0%} ({prompts})")
-    lines.append(f"Shares of answer tokens: {', '.join(shares)}")
+        shares.append(f"{name} {was}{average.mean:.0%} ({report.probes[name]})")
+    lines.append(f"Shares of tokens (prompts): {', '.join(shares)}")
     if report.provenance["dtype"] != "float32":
         lines.append(
             f"Rounding to {report.provenance['dtype']}: ‖applied − intended‖ / ‖intended‖ = "

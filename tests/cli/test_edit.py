@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +16,7 @@ import lga_fast
 from lga_fast.commands import _merge
 from lga_fast.metrics import Question, score
 
+README = Path(__file__).parents[2] / "README.md"
 TOWER = ("--prompt", "The Eiffel Tower is located in the city of", "--subject", "Eiffel Tower")
 QUICK = ("--contexts", "The book says. ")
 
@@ -39,33 +43,37 @@ def on_tiny(saved_model, out):
     )
 
 
-def test_a_fact_of_the_atlas(out):
-    text = run("edit", *TOWER, "--target", "Rome", *QUICK, "--out", out)
-    for part in (
-        "layer 3 chosen by lga on 30 proxy facts from atlas (requests.json)",
-        "notes on the choice: 1, see `lga-fast select`",
-        "The edit took: 'Rome' is the answer now.",
-        "Elsewhere: 0 of 2 unrelated answers changed.",
-        "rewrite 0% → 100% (1 prompt), rephrase 0% → 100%",
-        "edit.safetensors, edit.json",
-    ):
-        assert part in " ".join(text.replace("│", " ").split()), part
+@pytest.fixture(scope="module")
+def tower(tmp_path_factory):
+    """What the command of README prints, and the folder it writes."""
+    folder = tmp_path_factory.mktemp("tower")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "100")
+        patch.chdir(folder)
+        return run("edit", *TOWER, "--target", "Rome", "--device", "cpu"), folder / "out" / "edit"
+
+
+def test_readme_shows_what_is_printed(tower):
+    """Every character but the probabilities, which another processor may round otherwise."""
+    blocks = re.findall(r"```text\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+    (shown,) = [block for block in blocks if "The edit took" in block]
+    assert re.sub(r"\d+\.\d%", "%", tower[0]) == re.sub(r"\d+\.\d%", "%", shown)
+
+
+def test_the_files_have_what_is_printed(tower):
+    _, out = tower
     assert {p.name for p in out.iterdir()} == {"edit.safetensors", "edit.json"}
     found = json.loads((out / "edit.json").read_text())
     kinds = [line["kind"] for line in found["answers"]]
     assert kinds == ["prompt", "rephrasing", "unrelated", "unrelated"]
     assert [line["before"]["text"] for line in found["answers"][:2]] == ["Paris", "Paris"]
     assert [line["after"]["text"] for line in found["answers"][:2]] == ["Rome", "Rome"]
-    made = found["provenance"]
-    assert made["layer"] == made["layer_choice"]["layer"] == 3
-    assert made["config"]["contexts"] == ["The book says. "]
-    # The file holds the edit that was reported.
-    model, change = lga_fast.load("atlas"), lga_fast.WeightEdit.load(out / "edit.safetensors")
-    with model.edited(change):
+    assert found["took"] == 1 and found["provenance"]["layer_choice"]["notes"]
+    assert found["provenance"]["layer"] == found["provenance"]["layer_choice"]["layer"] == 3
+    model = lga_fast.load("atlas", device="cpu")
+    with model.edited(lga_fast.WeightEdit.load(out / "edit.safetensors")):
         (rome,) = score(model, [Question(TOWER[1], "Rome")])
-    assert rome.log_probs[0] == pytest.approx(
-        torch.tensor(found["answers"][0]["new_after"]).log().item(), abs=1e-4
-    )
+    assert math.exp(rome.log_probs[0]) == pytest.approx(found["answers"][0]["new_after"], rel=1e-4)
 
 
 def test_json_is_what_the_file_has(on_tiny, out, facts):
@@ -76,7 +84,7 @@ def test_json_is_what_the_file_has(on_tiny, out, facts):
 def test_several_requests_are_averaged(on_tiny, facts):
     text = run("edit", *on_tiny, "--data", facts, "--limit", 3)
     assert text.count("│  prompt  ") == 3
-    assert "of 3 requests" in text and "(3 prompts)" in text
+    assert "of 3 requests" in text and "(3)" in text
     assert "• rephrase: no request has such probes" in text
     assert "• locality: no request has such probes" in text
     assert "layer 1" in text and "chosen by" not in text

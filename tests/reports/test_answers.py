@@ -203,7 +203,7 @@ def test_the_table_tells_all():
         "(ends the text)",
         "The edit took: 'Rome' is the answer now.",
         "Elsewhere: 1 of 1 unrelated answers changed.",
-        "rewrite 0% → 100% (1 prompt), locality 50% (2 prompts)",
+        "Shares of tokens (prompts): rewrite 0% → 100% (1), locality 50% (2)",
         "• a note [of it]",
     ]:
         assert part in text, part

@@ -1,0 +1,84 @@
+"""An evaluation on a terminal and as JSON: every value before and after, and what it cost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from lga_fast.records import Evaluation
+
+_MODES = {
+    ("single", "end"): "each edited alone",
+    ("sequential", "end"): "edited one after another, measured after the last",
+    ("sequential", "after_each"): "edited one after another, each measured after its own edit",
+    ("batch", "end"): "all in one edit",
+}
+
+
+def to_json(results: Evaluation) -> str:
+    """Summary, provenance and the result of every case."""
+    summary = asdict(results.summary) | {"edits_per_second": results.summary.edits_per_second}
+    cases = [asdict(result) for result in results]
+    found = {"summary": summary, "provenance": results.provenance, "cases": cases}
+    return json.dumps(found, indent=2, ensure_ascii=False)
+
+
+def show(results: Evaluation, console: Console) -> None:
+    """Print the summary."""
+    how, made = results.provenance["configuration"], results.provenance["made"][-1]
+    parts: list[RenderableType] = [_header(how, made, results), _table(results), _legend(results)]
+    title = Text(f"{how['editor']}: layer {how['layer']} of {made['model']}", style="bold")
+    console.print(Panel(Group(*parts), title=title, expand=False))
+
+
+def _header(how: dict[str, Any], made: dict[str, Any], results: Evaluation) -> Text:
+    data = made["data"]
+    file = f" ({data['file']})" if data["file"] else ""
+    lines = [f"{how['requests']} requests from {data['name']}{file}"]
+    lines[0] += f", {_MODES[how['mode'], how['eval_when']]}"
+    if how["proxy"]:
+        lines.append(f"{len(how['proxy'])} proxy facts are not among them")
+    if results.summary.dropped:
+        lines.append(f"{results.summary.dropped} records were left out when the data were loaded")
+    lines.append(f"{how['dtype']} on {how['device']}, kernels: {how['kernel']}")
+    return Text("\n".join(lines) + "\n", style="dim")
+
+
+def _table(results: Evaluation) -> Table:
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    table.add_column("")
+    for name in ("before", "after", "sd", "requests"):
+        table.add_column(name, justify="right")
+    summary = results.summary
+    for name, after in summary.after.items():
+        style = "dim" if "/" in name else ""  # a group of probes
+        numbers = (summary.before[name].mean, after.mean, after.sd)
+        texts = [f"{number:.3f}" for number in numbers]
+        table.add_row(Text(name), *texts, str(after.count), style=style)
+    return table
+
+
+def _legend(results: Evaluation) -> Text:
+    summary, cases = results.summary, len(results)
+    names = {name for result in results for name in result.after} - set(summary.after)
+    lines = ["", "Means over the requests that have a value; sd: of these requests, after"]
+    if names:
+        lines.append(f"Not measured, no request has such probes: {', '.join(sorted(names))}")
+    if summary.known:
+        lines.append(f"{summary.known} of {cases} requests: the model gave the new answer before")
+    if noted := [result for result in results if result.notes]:
+        first = noted[0]
+        lines.append(f"{len(noted)} of {cases} edits have notes: {first.case_id}: {first.notes[0]}")
+        lines[-1] += "; ..." if len(noted) > 1 else ""
+    lines.append(
+        f"{summary.seconds_edit / cases:.2f} s to edit and {summary.seconds_measure / cases:.2f} s "
+        f"to measure a request: {summary.edits_per_second:.2f} a second; "
+        f"peak memory {summary.peak_bytes / 2**20:.0f} MiB"
+    )
+    return Text("\n".join(lines), style="dim")
