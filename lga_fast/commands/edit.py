@@ -21,8 +21,7 @@ from lga_fast import atlas, registry, select_layer
 from lga_fast.commands import _inputs, _options
 from lga_fast.commands._merge import save_merged
 from lga_fast.datasets import LoadedEdits
-from lga_fast.editors import edit
-from lga_fast.editors._config import Preset
+from lga_fast.editors import Preset, edit
 from lga_fast.errors import NoLayer
 from lga_fast.files import write_atomic
 from lga_fast.models import EditableModel

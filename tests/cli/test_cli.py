@@ -12,6 +12,8 @@ from running import run
 from lga_fast import registry
 from lga_fast.records import LayerRanking
 
+SELECTORS = registry.names("lga_fast.selectors")
+
 
 def test_select_shows_the_chart_and_writes_files(saved_model, facts, tmp_path):
     out = tmp_path / "out"
@@ -61,7 +63,10 @@ def test_several_selectors_at_once(saved_model, facts, tmp_path):
 
 def test_help_says_whose_an_option_is():
     text = " ".join(run("select", "--help").split())
-    assert "lga, lga_new: Fence constant" in text and "cma: Noisy runs of each fact" in text
+    kinds = {name: registry.member("lga_fast.selectors", name).Selector for name in SELECTORS}
+    fenced = [name for name in SELECTORS if "tukey" in kinds[name].__dataclass_fields__]
+    assert {"lga", "lga_new"} <= set(fenced) < set(SELECTORS)
+    assert f"{', '.join(fenced)}: Fence constant" in text and "cma: Noisy runs of" in text
 
 
 @pytest.mark.parametrize(
