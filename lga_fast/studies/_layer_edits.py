@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
+
 from lga_fast import editors
 from lga_fast.metrics import Before, Values, choose, measure_cases
 from lga_fast.models import EditableModel
@@ -75,6 +78,13 @@ class LayerEdits:
             time.perf_counter() - edited,
             sum(map(_forwards, edits)),
         )
+
+
+def columns(cases: Sequence[Values]) -> dict[str, Float[np.ndarray, " case"]]:
+    """Values by name; NaN where a case has none."""
+    names = dict.fromkeys(name for case in cases for name in case)
+    found = {name: [case.get(name) for case in cases] for name in names}
+    return {name: np.array(column, dtype=np.float64) for name, column in found.items()}
 
 
 def _forwards(edit: WeightEdit) -> int:

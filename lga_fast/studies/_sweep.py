@@ -15,11 +15,10 @@ from lga_fast import editors, progress, provenance
 from lga_fast.datasets import easyedit_requests
 from lga_fast.datasets.jsonl import dump
 from lga_fast.errors import ScoringError
-from lga_fast.metrics import Values
 from lga_fast.models import EditableModel
 from lga_fast.records import Dropped, EditRequest
 from lga_fast.studies import _sweep_file
-from lga_fast.studies._layer_edits import Done, LayerEdits
+from lga_fast.studies._layer_edits import Done, LayerEdits, columns
 
 # What of the provenance decides the results, so that no file may mix it.
 _DECIDING = (
@@ -149,20 +148,13 @@ def sweep(
     with progress.bar("sweeping layers", len(chosen), show_progress) as advance:
         advance(len(table.runs))
         if missing := table.missing():
-            table.before = _columns(edits.before(used))
+            table.before = columns(edits.before(used))
         for layer in missing:
             table.add(layer, edits.at(layer, used))
             advance(1)
     made |= edits.about | {"configuration": configuration, "data": asdict(given.provenance)}
     made |= {"runs": table.runs, "notes": table.notes}
     return Sweep(table.acc, table.before, tuple(table.case_ids), chosen, dropped, made)
-
-
-def _columns(cases: Sequence[Values]) -> dict[str, Float[np.ndarray, " sample"]]:
-    """Values by name; NaN where a case has none."""
-    names = dict.fromkeys(name for case in cases for name in case)
-    found = {name: [case.get(name) for case in cases] for name in names}
-    return {name: np.array(column, dtype=np.float64) for name, column in found.items()}
 
 
 class _Table:
@@ -190,7 +182,7 @@ class _Table:
 
     def add(self, layer: int, done: Done) -> None:
         """Put in one layer, and write all."""
-        for name, column in _columns(done.values).items():
+        for name, column in columns(done.values).items():
             empty = np.full((len(column), len(self.layers)), np.nan)
             self.acc.setdefault(name, empty)[:, self.layers.index(layer)] = column
         self.runs.append(
