@@ -87,8 +87,8 @@ def evaluate(
         raise DataError(f"chunk={chunk}: expected a number of requests, 1 or more")
     requests = editors.checked(edits, editor)
     _check_apart(requests, proxy)
-    chosen, layer, about = editors.resolve(model, editor, layer, preset, config, options)
     named = choose(metrics, metric_options)
+    chosen, layer, about = editors.resolve(model, editor, layer, preset, config, options)
     made = provenance.of(model)
     configuration = {
         **{name: made.pop(name) for name in _DECIDING},

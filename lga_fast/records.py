@@ -217,7 +217,7 @@ class Summary:
     after: dict[str, Average]
     known: int | None  # cases whose new answer the model gave before; None: `rewrite` not measured
     noted: int  # cases with notes of their edit
-    dropped: int  # records that were left out when the data were loaded
+    dropped: int  # records of the data that were left out
     seconds_edit: float  # of all cases together
     seconds_measure: float
     peak_bytes: int

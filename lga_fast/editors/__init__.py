@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from lga_fast.editors._config import Config, Preset, resolve
 from lga_fast.errors import EditError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _SHOWN = 5  # requests that an error names
 
 
+@runtime_checkable
 class Solver(Protocol):
     """An editor made ready at one layer of one model.
 
@@ -143,7 +144,7 @@ def checked(edits: Sequence[EditRequest | dict[str, Any]], editor: str) -> Loade
         more = f"; and {len(without) - _SHOWN} more" if len(without) > _SHOWN else ""
         raise EditError(
             f"{editor} edits at the subject's last token, which {len(without)} of {len(requests)} "
-            f"requests do not have: {'; '.join(shown)}{more}"
+            f"requests do not have: {'; '.join(shown)}{more}. Correct them or leave them out."
         )
     return requests
 

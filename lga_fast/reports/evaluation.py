@@ -45,7 +45,7 @@ def _header(how: dict[str, Any], made: dict[str, Any], results: Evaluation) -> T
     if how["proxy"]:
         lines.append(f"{len(how['proxy'])} proxy facts are not among them")
     if results.summary.dropped:
-        lines.append(f"{results.summary.dropped} records were left out when the data were loaded")
+        lines.append(f"left out of the data: {results.summary.dropped}")
     lines.append(f"{how['dtype']} on {how['device']}, kernels: {how['kernel']}")
     return Text("\n".join(lines) + "\n", style="dim")
 
