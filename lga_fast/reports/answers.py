@@ -18,6 +18,7 @@ from lga_fast.weight_edit import WeightEdit
 
 Kind = Literal["prompt", "rephrasing", "unrelated"]
 SHOWN = 10  # of several requests
+_END_OF_WORD = 6  # tokens that a word may go on for
 _METRICS = ("rewrite", "rephrase", "locality")
 
 
@@ -159,7 +160,9 @@ def _answers(
 
     new, alike = rows([ask.new for ask in asked]), rows(as_long_as)
     prompts = [row.ids[: row.start] for row in alike]
-    written = model.greedy(prompts, [len(row.target) for row in alike])
+    least = [len(row.target) for row in alike]
+    longer = model.greedy(prompts, [length + _END_OF_WORD for length in least])
+    written = [_whole_words(model, w, n) for w, n in zip(longer, least, strict=True)]
     own = [Row((*p, *w), len(p)) for p, w in zip(prompts, written, strict=True) if w]
     found = metrics.score(model, [*new, *own])
     sure = [math.exp(math.fsum(answered.log_probs)) for answered in found]
@@ -170,6 +173,15 @@ def _answers(
         (Answer(text, next(of_own) if w else None), p)
         for text, w, p in zip(texts, written, sure, strict=False)
     ]
+
+
+def _whole_words(model: EditableModel, ids: list[int], least: int) -> list[int]:
+    """The first `least` tokens and those that end the word they stop in."""
+    for end in range(least, len(ids)):
+        before, after = (model.tokenizer.decode(ids[:n]) for n in (end, end + 1))
+        if not after[len(before) :][:1].isalnum():
+            return ids[:end]
+    return ids[:least]  # no end in sight
 
 
 def _headline(cases: Sequence[metrics.Values]) -> dict[str, Average]:

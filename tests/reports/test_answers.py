@@ -74,7 +74,8 @@ def tokens(model, text: str) -> int:
     return len(model.tokenizer(f" {text}")["input_ids"])
 
 
-def test_every_number_is_that_of_plain_forwards(model, change):
+def test_every_number_is_that_of_plain_forwards(model, change, monkeypatch):
+    monkeypatch.setattr(answers, "_END_OF_WORD", 0)  # a random model writes no words
     report = answers.compare(model, [REQUEST], change)
     kinds = [(line.kind, line.prompt, line.target) for line in report.answers]
     assert kinds == [
@@ -103,6 +104,13 @@ def test_every_number_is_that_of_plain_forwards(model, change):
     assert (
         json.loads(report.to_json())["answers"][0]["after"]["text"] == report.answers[0].after.text
     )
+
+
+def test_an_answer_is_shown_to_the_end_of_its_word(atlas):
+    prompt = "The national capital of the country named Norway is"
+    request = EditRequest("a", prompt, "Rome", "Norway", (42, 48))
+    change = lga_fast.edit(atlas, [request], layer=1, steps=1)
+    assert answers.compare(atlas, [request], change).answers[0].before.text == "Oslo"
 
 
 def test_an_edit_took_where_the_new_answer_is_the_models_own(atlas):
