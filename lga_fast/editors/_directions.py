@@ -17,6 +17,7 @@ class Directions(ABC):
     """`k ↦ M k` with a symmetric M: along which direction a layer's update reads each key."""
 
     report: dict[str, Any]  # what the edit's provenance should say of M, as plain JSON
+    notes: tuple[str, ...] = ()  # what the user should know of it
 
     @abstractmethod
     def __call__(self, keys: Float64[Tensor, "request d_in"]) -> Float64[Tensor, "request d_in"]:

@@ -167,6 +167,7 @@ class Mass:
             for note in self._notes(request, value, updates[self.layer].written[i])
         ]
         for layer, update in updates.items():
+            notes += [f"layer {layer}: {note}" for note in self.directions[layer].notes]
             if update.dependent:
                 notes.append(
                     f"layer {layer}: the keys of the {len(requests)} requests are linearly "
