@@ -199,9 +199,34 @@ def atlas() -> str:
         for ranking in found
     ]
     intro = f"LGA on {found[0].requests} proxy facts, three draws:\n\n"
-    return (
-        intro + rows_of(head, rows) + made_by("atlas_profile", "python benchmarks/atlas_profile.py")
+    made = made_by("atlas_profile", "python benchmarks/atlas_profile.py")
+    return intro + rows_of(head, rows) + made + _by_layer()
+
+
+def _by_layer() -> str:
+    """What R-ROME does at each layer; the one that LGA selects is marked."""
+    found = results("atlas_editing")["rows"]
+    if not found:
+        return ""
+    layers = range(len(found[0]["metrics"]["rewrite"]["mean"]))
+    rows = [
+        [
+            row["model"],
+            metric,
+            *(
+                f"**{mean:.3f}**" if layer == row["selected"] else f"{mean:.3f}"
+                for layer, mean in enumerate(values["mean"])
+            ),
+        ]
+        for row in found
+        for metric, values in row["metrics"].items()
+    ]
+    intro = (
+        f"\nR-ROME on {found[0]['facts']} other facts at every layer, each edited alone (bold: the "
+        "layer that LGA selects with seed 42):\n\n"
     )
+    table = rows_of(["model", "mean", *map(str, layers)], rows)
+    return intro + table + made_by("atlas_editing", "python benchmarks/atlas_editing.py")
 
 
 if __name__ == "__main__":
