@@ -3,7 +3,7 @@
 On random weights; beside it: one plain forward over the same rows, and the Gram updates alone
 (float64, the same blocks of keys), in turn in one process. One pass should cost at most 1.3x their
 sum. Also checks the trace identity mean(kᵀ C⁻¹ k) = d_in on the embedded model. Without arguments:
-GPT-2 124M's shape, 2,048 tokens, one thread, float32; writes results/moments_cpu.json.
+GPT-2 124M's shape, 4,096 tokens, one thread, float32; writes results/moments_cpu.json.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ except ImportError:
     from editing import SEED, model_of
     from selection import _spread
 
-TOKENS = 2048
+TOKENS = 4096
 
 
 def batches(rows: list[list[int]]) -> list[list[list[int]]]:

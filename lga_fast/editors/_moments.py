@@ -201,9 +201,9 @@ def _measure(
                 model.hf(input_ids=padded(few).to(model.device), use_cache=False)
             advance(int(real.sum()))
     for layer in layers:
-        if not torch.isfinite(sums[layer]).all():
+        if not torch.isfinite(sums[layer].diagonal()).all():  # sums of squares: none is left out
             raise EditError(f"layer {layer}: keys of {model.dtype} are not finite on this text")
-    return {layer: ((s + s.T) / (2 * total)).cpu() for layer, s in sums.items()}
+    return {layer: (s + s.T).div_(2 * total).cpu() for layer, s in sums.items()}
 
 
 def _condition(matrix: Float64[Tensor, "d_in d_in"], lower: Float64[Tensor, "d_in d_in"]) -> float:
