@@ -2,8 +2,8 @@
 
 Wants a bare machine with torch, nvcc and a CUDA device. It builds the native part, checks every op
 against float64 on the device, runs compute-sanitizer's memcheck on a small grid, measures the
-copy and matmul ceilings, times the ops and a whole selection against the paper's way, and writes
-one JSON under benchmarks/results/. Without a device it compiles, says what it would do and exits 0.
+copy and matmul ceilings, times the ops, a whole selection against the paper's way and an edit
+against the usual way, and writes one JSON under benchmarks/results/. Without a device it compiles, says what it would do and exits 0.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main() -> None:
     if not ops.kernels()["cuda"].startswith("CUDA"):
         raise SystemExit(f"the CUDA kernels do not serve: {ops.kernels()['cuda']}")
     rows: list[dict[str, Any]] = [{"part": "build", "seconds": seconds}]
-    for part in (check, memcheck, ceilings, time_ops, time_selection):
+    for part in (check, memcheck, ceilings, time_ops, time_selection, time_editing):
         started = time.perf_counter()
         rows += [{"part": part.__name__, **row} for row in part()]
         timing.say(f"{part.__name__}: {time.perf_counter() - started:.0f} s")
@@ -218,6 +218,15 @@ def time_selection() -> list[dict[str, Any]]:
         selection.compare(config, "cuda", dtype, facts=30, repeats=5)
         for dtype in (torch.float32, torch.bfloat16)
     ]
+
+
+def time_editing() -> list[dict[str, Any]]:
+    """An edit on GPT-2 124M's shape, random weights, against the usual way."""
+    import editing
+    import torch
+
+    rows = [editing.compare(dtype, "cuda") for dtype in (torch.float32, torch.bfloat16)]
+    return [{name: value for name, value in row.items() if name[0] != "_"} for row in rows]
 
 
 if __name__ == "__main__":
