@@ -3,7 +3,8 @@
 Wants a bare machine with torch, nvcc and a CUDA device. It builds the native part, checks every op
 against float64 on the device, runs compute-sanitizer's memcheck on a small grid, measures the
 copy and matmul ceilings, times the ops, a whole selection against the paper's way and an edit
-against the usual way, and writes one JSON under benchmarks/results/. Without a device it compiles, says what it would do and exits 0.
+against the usual way, and writes one JSON under benchmarks/results/. Without a device it compiles,
+says what it would do and exits 0.
 """
 
 from __future__ import annotations
