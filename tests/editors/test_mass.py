@@ -1,171 +1,28 @@
-"""MEMIT and its kin: what they promise holds, over one layer and several, alone and together."""
+"""MEMIT and its kin: what they share, over one layer and several, alone and together."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from types import SimpleNamespace
 
 import pytest
 import tiny
 import torch
+from mass import CONTEXTS, EDITORS, FAMILIES, GENTLE, LAYER, OPTIONS, REQUESTS, editor, solved
 
 import lga_fast
 from lga_fast import registry
-from lga_fast.editors import _keys, _moments
+from lga_fast.editors import _keys
+from lga_fast.editors._values import Optimisation
 from lga_fast.errors import EditError
 from lga_fast.records import EditRequest
 
 pytestmark = pytest.mark.usefixtures("keep_double")
 
-REQUESTS = [
-    EditRequest("a", "The tower of Paris stands in", "New York", "Paris", (13, 18)),
-    EditRequest("b", "The capital of France is", "Rome", "France", (15, 21)),
-    EditRequest("c", "Who wrote the long book", "Ann Lee", "the long book", (10, 23)),
-]
-CONTEXTS = ("", "The book. ", "Nobody knows that. ")
 WEIGHTS = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
-FAMILIES = ["gpt2", "llama", "gemma3", "qwen3"]
-LAYER = 2
-THRESHOLD = 2e-3  # about half of the directions are below it
-GENTLE = {"steps": 4, "lr": 0.05, "weight_decay": 1e-4}
-# Numbers under which these small models' updates are neither all nor nothing.
-OPTIONS = {
-    "memit": {"mom2_weight": 20.0},
-    "emmet": {"mom2_weight": 20.0, "emmet_lambda": 0.5, "update_norm_lambda": 1e-3},
-    "pmet": {"mom2_weight": 20.0},
-    "alphaedit": {"l2": 1e-2, "nullspace_threshold": THRESHOLD},
-}
-EDITORS = list(OPTIONS)
+EACH = list(zip(EDITORS, FAMILIES, strict=True))  # every editor, every family
 
 
-def editor(name, **options):
-    kind = registry.member("lga_fast.editors", name).Editor
-    return kind(**{"contexts": CONTEXTS, **GENTLE, **OPTIONS[name], **options})
-
-
-def solved(name, family="llama", requests=REQUESTS, **options):
-    """A method's updates in float64, and what they were to do."""
-    model = tiny.model(family)
-    ready = editor(name, **options).ready(model, max(options.get("layers", (LAYER,))))
-    values = ready._values(requests)
-    updates = ready._updates(requests, values)
-    return SimpleNamespace(
-        model=model,
-        ready=ready,
-        updates=updates,
-        change=updates[ready.layer].left @ updates[ready.layer].right.T,
-        keys=updates[ready.layer].keys,
-        residual=torch.stack([value.delta for value in values]),
-        second=_moments.moments(model, [ready.layer])[ready.layer].second,
-    )
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_memit_is_the_ridge_solution(family):
-    """ΔW minimises λ tr(ΔW C ΔWᵀ) + ‖ΔW K − R‖²: the gradient is 0, and so is the dense form's."""
-    it = solved("memit", family)
-    weight = OPTIONS["memit"]["mom2_weight"]
-    gap = it.keys @ it.change.T - it.residual
-    gradient = gap.T @ it.keys + weight * it.change @ it.second
-    assert float(gradient.norm()) < 1e-9 * float((it.residual.T @ it.keys).norm())
-    dense = torch.linalg.solve(weight * it.second + it.keys.T @ it.keys, it.keys.T @ it.residual).T
-    torch.testing.assert_close(it.change, dense, rtol=1e-7, atol=1e-10)
-    assert 0.05 < float(gap.norm() / it.residual.norm()) < 0.95, "neither all nor nothing"
-    (first, *_) = it.updates[LAYER].written
-    (alone,) = solved("memit", family, REQUESTS[:1]).updates[LAYER].written
-    assert first == pytest.approx(alone)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_emmet_keeps_the_equality_at_the_least_cost(family):
-    """λ_E = 0: (W + ΔW) K = W K + R, and ΔW C_w is a combination of the keys (Lagrange)."""
-    it = solved("emmet", family, emmet_lambda=0.0)
-    torch.testing.assert_close(it.keys @ it.change.T, it.residual, rtol=1e-9, atol=1e-11)
-    weighted = it.change @ (20 * it.second + 1e-3 * torch.eye(48).to(it.second))
-    keys = torch.linalg.qr(it.keys.T).Q
-    torch.testing.assert_close(weighted @ keys @ keys.T, weighted, rtol=1e-7, atol=1e-9)
-    assert it.updates[LAYER].written == pytest.approx([1, 1, 1])
-
-
-def test_emmets_lambda_holds_as_its_policy_says():
-    first = REQUESTS[:1]
-    for policy, batch, equal in (
-        ("always", first, False),
-        ("always", REQUESTS, False),
-        ("batch_gt_1", first, True),
-        ("batch_gt_1", REQUESTS, False),
-    ):
-        it = solved("emmet", requests=batch, lambda_policy=policy)
-        reach = it.keys @ it.change.T
-        assert torch.allclose(reach, it.residual, rtol=1e-6) == equal
-        if policy == "always" and batch is first:  # shrunk by D / (D + λ_E)
-            (share,) = it.updates[LAYER].written
-            torch.testing.assert_close(reach, share * it.residual, rtol=1e-9, atol=1e-12)
-            weighted = 20 * it.second + 1e-3 * torch.eye(48).to(it.second)
-            size = float(it.keys @ torch.linalg.solve(weighted, it.keys.T))
-            assert share == pytest.approx(size / (size + 0.5))
-
-
-def test_requests_that_keys_cannot_tell_apart_share_their_changes():
-    model = tiny.model("gpt2")
-    twice = [REQUESTS[0], EditRequest("d", REQUESTS[0].prompt, "Rome", "Paris", (13, 18))]
-    ready = editor("emmet", emmet_lambda=0.0).ready(model, LAYER)
-    values = ready._values(twice)
-    (update,) = ready._updates(twice, values).values()
-    mean = (values[0].delta + values[1].delta) / 2
-    reach = update.keys @ (update.left @ update.right.T).T
-    torch.testing.assert_close(reach, torch.stack([mean, mean]), rtol=1e-6, atol=1e-9)
-    (note,) = ready._edit(twice, values, {LAYER: update}).provenance["notes"]
-    assert note.startswith("layer 2: the keys of the 2 requests are linearly dependent")
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_alphaedit_leaves_the_kept_directions_alone(family):
-    """ΔW annihilates them, and is (P (K Kᵀ + M) + L2·I)⁻¹ P K Rᵀ; M are earlier edits' keys."""
-    it = solved("alphaedit", family)
-    sizes, vectors = torch.linalg.eigh(it.second)
-    kept, free = vectors[:, sizes >= THRESHOLD], vectors[:, sizes < THRESHOLD]
-    assert min(kept.shape[1], free.shape[1]) > 10
-    assert float((it.change @ kept).norm()) < 1e-12 * float(it.change.norm())
-    projection = torch.from_numpy(free.numpy() @ free.numpy().T)
-
-    def dense(keys, earlier, residual):
-        gram = keys.T @ keys + earlier.T @ earlier
-        system = projection @ gram + 1e-2 * torch.eye(48).to(gram)
-        return torch.linalg.solve(system, projection @ keys.T @ residual).T
-
-    none = it.keys[:0]
-    torch.testing.assert_close(it.change, dense(it.keys, none, it.residual), rtol=1e-7, atol=1e-9)
-    ready = editor("alphaedit").ready(it.model, LAYER)
-    ready.all(REQUESTS[:1])
-    ready.each(REQUESTS[1:])  # independent edits leave nothing behind
-    ready.all(REQUESTS[1:2])
-    update = ready.update(LAYER, it.keys[2:], it.residual[2:])
-    wanted = dense(it.keys[2:], it.keys[:2], it.residual[2:])
-    torch.testing.assert_close(update.left @ update.right.T, wanted, rtol=1e-6, atol=1e-9)
-    alone = dense(it.keys[2:], none, it.residual[2:])
-    spared = [float((it.keys[:2] @ change.T).norm()) for change in (wanted, alone)]
-    assert spared[0] < 0.9 * spared[1], "what earlier edits wrote moves less"
-
-
-def test_alphaedit_without_free_or_without_kept_directions():
-    model = tiny.model("gpt2", torch.float32)
-    options = {"layer": LAYER, "contexts": CONTEXTS, **GENTLE}
-    with pytest.raises(
-        EditError,
-        match=r"layer 2: none of the 48 directions .* below nullspace_threshold 1e-09, so none is "
-        r"free to use: the smallest is 3.\d+e-05, the largest 0.6\d+\. Raise nullspace_threshold",
-    ):
-        lga_fast.edit(model, REQUESTS, "alphaedit", nullspace_threshold=1e-9, **options)
-    options |= {"nullspace_threshold": 9, "l2": 1e-3}
-    with pytest.warns(UserWarning, match="layer 2: all 48 directions of its keys .* nothing is ke"):
-        made = lga_fast.edit(model, REQUESTS, "alphaedit", **options)
-    report = made.provenance["second_moment"]["2"]
-    assert report["free"] == report["directions"] == 48 and report["corpus"] == "atlas/text.txt"
-
-
-@pytest.mark.parametrize("name", EDITORS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("name", "family"), EACH)
 def test_keys_are_half_the_bare_prompts_and_the_residual_is_delta(name, family):
     it = solved(name, family)
     for request, key in zip(REQUESTS, it.keys, strict=True):
@@ -260,7 +117,7 @@ def test_families_say_truly_whether_a_norm_follows_the_mlp(family):
 
 
 @pytest.mark.parametrize("name", EDITORS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["gpt2", "gemma3"])
 @pytest.mark.parametrize("layers", [None, (1, 2)])
 def test_the_model_carries_the_edit_and_comes_back(name, family, layers):
     model = tiny.model(family, torch.float32)
@@ -320,8 +177,7 @@ def test_a_real_model_gives_the_new_answers_and_then_the_old_ones(name, options)
     assert answers() == before
 
 
-@pytest.mark.parametrize("name", EDITORS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("name", "family"), EACH)
 def test_edits_found_together_are_the_ones_found_alone(name, family):
     model = tiny.model(family)
     subjects = ["Paris", "the long book", "Ann Lee", "France", "Vienna", "Q", "New York", "Berlin"]
@@ -395,6 +251,15 @@ def test_contexts_are_one_of_ten_tokens_for_each_seed_word():
     assert all(text.startswith(word) for text, word in zip(starts, "TTBIY", strict=True))
     assert editor("memit", contexts=("",)).ready(model, LAYER).weights.tolist() == [1.0]
     assert editor("memit", contexts=None, seed=1).ready(model, LAYER).contexts != ready.contexts
+
+
+def test_the_fields_are_the_optimisations_numbers():
+    numbers = {"steps": 7, "weight_decay": 0.2, "lr": 0.3, "kl_factor": 0.4, "clamp": 0.6}
+    numbers |= {"loss_layer": 3}
+    for name in ("memit", "emmet", "alphaedit"):
+        assert editor(name, **numbers).optimisation() == Optimisation(**numbers)
+    wanted = Optimisation(**numbers, nll_factor=0.9, rest_kl=0.01)
+    assert editor("pmet", **numbers, nll_factor=0.9).optimisation() == wanted
 
 
 def test_a_file_of_easyedit_sets_its_layers():
