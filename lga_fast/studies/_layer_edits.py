@@ -57,6 +57,18 @@ class LayerEdits:
         del self.about["config_source"]["layer"]
         self._before: Before = {}
 
+    def drop_contexts(self, layer: int) -> float:
+        """Solve for the bare prompt alone from now on.
+
+        Returns:
+            How many times cheaper an edit becomes. Its cost is about that of its rows, one for each
+            context and the KL's, and one more for measuring: 3 of 23 for ROME's 21 contexts, where
+            0.13 of the time was measured on the atlas models.
+        """
+        own = self._editor.ready(self.model, layer).contexts
+        self._editor = replace(self._editor, contexts=())
+        return (len(own) + 2) / 3
+
     def before(self, requests: Sequence[EditRequest]) -> list[Values]:
         """Values of the unedited model, whose answers `at` compares with."""
         values, answers = measure_cases(self.model, requests, None, self.metrics)

@@ -7,7 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-SCORE = ("rewrite", "rephrase", "locality")  # what the combined score is the mean of
+SCORE: tuple[str, ...] = (
+    "rewrite",
+    "rephrase",
+    "locality",
+)  # what the combined score is the mean of
 
 _DIGITS = 12  # means of the same values in another order differ behind these
 
