@@ -184,7 +184,8 @@ class Downstream(Whole):
     ) -> Float[Tensor, "position vocab"]:
         """Logits at the wanted places with `changes` added to their sites' outputs."""
         reads = self._tail()
-        parts = {site: self.model.part(self.layer, site) for site in {*self._kept, *changes}}
+        sites: set[Site] = {*self._kept, *changes}
+        parts = {site: self.model.part(self.layer, site) for site in sites}
         replay = {
             parts[site]: partial(_replay, self._seen[parts[site]], reads, changes.get(site))
             for site in self._kept
