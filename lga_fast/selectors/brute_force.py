@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from lga_fast import provenance
 from lga_fast.editors import Preset
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors import _notes
-from lga_fast.studies import _reduce, sweep
+from lga_fast.studies import Sweep, _reduce, sweep
 
 
 @dataclass(frozen=True)
@@ -58,24 +57,33 @@ class Selector:
             preset=self.preset,
             config=self.config,
         )
+        return self.aggregate(found, model.layers)
+
+    def aggregate(self, found: Sweep, layers: int) -> LayerRanking:
+        """The choice from a sweep that is there already; errors as of `rank`.
+
+        Args:
+            found: over the facts; it has the metric.
+            layers: of the model, of which not all need be in the sweep.
+        """
         names = dict.fromkeys((self.metric, *_reduce.SCORE))
-        first = found.values(self.metric)  # some fact must have it
+        first = found.values(self.metric)
         columns = [found.acc[name] for name in names if name in found.acc]
-        layers = np.array(found.layers)
-        order = layers[_reduce.order([_reduce.mean(values) for values in columns])].tolist()
-        scores, shares = np.zeros(model.layers), np.zeros(0)
-        scores[layers] = _reduce.mean(first)
+        tried = np.array(found.layers)
+        order = tried[_reduce.order([_reduce.mean(values) for values in columns])].tolist()
+        scores, shares = np.zeros(layers), np.zeros(0)
+        scores[tried] = _reduce.mean(first)
         if self.bootstrap:
             counts = _reduce.resamples(len(found.case_ids), self.bootstrap, self.seed)
             drawn = _reduce.order([_reduce.means(values, counts) for values in columns])[:, 0]
-            shares = np.bincount(layers[drawn], minlength=model.layers) / self.bootstrap
+            shares = np.bincount(tried[drawn], minlength=layers) / self.bootstrap
         ranking = LayerRanking(
             layer=order[0],
             selector="brute_force",
             scores=tuple(scores.tolist()),
             order=tuple(order),
             score_label=f"mean {self.metric} after an edit by {self.editor}",
-            excluded=tuple(sorted(set(range(model.layers)) - set(order))),
+            excluded=tuple(sorted(set(range(layers)) - set(order))),
             stability=tuple(shares.tolist()),
             requests=len(found.case_ids),
             known=int((found.before["rewrite"] == 1).sum()),
@@ -85,7 +93,7 @@ class Selector:
                 "options": asdict(self) | {"layers": list(found.layers)},
                 "sequence_forwards": sum(run["forwards"] for run in found.provenance["runs"]),
                 "seconds_scoring": found.seconds(),
-                "peak_bytes": provenance.peak_bytes(model.device),
+                "peak_bytes": max(run["peak_bytes"] for run in found.provenance["runs"]),
             },
         )
         return _notes.with_notes(ranking, [])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from lga_fast import editors
+from lga_fast import editors, provenance
 from lga_fast.metrics import Before, Values, choose, measure_cases
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
@@ -27,6 +27,7 @@ class Done:
     seconds_editing: float
     seconds_measuring: float
     forwards: int  # rows that a plain form of the editor runs; a backward counts as one
+    peak_bytes: int  # most memory held until then: see `lga_fast.provenance.peak_bytes`
 
 
 class LayerEdits:
@@ -89,6 +90,7 @@ class LayerEdits:
             edited - started,
             time.perf_counter() - edited,
             sum(map(_forwards, edits)),
+            provenance.peak_bytes(self.model.device),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ _DECIDING = (
     *("model_fingerprint", "family", "dtype", "device", "kernel"),
     *("lga_fast", "torch", "transformers"),
 )
+_ACCOUNT = ("seconds_editing", "seconds_measuring", "forwards", "peak_bytes")
 METRICS = ("rewrite", "rephrase", "locality")
 
 
@@ -119,57 +120,75 @@ def sweep(
         >>> made.acc["rewrite"].mean(0)
         array([1.  , 0.99, 0.94, ...])
     """
-    given = easyedit_requests(requests)
-    used = [request for request in given if request.subject_span is not None]
-    dropped = tuple(
-        Dropped(request.case_id, "its subject is not in its prompt")
-        for request in given
-        if request.subject_span is None
+    run = Sweeping(
+        model,
+        requests,
+        editor,
+        layers,
+        metrics,
+        out=out,
+        preset=preset,
+        config=config,
+        **options,
     )
-    if not used:
-        raise ScoringError(f"sweep: none of {len(given)} requests has its subject in its prompt")
-    chosen = tuple(range(model.layers)) if layers is None else tuple(sorted(set(layers)))
-    if not chosen or not set(chosen) <= set(range(model.layers)):
-        raise ScoringError(
-            f"layers {chosen}: expected some of 0 to {model.layers - 1}, which are those of "
-            f"{model.name}"
-        )
-    edits = LayerEdits(model, editor, metrics, preset=preset, config=config, **options)
-    made = provenance.of(model)
-    configuration = {
-        **{name: made[name] for name in _DECIDING},
-        "editor": editor,
-        "config": edits.about["config"],
-        "metrics": list(metrics),
-        "layers": list(chosen),
-        "requests_sha256": hashlib.sha256(dump(used).encode(errors="surrogatepass")).hexdigest(),
-    }
-    table = _Table([request.case_id for request in used], configuration, out)
-    with progress.bar("sweeping layers", len(chosen), show_progress) as advance:
-        advance(len(table.runs))
-        if missing := table.missing():
-            table.before = columns(edits.before(used))
-        for layer in missing:
-            table.add(layer, edits.at(layer, used))
+    with progress.bar("sweeping layers", len(run.layers), show_progress) as advance:
+        advance(len(run.layers) - len(run.missing()))
+        for layer in run.missing():
+            run.add(layer, run.at(layer))
             advance(1)
-    made |= edits.about | {"configuration": configuration, "data": asdict(given.provenance)}
-    made |= {"runs": table.runs, "notes": table.notes}
-    return Sweep(table.acc, table.before, tuple(table.case_ids), chosen, dropped, made)
+    return run.result()
 
 
-class _Table:
-    """A sweep that is being filled, in memory and in its file."""
+class Sweeping:
+    """A sweep that is being made, in memory and in its file; arguments are those of `sweep`."""
 
     def __init__(
-        self, case_ids: Sequence[str], configuration: Mapping[str, Any], out: Path | None
+        self,
+        model: EditableModel,
+        requests: Sequence[EditRequest | dict[str, Any]],
+        editor: str,
+        layers: Sequence[int] | None,
+        metrics: Sequence[str],
+        *,
+        out: Path | None,
+        **how: Any,
     ) -> None:
-        self.case_ids, self.configuration, self.out = list(case_ids), configuration, out
-        self.layers: list[int] = configuration["layers"]
+        given = easyedit_requests(requests)
+        self.requests = [request for request in given if request.subject_span is not None]
+        self.dropped = tuple(
+            Dropped(request.case_id, "its subject is not in its prompt")
+            for request in given
+            if request.subject_span is None
+        )
+        if not self.requests:
+            raise ScoringError(
+                f"sweep: none of {len(given)} requests has its subject in its prompt"
+            )
+        self.layers = list(range(model.layers)) if layers is None else sorted(set(layers))
+        if not self.layers or not set(self.layers) <= set(range(model.layers)):
+            raise ScoringError(
+                f"layers {self.layers}: expected some of 0 to {model.layers - 1}, which are those "
+                f"of {model.name}"
+            )
+        self._edits = LayerEdits(model, editor, metrics, **how)
+        made = provenance.of(model)
+        text = dump(self.requests).encode(errors="surrogatepass")
+        self.configuration: dict[str, Any] = {
+            **{name: made[name] for name in _DECIDING},
+            "editor": editor,
+            "config": self._edits.about["config"],
+            "metrics": list(metrics),
+            "layers": self.layers,
+            "requests_sha256": hashlib.sha256(text).hexdigest(),
+        }
+        self._made = made | self._edits.about | {"data": asdict(given.provenance)}
         self.acc: dict[str, np.ndarray] = {}
         self.before: dict[str, np.ndarray] = {}
         self.runs: list[dict[str, Any]] = []  # an account of each layer that is done
         self.notes: dict[str, list[int]] = {}  # what the editor said, and at which layers
-        if out is not None and (found := _sweep_file.read(out, configuration)) is not None:
+        self._asked = False
+        self.out = out
+        if out is not None and (found := _sweep_file.read(out, self.configuration)) is not None:
             arrays, about = found
             self.runs, self.notes = about["runs"], about["notes"]
             self.acc = dict(zip(about["names"], arrays["acc"], strict=True))
@@ -180,24 +199,36 @@ class _Table:
         done = {run["layer"] for run in self.runs}
         return [layer for layer in self.layers if layer not in done]
 
+    def at(self, layer: int) -> Done:
+        """Edit all requests at one layer."""
+        self._ask()
+        return self._edits.at(layer, self.requests)
+
+    def _ask(self) -> None:
+        """Ask the unedited model, which every layer's edits are compared with."""
+        if not self._asked:
+            self.before, self._asked = columns(self._edits.before(self.requests)), True
+
     def add(self, layer: int, done: Done) -> None:
-        """Put in one layer, and write all."""
+        """Put in one layer, whichever process did it, and write all."""
+        self._ask()
         for name, column in columns(done.values).items():
             empty = np.full((len(column), len(self.layers)), np.nan)
             self.acc.setdefault(name, empty)[:, self.layers.index(layer)] = column
-        self.runs.append(
-            {
-                "layer": layer,
-                "commit": provenance.commit(),
-                "seconds_editing": done.seconds_editing,
-                "seconds_measuring": done.seconds_measuring,
-                "forwards": done.forwards,
-            }
-        )
+        account = {name: value for name, value in asdict(done).items() if name in _ACCOUNT}
+        self.runs.append({"layer": layer, "commit": provenance.commit()} | account)
         for note in done.notes:
             self.notes.setdefault(note, []).append(layer)
         if self.out is not None:
-            about = {"configuration": self.configuration, "case_ids": self.case_ids}
+            case_ids = [request.case_id for request in self.requests]
+            about = {"configuration": self.configuration, "case_ids": case_ids}
             about |= {"names": list(self.acc), "runs": self.runs, "notes": self.notes}
             acc, before = ([values[n] for n in self.acc] for values in (self.acc, self.before))
             _sweep_file.write(self.out, np.array(acc), np.array(before), about)
+
+    def result(self) -> Sweep:
+        """What there is; layers that are missing are NaN."""
+        case_ids = tuple(request.case_id for request in self.requests)
+        made = self._made | {"configuration": self.configuration}
+        made |= {"runs": self.runs, "notes": self.notes}
+        return Sweep(self.acc, self.before, case_ids, tuple(self.layers), self.dropped, made)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lga_fast.errors import DataError
-from lga_fast.files import replacing
+from lga_fast.files import clear_abandoned, replacing
 
 KIND = "lga_fast.Sweep"
 VERSION = 1
@@ -40,6 +40,7 @@ def read(
     Raises:
         DataError: the file holds something else, or a sweep of another configuration.
     """
+    clear_abandoned(path)
     if not path.exists():
         return None
     try:

@@ -12,7 +12,7 @@ def made(rewrite, layers=None, **more) -> Sweep:
     acc = {"rewrite": rewrite, **more}
     acc = {name: np.array(values, dtype=float) for name, values in acc.items()}
     samples, count = acc["rewrite"].shape
-    run = {"seconds_editing": 1.0, "seconds_measuring": 0.5, "forwards": 10}
+    run = {"seconds_editing": 1.0, "seconds_measuring": 0.5, "forwards": 10, "peak_bytes": 9}
     return Sweep(
         acc,
         {name: np.zeros(samples) for name in acc},

@@ -121,7 +121,7 @@ def test_contexts_are_sampled_once(monkeypatch):
 
 def test_bad_requests_and_layers_are_refused():
     model = tiny.model("gpt2")
-    with pytest.raises(ScoringError, match=r"layers \(5,\): expected some of 0 to 4"):
+    with pytest.raises(ScoringError, match=r"layers \[5\]: expected some of 0 to 4"):
         sweep(model, REQUESTS, layers=[5])
     with pytest.raises(ScoringError, match="none of 1 requests has its subject in its prompt"):
         sweep(model, [NO_SUBJECT])
