@@ -101,11 +101,11 @@ def test_batched_rows_equal_rows_alone(family):
     for batch_tokens in (1, 60):
         apart = score_layers(model, REQUESTS, batch_tokens=batch_tokens)
         for name, dot in together.dot.items():
-            assert error(apart.dot[name], dot) < 1e-12
+            assert error(apart.dot[name], dot) < 1e-11
     for i, request in enumerate(REQUESTS):
         alone = score_layers(model, [request])
         for name, dot in together.dot.items():
-            assert error(alone.dot[name], dot[i : i + 1]) < 1e-12
+            assert error(alone.dot[name], dot[i : i + 1]) < 1e-11
 
 
 def test_permuting_requests_permutes_scores():
@@ -113,7 +113,7 @@ def test_permuting_requests_permutes_scores():
     straight = score_layers(model, REQUESTS)
     mixed = score_layers(model, [REQUESTS[i] for i in order])
     assert mixed.case_ids == tuple(str(i) for i in order)
-    assert error(mixed.per_request(), straight.per_request()[order]) < 1e-12
+    assert error(mixed.per_request(), straight.per_request()[order]) < 1e-11
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text"])
