@@ -2,6 +2,42 @@
 
 from __future__ import annotations
 
-from lga_fast.studies._sweep import Sweep, sweep
+from typing import Any, Protocol
 
-__all__ = ["Sweep", "sweep"]
+from lga_fast import registry
+from lga_fast.studies._report import Report
+from lga_fast.studies._sweep import Sweep, sweep
+from lga_fast.studies._trials import Setting
+
+__all__ = ["Report", "Setting", "Study", "Sweep", "study", "sweep"]
+
+
+class Study(Protocol):
+    """What every member's `Study` does; its dataclass fields are its options."""
+
+    def run(self, setting: Setting) -> Report:
+        """Measure what is missing, and report."""
+        ...
+
+
+def study(name: str, setting: Setting, **options: Any) -> Report:
+    """Run a study and write its report into the folder `setting.out`.
+
+    Args:
+        name: a member of `lga_fast.studies`.
+        setting: what it runs on; a run that was stopped goes on.
+        options: the fields of that member's `Study`.
+
+    Raises:
+        UnknownName: no such study, or it has no such option.
+        DataError: too few facts, or a file of `setting.out` is of another configuration.
+
+    Example:
+        >>> edits = {"atlas": lga_fast.load_edits("atlas")}
+        >>> report = study("golden", Setting(Path("results"), edits, jobs=2))
+        >>> print(report.markdown())
+    """
+    member = registry.configured(__name__, name, "Study", options)
+    report = member.run(setting)
+    report.write(setting.out)
+    return report

@@ -1,0 +1,114 @@
+"""Run one of the paper's experiments; a run that was stopped goes on.
+
+Without --model and --data it runs on both models of the embedded atlas. It writes JSON, a Markdown
+table, figures and one HTML page.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+from rich.console import Console
+from rich.markdown import Markdown
+
+from lga_fast import registry
+from lga_fast.commands import _inputs, _options
+from lga_fast.editors import Preset
+from lga_fast.studies import Setting, study
+from lga_fast.studies._trials import METRICS
+
+_STUDIES = "lga_fast.studies"
+
+
+def command() -> click.Command:
+    """The command; its last options are the fields of the studies."""
+    made = click.Command("study", callback=_run, help=__doc__)
+    made.params += [
+        click.Argument(["name"], type=click.Choice(registry.names(_STUDIES))),
+        click.Option(
+            ["--model", "models"],
+            multiple=True,
+            default=["atlas", "atlas-llama"],
+            show_default=True,
+            help="Hub id, folder, or embedded atlas. May be given several times.",
+        ),
+        click.Option(["--device"], help="cpu, cuda, or auto to spread over several devices."),
+        click.Option(["--dtype"], help="float32, bfloat16, ...; default: the checkpoint's."),
+        click.Option(
+            ["--data"],
+            multiple=True,
+            default=["atlas"],
+            show_default=True,
+            help="File of edits, NAME=FILE to say which data set it is, or atlas. May be given "
+            "several times.",
+        ),
+        click.Option(
+            ["--editor", "editors"],
+            type=_options.Names("lga_fast.editors"),
+            default="r_rome",
+            show_default=True,
+            help="How to edit; several with commas between.",
+        ),
+        click.Option(
+            ["--preset"],
+            type=click.Choice(get_args(Preset)),
+            default=Setting.preset,
+            show_default=True,
+            help="Whose numbers hold where nothing else says any.",
+        ),
+        click.Option(
+            ["--config"],
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            help="YAML or JSON file of the editor's options; EasyEdit's hparams as they are.",
+        ),
+        _size("--proxy", Setting.proxy, "Facts that layers are chosen on."),
+        _size("--test", Setting.test, "Facts that they are measured on."),
+        _options.seed(),
+        click.Option(
+            ["--metrics"],
+            type=_options.Names("lga_fast.metrics"),
+            default=",".join(METRICS),
+            show_default=True,
+            help="What to measure, with commas between.",
+        ),
+        _size("--jobs", Setting.jobs, "Processes that edit, each with its share of the threads."),
+        _options.folder("--out", "Folder to write into.", default="out/study", show_default=True),
+        *_options.fields(_STUDIES, "Study", taken=["seed"]),
+    ]
+    return made
+
+
+def _size(flag: str, default: int, text: str) -> click.Option:
+    kind = click.IntRange(min=1)
+    return click.Option([flag], type=kind, default=default, show_default=True, help=text)
+
+
+def _run(
+    name: str,
+    models: tuple[str, ...],
+    data: tuple[str, ...],
+    editors: list[str],
+    metrics: list[str],
+    config: Path | None,
+    out: Path,
+    **asked: Any,
+) -> None:
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    shared = {key: asked.pop(key) for key in list(asked) if key in Setting.__dataclass_fields__}
+    setting = Setting(
+        out=out,
+        data={Path(one.rpartition("=")[2]).stem: _inputs.edits(one) for one in data},
+        models=models,
+        editors=tuple(editors),
+        metrics=tuple(metrics),
+        config=str(config) if config else None,
+        **shared,
+    )
+    report = study(name, setting, **_options.given(asked))
+    Console().print(Markdown(report.markdown()))
+    click.echo(f"Written to {out}: {name}.html and others")

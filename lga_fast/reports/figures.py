@@ -1,0 +1,174 @@
+"""Figures of studies: curves over layers, heat maps, points with their intervals."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from lga_fast.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette: told apart by colour-blind readers; shapes repeat what colours say.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_SHAPES = ("o", "s", "^", "D", "v", "P", "X")
+_LINES = ("-", "--", "-.", ":")
+
+
+@dataclass(frozen=True)
+class Series:
+    """Values with the ends of their intervals, which are equal to them where there are none."""
+
+    name: str
+    values: Float[np.ndarray, " place"]
+    low: Float[np.ndarray, " place"]
+    high: Float[np.ndarray, " place"]
+
+
+def curves(
+    title: str,
+    layers: Sequence[int],
+    series: Sequence[Series],
+    ylabel: str,
+    marks: Mapping[str, int],
+) -> Figure:
+    """One line with error bars for each series, over layers; `marks` names some layers."""
+    figure, axes = _new(max(6.0, 0.22 * len(layers)), 3.8)
+    for i, one in enumerate(series):
+        errors = [one.values - one.low, one.high - one.values]
+        axes.errorbar(
+            layers,
+            one.values,
+            yerr=errors,
+            label=one.name,
+            color=_COLOURS[i % len(_COLOURS)],
+            marker=_SHAPES[i % len(_SHAPES)],
+            linestyle=_LINES[i % len(_LINES)],
+            markersize=4,
+            capsize=2,
+            linewidth=1.2,
+        )
+    names: dict[int, list[str]] = {}
+    for name, layer in marks.items():
+        names.setdefault(layer, []).append(name)
+    for layer, here in names.items():
+        axes.axvline(layer, color="0.6", linewidth=1, zorder=0)
+        axes.annotate(
+            "\n".join(here),
+            (layer, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+        )
+    axes.set(xlabel="layer", ylabel=ylabel, xticks=_ticks(layers))
+    axes.set_title(title, pad=12 + 10 * max((len(here) for here in names.values()), default=0))
+    axes.grid(axis="y", color="0.9")
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    return figure
+
+
+def heat(
+    title: str,
+    rows: Sequence[str],
+    layers: Sequence[int],
+    values: Float[np.ndarray, "row layer"],
+    label: str,
+    stars: Sequence[tuple[int, int]],
+    columns: Sequence[int] = (),
+) -> Figure:
+    """A cell for each row and layer; `stars` marks some (row, layer), `columns` some layers."""
+    figure, axes = _new(max(6.0, 0.42 * len(layers) + 3), 0.38 * len(rows) + 1.8)
+    image = axes.imshow(values, cmap="cividis", aspect="auto")
+    figure.colorbar(image, ax=axes, label=label)
+    numbers = len(layers) <= 16
+    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    places = {layer: x for x, layer in enumerate(layers)}
+    for y, row in enumerate(values):
+        for x, value in enumerate(row):
+            star = "☆" if (y, layers[x]) in stars else ""
+            text = f"{star}{value:.2f}" if numbers else star
+            colour = "white" if value < middle else "black"
+            axes.text(x, y, text, ha="center", va="center", fontsize=8, color=colour)
+    for layer in columns:
+        x = places[layer]
+        axes.plot(
+            [x - 0.5, x - 0.5, x + 0.5, x + 0.5, x - 0.5],
+            [-0.5, len(rows) - 0.5, len(rows) - 0.5, -0.5, -0.5],
+            color=_COLOURS[1],
+            linewidth=2,
+            clip_on=False,
+        )
+    axes.set(xlabel="layer", title=title)
+    axes.set_xticks(range(len(layers)), [str(i) if i in _ticks(layers) else "" for i in layers])
+    axes.set_yticks(range(len(rows)), rows)
+    return figure
+
+
+def intervals(
+    title: str, rows: Sequence[str], series: Sequence[Series], xlabel: str, log: bool = False
+) -> Figure:
+    """A point with its interval for each row and series, rows from top to bottom."""
+    figure, axes = _new(7.0, 0.3 * len(rows) + 1.6)
+    for i, one in enumerate(series):
+        y = np.arange(len(rows)) + (i - (len(series) - 1) / 2) * 0.28
+        axes.errorbar(
+            one.values,
+            y,
+            xerr=[one.values - one.low, one.high - one.values],
+            label=one.name,
+            color=_COLOURS[i % len(_COLOURS)],
+            marker=_SHAPES[i % len(_SHAPES)],
+            linestyle="none",
+            markersize=5,
+            capsize=2,
+        )
+    axes.set(xlabel=xlabel, title=title, ylim=(len(rows) - 0.5, -0.5))
+    axes.set_yticks(range(len(rows)), rows)
+    if log:
+        axes.set_xscale("log")
+    axes.grid(axis="x", color="0.9")
+    if len(series) > 1:
+        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    return figure
+
+
+def svg(figure: Figure) -> bytes:
+    """The figure as an SVG file; the same figure gives the same bytes."""
+    found = io.BytesIO()
+    _save(figure, found, "svg")
+    return found.getvalue()
+
+
+def write(figure: Figure, *paths: Path) -> None:
+    """Save the figure to each path, in the format its suffix names."""
+    for path in paths:
+        with replacing(path) as beside:
+            _save(figure, beside, path.suffix.removeprefix("."))
+
+
+def _save(figure: Figure, to: io.BytesIO | Path, form: str) -> None:
+    import matplotlib
+
+    plain = {"Date": None} if form == "svg" else {"Software": None}
+    with matplotlib.rc_context({"svg.hashsalt": "lga_fast"}):
+        figure.savefig(to, format=form, dpi=150, metadata=plain, bbox_inches="tight")
+
+
+def _new(width: float, height: float):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    return figure, figure.subplots()
+
+
+def _ticks(layers: Sequence[int]) -> list[int]:
+    return [layer for layer in layers if len(layers) <= 24 or layer % 4 == 0]

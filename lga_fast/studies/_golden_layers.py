@@ -1,0 +1,108 @@
+"""Golden layers of sweeps: by value, on proxy and test facts, and over several data sets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from lga_fast.studies import _reduce, _t_tests
+from lga_fast.studies._sweep import Sweep
+
+
+def best(means: Float[np.ndarray, " layer"], layers: Sequence[int]) -> list[int]:
+    """All layers of the largest mean; the first of them is the golden one."""
+    return [layers[i] for i in np.flatnonzero(means == np.nanmax(means)).tolist()]
+
+
+def moments(values: Float[np.ndarray, "sample layer"]) -> dict[str, Any]:
+    """Mean, standard deviation (n - 1) and standard error of each layer."""
+    count = np.isfinite(values).sum(0)
+    mean = _reduce.mean(values)
+    square = np.where(np.isfinite(values), (values - mean) ** 2, 0).sum(0)
+    sd = np.sqrt(square / np.maximum(count - 1, 1))
+    return {"mean": mean, "sd": sd, "sem": sd / np.sqrt(np.maximum(count, 1)), "count": count[0]}
+
+
+def by_value(proxy: Sweep, test: Sweep, names: Sequence[str]) -> dict[str, Any]:
+    """For each value: what every layer does on test facts, and what either part's choice does."""
+    found = {}
+    for name in names:
+        parts = {"proxy": moments(value(proxy, name)), "test": moments(value(test, name))}
+        chosen = {part: best(m["mean"], test.layers) for part, m in parts.items()}
+        at = {part: test.layers.index(layers[0]) for part, layers in chosen.items()}
+        found[name] = {
+            **parts,
+            "golden": chosen,
+            "on_test": {part: parts["test"]["mean"][place] for part, place in at.items()},
+        }
+    return found
+
+
+def value(sweep: Sweep, name: str) -> Float[np.ndarray, "sample layer"]:
+    """A value of a sweep, or the combined score."""
+    return _reduce.combined(sweep.acc) if name == "combined" else sweep.values(name)
+
+
+def existence(
+    values: Float[np.ndarray, "sample layer"], layers: Sequence[int], golden: Mapping[str, int]
+) -> dict[str, Any]:
+    """The best layer of every sample against one layer for all, with t-tests.
+
+    Args:
+        values: on test facts.
+        layers: of the second axis.
+        golden: layers by where they come from.
+    """
+    best_of_each = np.nanmax(values, axis=1)
+    found: dict[str, Any] = {"best_of_each": _of_samples(best_of_each)}
+    for source, layer in golden.items():
+        one = values[:, layers.index(layer)]
+        tests = {
+            name: {"t": test.t, "p": test.p, "significant": test.significant}
+            for name, test in (
+                ("independent", _t_tests.independent(best_of_each, one)),
+                ("paired", _t_tests.paired(best_of_each, one)),
+            )
+        }
+        found[source] = _of_samples(one) | {"layer": layer, "tests": tests}
+    return found
+
+
+def _of_samples(values: Float[np.ndarray, " sample"]) -> dict[str, float]:
+    sd = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    return {"mean": float(values.mean()), "sd": sd, "sem": sd / math.sqrt(len(values))}
+
+
+def union(parts: Mapping[str, tuple[Sweep, Sweep]], name: str) -> dict[str, Any]:
+    """Golden layers over the proxy facts of several data sets of one model.
+
+    Args:
+        parts: by data set, the sweeps of proxy and test facts, over the same layers.
+        name: of the value.
+
+    Returns:
+        Golden layers of the union of the proxy facts, where large data sets count more, and of the
+        mean over data sets; each data set's own; and how far every layer's mean lies below the best
+        of its row.
+    """
+    layers = next(iter(parts.values()))[0].layers
+    proxies = {data: value(proxy, name) for data, (proxy, _) in parts.items()}
+    rows: dict[str, np.ndarray] = {}
+    for data, (_, test) in parts.items():
+        rows |= {f"{data}, proxy": _reduce.mean(proxies[data])}
+        rows |= {f"{data}, test": _reduce.mean(value(test, name))}
+    together = _reduce.mean(np.concatenate(list(proxies.values())))
+    macro = np.round(np.mean([_reduce.mean(values) for values in proxies.values()], axis=0), 12)
+    if len(parts) > 1:
+        rows |= {"union of proxies": together}
+    return {
+        "layers": list(layers),
+        "golden_union": best(together, layers),
+        "golden_macro": best(macro, layers),
+        "golden": {row: best(mean, layers) for row, mean in rows.items()},
+        "distance": {row: np.nanmax(mean) - mean for row, mean in rows.items()},
+    }

@@ -1,0 +1,72 @@
+"""What a study found, for people and for programs: JSON, Markdown, figures, one HTML page."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lga_fast.files import write_atomic
+from lga_fast.reports import figures, html
+from lga_fast.reports.html import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, the end of its files' names, and what it shows."""
+
+    name: str
+    figure: Figure
+    caption: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """A study's result; `data` has every number, the tables what people should see."""
+
+    study: str
+    title: str
+    text: tuple[str, ...]
+    tables: tuple[Table, ...]
+    pictures: tuple[Picture, ...]
+    data: dict[str, Any]
+    made: dict[str, Any]  # what is needed to repeat it
+
+    def write(self, out: Path) -> list[str]:
+        """Write all files into the folder `out`, each whole or not at all; their names."""
+        out.mkdir(parents=True, exist_ok=True)
+        names = [f"{self.study}.{suffix}" for suffix in ("json", "md", "html")]
+        content = {"study": self.study, "made": self.made, **self.data}
+        text = json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False)
+        write_atomic(out / names[0], text + "\n")
+        write_atomic(out / names[1], self.markdown())
+        drawn = [(figures.svg(picture.figure), picture.caption) for picture in self.pictures]
+        page = html.page(self.title, self.text, self.tables, drawn, plain(self.made))
+        write_atomic(out / names[2], page)
+        for picture in self.pictures:
+            here = [f"{self.study}-{picture.name}.{suffix}" for suffix in ("png", "svg")]
+            figures.write(picture.figure, *(out / name for name in here))
+            names += here
+        return names
+
+    def markdown(self) -> str:
+        """Text and tables, with links to the figures."""
+        shown = [f"![{p.caption}]({self.study}-{p.name}.png)" for p in self.pictures]
+        parts = [f"# {self.title}", *self.text, *(t.markdown() for t in self.tables), *shown]
+        return "\n\n".join(parts) + "\n"
+
+
+def plain(x: Any) -> Any:
+    """Plain JSON: arrays and tuples are lists, and what is no finite number is null."""
+    if isinstance(x, dict):
+        return {str(key): plain(value) for key, value in x.items()}
+    if isinstance(x, list | tuple):
+        return [plain(value) for value in x]
+    if hasattr(x, "tolist"):
+        return plain(x.tolist())
+    return None if isinstance(x, float) and not math.isfinite(x) else x

@@ -1,0 +1,199 @@
+"""Golden layers: one layer for all facts against the best of each; proxy against test facts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lga_fast.reports import figures
+from lga_fast.reports.figures import Series
+from lga_fast.reports.html import Table
+from lga_fast.studies import _golden_layers
+from lga_fast.studies._report import Picture, Report
+from lga_fast.studies._trials import Setting, Trial, run
+
+_BY = "rewrite"  # golden layers are chosen by it, as in arXiv 2602.20207
+_SOURCES = {"test": "golden layer of test facts", "proxy": "golden layer of proxy facts"}
+
+
+@dataclass(frozen=True)
+class Study:
+    """arXiv 2602.20207 §4 and appendices B to D: Table 1, Tables 3 to 8, curves and heat maps."""
+
+    def run(self, setting: Setting) -> Report:
+        """Sweep what is missing, and reduce."""
+        trials = run(setting)
+        found = {trial.name: reduce(trial) for trial in trials}
+        unions = _unions(trials)
+        return Report(
+            study="golden",
+            title="Is one layer for all facts as good as the best layer of each?",
+            text=_text(setting, found),
+            tables=(_existence(found), _by_value(found)),
+            pictures=(
+                *(_curves(i, name, one) for i, (name, one) in enumerate(found.items())),
+                _existence_figure(found),
+                *(_heat(i, name, one) for i, (name, one) in enumerate(unions.items())),
+            ),
+            data={"trials": found, "unions": unions},
+            made=setting.made(),
+        )
+
+
+def reduce(trial: Trial) -> dict[str, Any]:
+    """Everything that the report says of a trial."""
+    sweep, (proxy, test) = trial.sweep(), trial.parts()
+    names = [n for n in trial.setting.metrics if np.isfinite(test.acc[n]).any()]
+    by_value = _golden_layers.by_value(proxy, test, [*names, "combined"])
+    golden = {part: layers[0] for part, layers in by_value[_BY]["golden"].items()}
+    return trial.account() | {
+        "layers": list(test.layers),
+        "before": {name: float(np.nanmean(test.before[name])) for name in names},
+        "values": by_value,
+        "existence": _golden_layers.existence(test.values(_BY), test.layers, golden),
+        "seconds_sweeping": sweep.seconds(),
+        "runs": sweep.provenance["runs"],
+        "editor_config": sweep.provenance["configuration"]["config"],
+        "editor_notes": sweep.provenance["notes"],
+    }
+
+
+def _unions(trials: Sequence[Trial]) -> dict[str, Any]:
+    """By model and editor."""
+    parts: dict[str, dict[str, Any]] = {}
+    for trial in trials:
+        several = len(trial.setting.editors) > 1
+        name = f"{trial.source}, {trial.editor}" if several else trial.source
+        parts.setdefault(name, {})[trial.data] = trial.parts()
+    return {name: _golden_layers.union(one, _BY) for name, one in parts.items()}
+
+
+def _text(setting: Setting, found: dict[str, Any]) -> tuple[str, ...]:
+    said = []
+    for name, one in found.items():
+        there = one["existence"]
+        golden, proxy = there["test"], there["proxy"]
+        said.append(
+            f"{name}: every fact at the layer that is best for it reaches a rewrite accuracy of "
+            f"{there['best_of_each']['mean']:.3f}; one layer for all, {golden['layer']}, "
+            f"{golden['mean']:.3f} ({_verdict(golden)}). Proxy facts alone choose layer "
+            f"{proxy['layer']}, which reaches {proxy['mean']:.3f} on the test facts."
+        )
+    return (
+        f"{setting.proxy} proxy and {setting.test} test facts, drawn with seed {setting.seed}, "
+        "each edited alone at every layer. The golden layer is that of the largest mean rewrite "
+        "accuracy, of equal ones the lowest.",
+        *said,
+    )
+
+
+def _verdict(one: dict[str, Any]) -> str:
+    test = one["tests"]["independent"]
+    word = "significantly less" if test["significant"] else "not significantly less"
+    return f"{word} at α = 0.05 in the t-test for independent samples, p = {test['p']:.2g}"
+
+
+def _existence(found: dict[str, Any]) -> Table:
+    rows = []
+    for name, one in found.items():
+        best = one["existence"]["best_of_each"]
+        for source, words in _SOURCES.items():
+            golden = one["existence"][source]
+            tests = [golden["tests"][kind] for kind in ("independent", "paired")]
+            rows.append(
+                (
+                    f"{name}: {words}",
+                    f"{best['mean']:.4f} ± {best['sd']:.4f}",
+                    str(golden["layer"]),
+                    f"{golden['mean']:.4f} ± {golden['sd']:.4f}",
+                    *(f"{t['p']:.3g} ({'yes' if t['significant'] else 'no'})" for t in tests),
+                )
+            )
+    return Table(
+        "Rewrite accuracy of one layer for all test facts",
+        ("", "best of each", "layer", "this layer", "p, independent", "p, paired"),
+        tuple(rows),
+        "Means ± standard deviations over test facts (n - 1). Two-sided t-tests of the best layer "
+        "of each fact against one layer for all: independent samples of equal variance, as the "
+        "paper tests, and paired, as the same facts allow; in brackets whether significant at "
+        "α = 0.05. The best of each is chosen on the very facts it is measured on.",
+    )
+
+
+def _by_value(found: dict[str, Any]) -> Table:
+    rows = [
+        (
+            f"{name}: {metric}",
+            f"{one['before'][metric]:.4f}" if metric in one["before"] else "",
+            ", ".join(map(str, values["golden"]["test"])),
+            f"{values['on_test']['test']:.4f}",
+            ", ".join(map(str, values["golden"]["proxy"])),
+            f"{values['on_test']['proxy']:.4f}",
+            f"{values['on_test']['test'] - values['on_test']['proxy']:.4f}",
+        )
+        for name, one in found.items()
+        for metric, values in one["values"].items()
+    ]
+    return Table(
+        "Golden layers by every value, of test and of proxy facts",
+        ("", "unedited", "test: layer", "value", "proxy: layer", "value on test", "lost"),
+        tuple(rows),
+        "All layers that share the largest mean are named; values are of the first. Combined: each "
+        "fact's mean of rewrite, rephrase and locality.",
+    )
+
+
+def _curves(number: int, name: str, one: dict[str, Any]) -> Picture:
+    series = [
+        Series(metric, test["mean"], test["mean"] - test["sem"], test["mean"] + test["sem"])
+        for metric, test in ((m, v["test"]) for m, v in one["values"].items() if m != "combined")
+    ]
+    golden = one["values"][_BY]["golden"]
+    marks = {f"golden, {part}": layers[0] for part, layers in golden.items()}
+    facts = len(one["test_indices"])
+    figure = figures.curves(
+        f"{name}: {one['editor']}, {facts} test facts",
+        one["layers"],
+        series,
+        "mean over facts [share of answer tokens]",
+        marks,
+    )
+    caption = f"{name}: what an edit does, by layer. Bars are standard errors over test facts."
+    return Picture(f"layers-{number}", figure, caption)
+
+
+def _existence_figure(found: dict[str, Any]) -> Picture:
+    kinds = {"best_of_each": "best layer of each fact", **_SOURCES}
+    series = []
+    for kind, words in kinds.items():
+        mean = np.array([one["existence"][kind]["mean"] for one in found.values()])
+        error = np.array([one["existence"][kind]["sem"] for one in found.values()])
+        series.append(Series(words, mean, mean - error, mean + error))
+    figure = figures.intervals(
+        "One layer for all facts, or the best of each",
+        list(found),
+        series,
+        "rewrite accuracy on test facts [share of answer tokens]",
+    )
+    return Picture("existence", figure, "Means with standard errors over test facts.")
+
+
+def _heat(number: int, name: str, one: dict[str, Any]) -> Picture:
+    rows = list(one["distance"])
+    figure = figures.heat(
+        name,
+        rows,
+        one["layers"],
+        np.array(list(one["distance"].values())),
+        "rewrite accuracy below the row's best",
+        [(y, layer) for y, row in enumerate(rows) for layer in one["golden"][row]],
+        one["golden_union"],
+    )
+    caption = (
+        f"{name}: how far each layer's mean rewrite accuracy lies below the best of its row. "
+        "☆ golden layers of the row; framed: of all proxy facts together."
+    )
+    return Picture(f"heat-{number}", figure, caption)
