@@ -11,7 +11,6 @@ from typing import Any, get_args
 
 import click
 from rich.console import Console
-from rich.markdown import Markdown
 
 from lga_fast import registry
 from lga_fast.commands import _inputs, _options
@@ -110,5 +109,5 @@ def _run(
         **shared,
     )
     report = study(name, setting, **_options.given(asked))
-    Console().print(Markdown(report.markdown()))
-    click.echo(f"Written to {out}: {name}.html and others")
+    Console().print(f"[bold]{report.title}[/bold]", *report.text, sep="\n", highlight=False)
+    click.echo(f"Written to {out}: {name}.html, {name}.md, {name}.json and figures")

@@ -109,6 +109,7 @@ class Selector:
             "options": asdict(self),
             "lga": asdict(ranked),
             "candidates": layers,
+            "budget": budget,
             "rounds": [one.account() for one in rounds],
             "edits": sum(len(done.values) for done in edited),
             "edits_brute_force": model.layers * len(given),
