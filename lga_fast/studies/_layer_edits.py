@@ -89,7 +89,7 @@ class LayerEdits:
             [note for edit in edits for note in edit.provenance["notes"]],
             edited - started,
             time.perf_counter() - edited,
-            sum(map(_forwards, edits)),
+            sum(map(forwards, edits)),
             provenance.peak_bytes(self.model.device),
         )
 
@@ -101,7 +101,7 @@ def columns(cases: Sequence[Values]) -> dict[str, Float[np.ndarray, " case"]]:
     return {name: np.array(column, dtype=np.float64) for name, column in found.items()}
 
 
-def _forwards(edit: WeightEdit) -> int:
+def forwards(edit: WeightEdit) -> int:
     """Rows of an edit's optimisation: all contexts' and the KL's, in every forward and backward."""
     rows = len(edit.provenance["contexts"]) + 1
     return sum(rows * (2 * len(losses) - 1) for losses in edit.provenance["losses"])
