@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
 
 import lga_fast
 from lga_fast import atlas
-from lga_fast.editors import _contexts, _keys, _rank_one, _values, r_rome
+from lga_fast.editors import _contexts, _keys, _moments, _rank_one, _values, r_rome
 from lga_fast.models import EditableModel
 from lga_fast.models.downstream import Downstream, Whole
 from lga_fast.records import EditRequest, find_subject
@@ -86,10 +86,18 @@ def usual(
 ) -> list[Change]:
     """The same, one request at a time, the whole model on every token in every step."""
     with model.frozen():
-        return [_usual_edit(model, request, contexts) for request in requests]
+        return [usual_edit(model, request, contexts, LAYER, HOW) for request in requests]
 
 
-def _usual_edit(model: EditableModel, request: EditRequest, contexts: tuple[str, ...]) -> Change:
+def usual_edit(
+    model: EditableModel,
+    request: EditRequest,
+    contexts: tuple[str, ...],
+    layer: int,
+    how: _values.Optimisation,
+    moment: _moments.Moments | None = None,
+) -> Change:
+    """Left and right factor of one request's change."""
     answers = [_keys.answer_row(model, context, request) for context in contexts]
     about = f"{request.subject} is a"
     about_ids = list(model.tokenizer(about)["input_ids"])
@@ -99,7 +107,7 @@ def _usual_edit(model: EditableModel, request: EditRequest, contexts: tuple[str,
     for i, (row, _) in enumerate(answers):
         labels[i, row.start - 1 : len(row.ids) - 1] = torch.tensor(row.target)
     every, wanted = torch.arange(len(rows.ids)), labels != -100
-    module, device = model.matrix(LAYER, model.family.edited), model.device
+    module, device = model.matrix(layer, model.family.edited), model.device
     ids, seen = rows.ids.to(device), {}
 
     def add(m: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
@@ -112,7 +120,7 @@ def _usual_edit(model: EditableModel, request: EditRequest, contexts: tuple[str,
 
     handle = module.register_forward_hook(add)
     adam, before = None, None
-    for step in range(HOW.steps):
+    for step in range(how.steps):
         log_p = model.hf(input_ids=ids, use_cache=False).logits.float().log_softmax(-1)
         picked = log_p.gather(2, labels.clamp(min=0).to(device).unsqueeze(2)).squeeze(2)
         mask = wanted.to(picked)
@@ -121,24 +129,24 @@ def _usual_edit(model: EditableModel, request: EditRequest, contexts: tuple[str,
         before = now.detach() if before is None else before
         kl = functional.kl_div(before, now, log_target=True, reduction="sum")
         delta, size = seen["delta"], seen["initial"].norm()
-        loss = nll + HOW.kl_factor * kl + HOW.weight_decay * delta.norm() / size**2
-        if step == HOW.steps - 1 or loss.item() < HOW.stop_loss:
+        loss = nll + how.kl_factor * kl + how.weight_decay * delta.norm() / size**2
+        if step == how.steps - 1 or loss.item() < how.stop_loss:
             break
-        adam = adam or torch.optim.Adam([delta], lr=HOW.lr)
+        adam = adam or torch.optim.Adam([delta], lr=how.lr)
         adam.zero_grad()
         loss.backward()
         adam.step()
         with torch.no_grad():
-            if delta.norm() > HOW.clamp * size:
-                delta.mul_(HOW.clamp * size / delta.norm())
+            if delta.norm() > how.clamp * size:
+                delta.mul_(how.clamp * size / delta.norm())
     handle.remove()
     read = [
-        _keys.read_keys(model, LAYER, _keys.rows_of([(row.ids[: row.start], at)]))
+        _keys.read_keys(model, layer, _keys.rows_of([(row.ids[: row.start], at)]))
         for row, at in answers
     ]
     keys, outputs = (torch.cat(x) for x in zip(*read, strict=True))
     value = _values.Value(seen["initial"], seen["delta"].detach(), (), False, keys, outputs)
-    return r_rome.update(value, keys, outputs, _rank_one.direction(keys))
+    return r_rome.update(value, keys, outputs, _rank_one.direction(keys, moment))
 
 
 def compare(dtype: torch.dtype, device: str = "cpu", repeats: int = 3) -> dict[str, Any]:

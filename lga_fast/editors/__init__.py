@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from lga_fast.editors._config import Config, Preset, resolve
+from lga_fast.editors._values import Optimisation, Value, optimise_at
 from lga_fast.errors import EditError
 from lga_fast.models import EditableModel
+from lga_fast.models.unchanged import Site
 from lga_fast.records import EditRequest
 from lga_fast.weight_edit import WeightEdit
 
@@ -27,12 +29,19 @@ class Solver(Protocol):
     model as it was then; the values that are solved for are of the model as it is at the call.
     """
 
+    model: EditableModel
+    contexts: tuple[str, ...]
+    how: Optimisation
+    sites: tuple[Site, ...]
+
     def all(self, requests: Sequence[EditRequest]) -> WeightEdit:
         """One edit for all requests; they follow those of earlier calls, if there were any."""
         ...
 
-    def each(self, requests: Sequence[EditRequest]) -> list[WeightEdit]:
-        """One edit for each request, independent of all others."""
+    def each(
+        self, requests: Sequence[EditRequest], values: Sequence[Value] | None = None
+    ) -> list[WeightEdit]:
+        """One edit for each request, independent of all others; values: if they are there."""
         ...
 
 
@@ -126,6 +135,23 @@ def edit_each(
     requests = checked(edits, editor)
     chosen, layer, about = resolve(model, editor, layer, preset, config, options)
     return [_finished(change, about) for change in chosen.solve_each(model, requests, layer)]
+
+
+def solve_at(
+    solvers: Mapping[int, Solver], requests: Sequence[EditRequest]
+) -> dict[int, list[WeightEdit]]:
+    """One edit for each request at each layer, each as if it were alone.
+
+    The unedited model runs once for all layers, if memory allows, so that this is faster than
+    layer after layer.
+
+    Args:
+        solvers: of one editor on one model, by layer.
+        requests: the facts, each with its subject's place.
+    """
+    one = next(iter(solvers.values()))
+    values = optimise_at(one.model, list(solvers), requests, one.contexts, one.how, sites=one.sites)
+    return {layer: solver.each(requests, values[layer]) for layer, solver in solvers.items()}
 
 
 def checked(edits: Sequence[EditRequest | dict[str, Any]], editor: str) -> LoadedEdits:

@@ -16,9 +16,10 @@ from lga_fast.editors import _contexts, _keys, _moments, _values
 from lga_fast.editors._directions import solved
 from lga_fast.errors import EditError
 from lga_fast.models import EditableModel
-from lga_fast.models.downstream import Reads, Whole
+from lga_fast.models.downstream import Whole
 from lga_fast.models.fused import fused_gelu
 from lga_fast.models.tensors import wide
+from lga_fast.models.unchanged import Reads
 from lga_fast.records import EditRequest
 from lga_fast.scoring import plan
 from lga_fast.weight_edit import LowRank, WeightEdit
@@ -64,6 +65,7 @@ class Mass:
         self.sites = editor.sites
         if model.family.post_mlp_norm and "block" in self.sites:
             self.sites = ("mlp",)
+        self.how = editor.optimisation()
         self.made = provenance.of(model)  # before anything is applied: of the original model
         self.contexts = _contexts.of(model, editor, _LENGTHS, _PER_SEED)
         few = len(self.contexts) - 1
@@ -80,9 +82,12 @@ class Mass:
             self.directions[layer].remember(update.keys)
         return self._edit(requests, values, updates)
 
-    def each(self, requests: Sequence[EditRequest]) -> list[WeightEdit]:
-        """One edit for each request, independent of all others."""
-        pairs = [([r], [v]) for r, v in zip(requests, self._values(requests), strict=True)]
+    def each(
+        self, requests: Sequence[EditRequest], values: Sequence[_values.Value] | None = None
+    ) -> list[WeightEdit]:
+        """One edit for each request, independent of all others; values: if they are there."""
+        found = values or self._values(requests)
+        pairs = [([r], [v]) for r, v in zip(requests, found, strict=True)]
         return [self._edit(*pair, self._updates(*pair)) for pair in pairs]
 
     def update(
@@ -103,9 +108,8 @@ class Mass:
         return Update(keys, left.T, right.T, (reach / (reach + ridge)).tolist(), dependent)
 
     def _values(self, requests: Sequence[EditRequest]) -> list[_values.Value]:
-        how = self.editor.optimisation()
         return _values.optimise(
-            self.model, self.layer, requests, self.contexts, how, sites=self.sites
+            self.model, self.layer, requests, self.contexts, self.how, sites=self.sites
         )
 
     def _updates(

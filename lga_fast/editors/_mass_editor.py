@@ -12,7 +12,7 @@ from lga_fast.editors._mass import Mass
 from lga_fast.editors._moments import Moments
 from lga_fast.editors._values import Optimisation
 from lga_fast.models import EditableModel
-from lga_fast.models.downstream import Site
+from lga_fast.models.unchanged import Site
 from lga_fast.records import EditRequest
 from lga_fast.weight_edit import WeightEdit
 

@@ -15,11 +15,13 @@ from lga_fast import provenance
 from lga_fast.editors import _contexts, _moments, _values
 from lga_fast.errors import EditError
 from lga_fast.models import EditableModel
+from lga_fast.models.unchanged import Site
 from lga_fast.records import EditRequest
 from lga_fast.weight_edit import LowRank, WeightEdit
 
 Solve = Callable[[_values.Value, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
+_SITES: tuple[Site, ...] = ("mlp",)
 _MIN_COSINE = 1e-3  # between key and u: below it the update explodes
 
 
@@ -49,14 +51,17 @@ class RankOne:
         )
         self.made = provenance.of(model)  # before anything is applied: of the original model
         self.contexts = _contexts.of(model, options)
+        self.sites = _SITES
         self.parameter = model.weight_name(layer, model.family.edited)
         self.moment = None
         if options.mom2_adjustment:  # of the original model, also for requests that follow others
             self.moment = _moments.of(model, [layer], options)[layer]
 
-    def each(self, requests: Sequence[EditRequest]) -> list[WeightEdit]:
-        """One edit for each request, of the model as it is."""
-        found = self._values(requests)
+    def each(
+        self, requests: Sequence[EditRequest], values: Sequence[_values.Value] | None = None
+    ) -> list[WeightEdit]:
+        """One edit for each request, of the model as it is; values: if they are there already."""
+        found = values or self._values(requests)
         return [self._edit([request], [v]) for request, v in zip(requests, found, strict=True)]
 
     def all(self, requests: Sequence[EditRequest]) -> WeightEdit:
@@ -72,7 +77,9 @@ class RankOne:
         return self._edit(requests, values)
 
     def _values(self, requests: Sequence[EditRequest]) -> list[_values.Value]:
-        return _values.optimise(self.model, self.layer, requests, self.contexts, self.how)
+        return _values.optimise(
+            self.model, self.layer, requests, self.contexts, self.how, sites=self.sites
+        )
 
     def _change(self, value: _values.Value) -> LowRank:
         u = direction(value.keys, self.moment)

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lga_fast.errors import EditError
 from lga_fast.models import EditableModel
-from lga_fast.models.downstream import Early, Reads, Site, Whole
+from lga_fast.models.downstream import Early, Whole
 from lga_fast.models.tensors import padded, wide
+from lga_fast.models.unchanged import Reads, Site, Unchanged
 from lga_fast.records import EditRequest
 
 
@@ -61,6 +62,17 @@ class RequestRows:
         return max(token - self.changed[row] for row, token, _ in self.positions) + 1
 
 
+def reads_of(rows: Sequence[RequestRows]) -> tuple[Reads, Int[Tensor, " position"]]:
+    """All requests' rows, one after another, and the label of every place that is read."""
+    each = len(rows[0].ids)
+    positions = torch.tensor(
+        [(i * each + r, t, label) for i, x in enumerate(rows) for r, t, label in x.positions]
+    )
+    row, token, label = positions.T
+    changed = torch.tensor([place for r in rows for place in r.changed])
+    return Reads(padded([ids for r in rows for ids in r.ids]), changed, row, token), label
+
+
 class Batch:
     """Requests that are optimised together; every one has the same number of rows."""
 
@@ -72,24 +84,17 @@ class Batch:
         rows: Sequence[RequestRows],
         sites: Sequence[Site],
         runner: type[Whole],
+        unchanged: Unchanged,
     ):
-        """See `_values.optimise`."""
+        """See `_values.optimise`; `unchanged`: the runner's run of the rows."""
         self.requests, self.sites, self.each = requests, sites, len(rows[0].ids)
-        positions = torch.tensor(
-            [
-                (i * self.each + r, t, label)
-                for i, x in enumerate(rows)
-                for r, t, label in x.positions
-            ]
-        )
-        row, token, label = positions.T
-        changed = torch.tensor([place for r in rows for place in r.changed])
-        reads = Reads(padded([ids for r in rows for ids in r.ids]), changed, row, token)
-        self.runner = runner(model, layer, reads, sites)
+        reads, label = reads_of(rows)
+        self.runner = runner(model, layer, reads, sites, unchanged)
         self.label = label
         bare = [wide(self.runner.initial[site])[:: self.each] for site in sites]
         self.initial = torch.stack(bare, 1)  # [request site d_out]
         # A label's share in a request's mean over contexts of the mean over the answer's tokens.
+        row = reads.row
         share = 1 / (row.bincount()[row] * (self.each - 1)).double()
         mine = row // self.each == torch.arange(len(rows)).unsqueeze(1)
         self.share = (share * mine * (label >= 0)).to(self.initial)  # [request position]

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from lga_fast import progress
 from lga_fast.editors import _keys
-from lga_fast.editors._value_batch import Batch, Optimisation, RequestRows, Value
+from lga_fast.editors._value_batch import Batch, Optimisation, RequestRows, Value, reads_of
 from lga_fast.errors import EditError
 from lga_fast.models import EditableModel
-from lga_fast.models.downstream import Downstream, Site, Whole
+from lga_fast.models.downstream import Downstream, Whole
 from lga_fast.models.fused import fused_gelu
+from lga_fast.models.unchanged import Site
 from lga_fast.records import EditRequest
 from lga_fast.scoring import plan
 
@@ -26,12 +28,24 @@ def optimise(
     requests: Sequence[EditRequest],
     contexts: Sequence[str],
     how: Optimisation,
+    **options: Any,
+) -> list[Value]:
+    """`optimise_at` one layer."""
+    return optimise_at(model, [layer], requests, contexts, how, **options)[layer]
+
+
+def optimise_at(
+    model: EditableModel,
+    layers: Sequence[int],
+    requests: Sequence[EditRequest],
+    contexts: Sequence[str],
+    how: Optimisation,
     *,
     sites: Sequence[Site] = ("mlp",),
     runner: type[Whole] = Downstream,
     batch_tokens: int = 4096,
     show_progress: bool | None = None,
-) -> list[Value]:
+) -> dict[int, list[Value]]:
     """Minimise NLL(new answer) + KL("{subject} is a") + weight decay over each request's δ.
 
     δ is added at the subject's last token of every row. NLL is the mean over contexts of the mean
@@ -43,7 +57,7 @@ def optimise(
 
     Args:
         model: left as it was.
-        layer: where δ is added.
+        layers: where δ is added, each time alone; the unchanged model's run is shared.
         requests: each with its subject's place.
         contexts: texts put before the prompt; the first is empty.
         how: numbers.
@@ -52,29 +66,34 @@ def optimise(
         batch_tokens: tokens of one step at most; lowered where memory asks for it.
         show_progress: None shows a bar on a terminal only.
 
+    Returns:
+        By layer, a value for each request.
+
     Raises:
         EditError: a loss is not finite, a subject's place cannot be found, or there is no such
             `loss_layer`.
     """
-    how = replace(how, loss_layer=_loss_layer(model, layer, how))
+    hows = {n: replace(how, loss_layer=_loss_layer(model, n, how)) for n in layers}
     rows = [_rows(model, request, contexts) for request in requests]
     widest = max(len(ids) for r in rows for ids in r.ids)
     tokens = {
         i: len(r.ids) * (r.tail if runner is Downstream else widest) for i, r in enumerate(rows)
     }
     limit = min(batch_tokens, int(plan.memory_left(model) / _token_bytes(model, rows, tokens)))
-    found: dict[int, Value] = {}
+    found: dict[int, dict[int, Value]] = {n: {} for n in layers}
     with (
         model.frozen(),
         fused_gelu(model.hf),
-        progress.bar("finding values", len(rows), show_progress) as advance,
+        progress.bar("finding values", len(rows) * len(layers), show_progress) as advance,
     ):
         for batch in plan.batches(tokens, limit, alike=0.75):
-            few = [requests[i] for i in batch]
-            made = Batch(model, layer, few, [rows[i] for i in batch], sites, runner)
-            found |= zip(batch, made.optimise(how), strict=True)
-            advance(len(batch))
-    return [found[i] for i in range(len(rows))]
+            few, their = [requests[i] for i in batch], [rows[i] for i in batch]
+            unchanged = runner.run(model, layers, reads_of(their)[0], sites)
+            for n in layers:
+                made = Batch(model, n, few, their, sites, runner, unchanged)
+                found[n] |= zip(batch, made.optimise(hows[n]), strict=True)
+                advance(len(batch))
+    return {n: [values[i] for i in range(len(rows))] for n, values in found.items()}
 
 
 def notes(request: EditRequest, value: Value) -> list[str]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,25 +13,11 @@ from torch import Tensor, nn
 
 from lga_fast.models.editable import EditableModel
 from lga_fast.models.restart import Recording, bare, formed
+from lga_fast.models.unchanged import Reads, Seen, Site, Unchanged, places_of, watch
 
-Site = Literal["attention", "mlp", "block"]  # the module whose output is changed
 Changes = Mapping[Site, Float[Tensor, "row d_model"]]
 
-
-@dataclass(frozen=True)
-class Reads:
-    """Token rows, where each is changed, and the places whose logits are wanted."""
-
-    ids: Int[Tensor, "row token"]  # padded on the right
-    changed: Int[Tensor, " row"]  # place of the changed token
-    row: Int[Tensor, " position"]
-    token: Int[Tensor, " position"]  # none lies before its row's changed token
-
-    def only(self, rows: Int[Tensor, " kept"]) -> Reads:
-        """These rows, given in ascending order, and the positions in them."""
-        stays = torch.isin(self.row, rows)
-        row = torch.searchsorted(rows, self.row[stays])
-        return Reads(self.ids[rows], self.changed[rows], row, self.token[stays])
+_NOWHERE = (torch.zeros(1, dtype=torch.long),) * 2  # a place whose logits nobody wants
 
 
 class Early(NamedTuple):
@@ -40,14 +25,6 @@ class Early(NamedTuple):
 
     layer: int
     positions: Bool[Tensor, " position"]
-
-
-class Seen(NamedTuple):
-    """What a module took and gave at chosen places of the unchanged model."""
-
-    taken: Float[Tensor, "row place d"] | None  # None: its input has a name
-    given: Float[Tensor, "row place d"]
-    form: int  # length of the tuple that holds the output; 0: it came bare
 
 
 class Whole:
@@ -60,18 +37,24 @@ class Whole:
         layer: whose output is changed.
         reads: the rows.
         sites: which outputs of the layer are changed.
+        unchanged: what `run` gave for these rows and sites, and this layer among others; default:
+            it is run now.
     """
 
     def __init__(
-        self, model: EditableModel, layer: int, reads: Reads, sites: Sequence[Site] = ("mlp",)
+        self,
+        model: EditableModel,
+        layer: int,
+        reads: Reads,
+        sites: Sequence[Site] = ("mlp",),
+        unchanged: Unchanged | None = None,
     ):
         self.model, self.layer, self.reads, self.sites = model, layer, reads, tuple(sites)
-        self._seen = self._run()
-        edited = self._seen[model.matrix(layer, model.family.edited)]
-        assert edited.taken is not None
+        self._unchanged = unchanged or self.run(model, [layer], reads, sites)
+        self._seen, self._begin = self._unchanged.seen, self._unchanged.begin
         # At the changed tokens of the unchanged model: input and output of the edited matrix
         # [row d_in], [row d_out], and outputs of the sites [row d_model].
-        self.keys, self.outputs = self._at(edited.taken), self._at(edited.given)
+        self.keys, self.outputs = self._unchanged.keys[layer], self._unchanged.outputs[layer]
         self.initial = {
             site: self._at(self._seen[model.part(layer, site)].given) for site in self.sites
         }
@@ -117,50 +100,20 @@ class Whole:
         finally:
             handle.remove()
 
-    def _run(self) -> dict[nn.Module, Seen]:
-        def run(row: Tensor, token: Tensor) -> None:
-            self.model.logits_at(self.reads.ids.to(self.model.device), row, token, use_cache=False)
-
-        return self._record(self.reads.changed.unsqueeze(1), (), run)
+    @classmethod
+    def run(
+        cls, model: EditableModel, layers: Sequence[int], reads: Reads, sites: Sequence[Site]
+    ) -> Unchanged:
+        """Run the unchanged model once, for changes at each of these layers."""
+        made, changed = Unchanged(reads.changed, None), reads.changed.unsqueeze(1)
+        with torch.no_grad(), watch(model, layers, sites, reads, changed, made):
+            model.logits_at(reads.ids.to(model.device), *_NOWHERE, use_cache=False)
+        return made
 
     def _at(self, seen: Float[Tensor, "row place d"]) -> Float[Tensor, "row d"]:
         """What was seen at the changed tokens."""
-        changed = self._tail().changed.to(seen.device)
+        changed = (self.reads.changed - self._begin).to(seen.device)
         return seen[torch.arange(len(seen), device=seen.device), changed]
-
-    def _tail(self) -> Reads:
-        """The rows from the first recorded place on."""
-        return replace(self.reads, changed=torch.zeros_like(self.reads.changed))
-
-    def _record(
-        self,
-        places: Int[Tensor, "row place"],
-        more: Sequence[Site],
-        run: Callable[[Tensor, Tensor], object],
-    ) -> dict[nn.Module, Seen]:
-        """Run the unchanged model once; what the edited matrix, sites and `more` took and gave."""
-        seen: dict[nn.Module, Seen] = {}
-        shape = self.reads.ids.shape
-
-        def at_places(hidden: Tensor) -> Tensor:
-            rows = hidden.detach().reshape(*shape, -1)  # OPT's MLP sees rows and tokens as one
-            at = places.to(hidden.device)
-            return rows.gather(1, at.unsqueeze(2).expand(-1, -1, rows.shape[2]))
-
-        def see(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            form = len(output) if isinstance(output, tuple) else 0
-            taken = at_places(args[0]) if args else None
-            seen[module] = Seen(taken, at_places(bare(output)), form)
-
-        model, layer = self.model, self.layer
-        modules = [model.part(layer, site) for site in (*self.sites, *more)]
-        modules.append(model.matrix(layer, model.family.edited))
-        with torch.no_grad(), ExitStack() as stack:
-            for module in dict.fromkeys(modules):
-                stack.callback(module.register_forward_hook(see).remove)
-            one = torch.zeros(1, dtype=torch.long)  # the run is for what the hooks see
-            run(one, one)
-        return seen
 
 
 class Downstream(Whole):
@@ -172,18 +125,26 @@ class Downstream(Whole):
     through the blocks from the layer on.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._kept = _kept(self.sites)
+        self._rows = torch.arange(len(self.reads.ids))
+
     def keep(self, rows: Int[Tensor, " kept"]) -> None:
         """Go on with these rows only."""
         super().keep(rows)
         self._rows, self._begin = self._rows[rows], self._begin[rows]
-        width = self._places().shape[1]
-        self._seen = {m: _only(seen, rows, width) for m, seen in self._seen.items()}
+        width = places_of(self.reads, self._begin).shape[1]
+        parts = [self.model.part(self.layer, site) for site in self._kept]
+        self._seen = {part: _only(self._seen[part], rows, width) for part in parts}
 
     def logits(
         self, changes: Changes, early: Early | None = None
     ) -> Float[Tensor, "position vocab"]:
         """Logits at the wanted places with `changes` added to their sites' outputs."""
         reads = self._tail()
+        recording = self._unchanged.recording
+        assert recording is not None
         sites: set[Site] = {*self._kept, *changes}
         parts = {site: self.model.part(self.layer, site) for site in sites}
         replay = {
@@ -196,33 +157,36 @@ class Downstream(Whole):
             if site not in self._kept
         }
         with self._lens(early, reads) as lens:
-            return self._recording.resume(
+            return recording.resume(
                 self.layer, self._rows, self._begin, (reads.row, reads.token), live, replay, lens
             )
 
-    def _run(self) -> dict[nn.Module, Seen]:
-        # A changed block output is all that counts; a changed attention output changes the MLP's.
-        self._kept: tuple[Site, ...] = ("attention", "mlp")
-        if "attention" in self.sites:
-            self._kept = ("attention",)
-        elif "block" in self.sites:
-            self._kept = ("block",)
-        reads = self.reads
-        self._recording = Recording(self.model, reads.ids, [self.layer])
-        self._rows = torch.arange(len(reads.ids))
-        self._begin = reads.changed if self._recording.cuts else torch.zeros_like(reads.changed)
-        return self._record(self._places(), self._kept, self._recording.run)
+    @classmethod
+    def run(
+        cls, model: EditableModel, layers: Sequence[int], reads: Reads, sites: Sequence[Site]
+    ) -> Unchanged:
+        """Run the unchanged model once, for changes at each of these layers."""
+        recording = Recording(model, reads.ids, layers)
+        begin = reads.changed if recording.cuts else torch.zeros_like(reads.changed)
+        made, places = Unchanged(begin, recording), places_of(reads, begin)
+        watched = list(dict.fromkeys((*sites, *_kept(sites))))
+        with torch.no_grad(), watch(model, layers, watched, reads, places, made):
+            recording.run(*_NOWHERE)
+        return made
 
     def _tail(self) -> Reads:
         """The rows from where they begin."""
         reads, begin = self.reads, self._begin
-        ids = reads.ids.gather(1, self._places())
+        ids = reads.ids.gather(1, places_of(reads, begin))
         return Reads(ids, reads.changed - begin, reads.row, reads.token - begin[reads.row])
 
-    def _places(self) -> Int[Tensor, "row place"]:
-        reads, begin = self.reads, self._begin
-        width = int((reads.token - begin[reads.row]).max()) + 1
-        return (begin.unsqueeze(1) + torch.arange(width)).clamp(max=reads.ids.shape[1] - 1)
+
+def _kept(sites: Sequence[Site]) -> tuple[Site, ...]:
+    """Whose outputs need not be computed again: they are as recorded but for the change."""
+    # A changed block output is all that counts; a changed attention output changes the MLP's.
+    if "attention" in sites:
+        return ("attention",)
+    return ("block",) if "block" in sites else ("attention", "mlp")
 
 
 def _added(
@@ -250,6 +214,4 @@ def _replay(seen: Seen, reads: Reads, change: Tensor | None, *args: Any, **kwarg
 
 
 def _only(seen: Seen, rows: Tensor, width: int) -> Seen:
-    at = rows.to(seen.given.device)
-    taken = None if seen.taken is None else seen.taken[at, :width]
-    return Seen(taken, seen.given[at, :width], seen.form)
+    return Seen(seen.given[rows.to(seen.given.device), :width], seen.form)

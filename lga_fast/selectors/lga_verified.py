@@ -97,9 +97,9 @@ class Selector:
         edited: list[Done] = []
 
         def measure(layer: int, at: range) -> Float[np.ndarray, "metric fact"]:
-            edited.append(edits.at(layer, facts[at.start : at.stop]))
+            edited.append(edits.at([layer], facts[at.start : at.stop]))
             advance(len(at))
-            found = columns(edited[-1].values)
+            found = columns(edited[-1].values[layer])
             return np.array([found.get(n, np.full(len(at), np.nan)) for n in _reduce.SCORE])
 
         with progress.bar("checking layers", budget, None) as advance:
@@ -111,9 +111,11 @@ class Selector:
             "candidates": layers,
             "budget": budget,
             "rounds": [one.account() for one in rounds],
-            "edits": sum(len(done.values) for done in edited),
+            "edits": sum(len(few) for done in edited for few in done.values.values()),
             "edits_brute_force": model.layers * len(given),
-            "editor_notes": sorted({note for done in edited for note in done.notes}),
+            "editor_notes": sorted(
+                {note for done in edited for notes in done.notes.values() for note in notes}
+            ),
             "sequence_forwards": ranked.provenance["sequence_forwards"]
             + sum(done.forwards for done in edited),
             "seconds_checking": time.perf_counter() - started,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from lga_fast import registry
+from lga_fast.errors import DataError
 from lga_fast.studies._report import Report
-from lga_fast.studies._sweep import Sweep, sweep
+from lga_fast.studies._sweep import Sweep
+from lga_fast.studies._sweeping import sweep
 from lga_fast.studies._trials import Setting
 
 __all__ = ["Report", "Setting", "Study", "Sweep", "study", "sweep"]
@@ -30,7 +32,8 @@ def study(name: str, setting: Setting, **options: Any) -> Report:
 
     Raises:
         UnknownName: no such study, or it has no such option.
-        DataError: too few facts, or a file of `setting.out` is of another configuration.
+        DataError: an option is out of its limits, there are too few facts, or a file of
+            `setting.out` is of another configuration.
 
     Example:
         >>> edits = {"atlas": lga_fast.load_edits("atlas")}
@@ -38,6 +41,9 @@ def study(name: str, setting: Setting, **options: Any) -> Report:
         >>> print(report.markdown())
     """
     member = registry.configured(__name__, name, "Study", options)
+    for option, value in vars(member).items():
+        if isinstance(value, int) and value < 1:
+            raise DataError(f"{name}: {option}={value}: expected 1 or more")
     report = member.run(setting)
     report.write(setting.out)
     return report

@@ -67,6 +67,26 @@ def choices(trial: Trial, proxy: Sweep, draws: int) -> list[Choice]:
     return found
 
 
+def chosen_layers(trial: Trial, proxy: Sweep) -> dict[str, tuple[int, ...]]:
+    """The layer of every selector that looks at the proxy facts, and some drawn at random.
+
+    Args:
+        trial: whose model and proxy facts are used.
+        proxy: its sweep of the proxy facts.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for name in registry.names(_SELECTORS):
+        selector = _configured(name, trial, draws=0)
+        if name == "brute_force":
+            found[name] = (selector.aggregate(proxy, trial.model.layers).layer,)
+        elif name == "random_layer":
+            drawn = selector.rank(trial.model, trial.split.proxy).order[:RANDOM]
+            found[f"{name} (mean of {RANDOM})"] = drawn
+        elif name != "fixed":
+            found[name] = (selector.rank(trial.model, trial.split.proxy).layer,)
+    return found
+
+
 def _configured(name: str, trial: Trial, draws: int) -> Any:
     """A selector with what the trial says of its options."""
     asked = trial.setting
@@ -86,11 +106,16 @@ def lga_variant(
     scores: LayerScores, scope: Scope, how: Aggregation, draws: int, seed: int
 ) -> Choice:
     """LGA over a scope's parameters with another aggregation; "signed" is the paper's."""
-    constant = 0.5 if {"factual"}.isdisjoint(scores.kinds) else 1.0
+    constant = fence_constant(scores)
     phi = aggregated(scores, scope, how)
     layer = int(_tukey.choose(phi.sum(0), constant))
     shares = _tukey.stability(phi, constant, draws, seed)
     return Choice(f"lga ({scope}, {how})", (layer,), shares)
+
+
+def fence_constant(scores: LayerScores) -> float:
+    """Tukey's constant of these facts, where nobody says another."""
+    return 0.5 if {"factual"}.isdisjoint(scores.kinds) else 1.0
 
 
 def aggregated(
@@ -118,8 +143,8 @@ def verified_shares(
 ) -> Float[np.ndarray, " layer"]:
     """What lga_verified would choose on resamples, read from a sweep without contexts."""
     run = trial.part(trial.split.proxy, "bare", contexts=())
-    for layer in run.missing():
-        run.add(layer, run.at(layer))
+    for start in run.missing():
+        run.add(start, run.at(start))
     swept = run.result()
     missing = np.full_like(swept.acc["rewrite"], np.nan)
     table = np.stack([swept.acc.get(name, missing) for name in _reduce.SCORE])

@@ -20,10 +20,10 @@ from lga_fast.weight_edit import WeightEdit
 
 @dataclass(frozen=True)
 class Done:
-    """What the edits of some requests at one layer did."""
+    """What the edits of some requests at some layers did."""
 
-    values: list[Values]  # one per request
-    notes: list[str]  # what the editor had to say of requests
+    values: dict[int, list[Values]]  # by layer, one per request
+    notes: dict[int, list[str]]  # by layer, what the editor had to say of requests
     seconds_editing: float
     seconds_measuring: float
     forwards: int  # rows that a plain form of the editor runs; a backward counts as one
@@ -57,6 +57,7 @@ class LayerEdits:
         self.about: dict[str, Any] = json.loads(json.dumps(about))
         del self.about["config_source"]["layer"]
         self._before: Before = {}
+        self._solvers: dict[int, editors.Solver] = {}
 
     def drop_contexts(self, layer: int) -> float:
         """Solve for the bare prompt alone from now on.
@@ -66,8 +67,9 @@ class LayerEdits:
             context and the KL's, and one more for measuring: 3 of 23 for ROME's 21 contexts, where
             0.13 of the time was measured on the atlas models.
         """
-        own = self._editor.ready(self.model, layer).contexts
+        own = self._solver(layer).contexts
         self._editor = replace(self._editor, contexts=())
+        self._solvers.clear()
         return (len(own) + 2) / 3
 
     def before(self, requests: Sequence[EditRequest]) -> list[Values]:
@@ -76,22 +78,32 @@ class LayerEdits:
         self._before |= answers
         return values
 
-    def at(self, layer: int, requests: Sequence[EditRequest]) -> Done:
+    def at(self, layers: Sequence[int], requests: Sequence[EditRequest]) -> Done:
         """Edit requests that `before` has seen, each alone in its effect, and measure them."""
         started = time.perf_counter()
-        edits = self._editor.solve_each(self.model, requests, layer)
-        if self._editor.contexts is None:  # they were sampled, and are the same at every layer
-            self._editor = replace(self._editor, contexts=tuple(edits[0].provenance["contexts"]))
+        edits = editors.solve_at({layer: self._solver(layer) for layer in layers}, requests)
         edited = time.perf_counter()
-        values, _ = measure_cases(self.model, requests, edits, self.metrics, self._before)
+        values = {
+            layer: measure_cases(self.model, requests, few, self.metrics, self._before)[0]
+            for layer, few in edits.items()
+        }
+        every = [edit for few in edits.values() for edit in few]
         return Done(
             values,
-            [note for edit in edits for note in edit.provenance["notes"]],
+            {n: [note for e in few for note in e.provenance["notes"]] for n, few in edits.items()},
             edited - started,
             time.perf_counter() - edited,
-            sum(map(forwards, edits)),
+            sum(map(forwards, every)),
             provenance.peak_bytes(self.model.device),
         )
+
+    def _solver(self, layer: int) -> editors.Solver:
+        if layer not in self._solvers:
+            self._solvers[layer] = self._editor.ready(self.model, layer)
+            if self._editor.contexts is None:  # they were sampled, and are the same at every layer
+                own = self._solvers[layer].contexts
+                self._editor = replace(self._editor, contexts=own)
+        return self._solvers[layer]
 
 
 def columns(cases: Sequence[Values]) -> dict[str, Float[np.ndarray, " case"]]:

@@ -16,7 +16,7 @@ from lga_fast.errors import DataError
 from lga_fast.files import clear_abandoned, replacing
 
 KIND = "lga_fast.Sweep"
-VERSION = 1
+VERSION = 2
 
 
 def write(

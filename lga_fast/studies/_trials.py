@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -18,8 +18,8 @@ from lga_fast.datasets import LoadedEdits, Split, split
 from lga_fast.errors import DataError
 from lga_fast.models import EditableModel, load
 from lga_fast.records import EditRequest
-from lga_fast.studies._layer_edits import Done
-from lga_fast.studies._sweep import Sweep, Sweeping
+from lga_fast.studies._sweep import Sweep
+from lga_fast.studies._sweeping import CHUNK, Chunk, Sweeping
 
 METRICS = ("rewrite", "rephrase", "locality", "portability")
 
@@ -44,7 +44,16 @@ class Setting:
     config: str | None = None
     device: str | None = None
     dtype: str | None = None
+    chunk: int = CHUNK  # facts that a process edits and measures together
     jobs: int = 1  # processes that sweep, with an even share of the threads each
+
+    def __post_init__(self) -> None:
+        """Refuse what no golden layer can be found of."""
+        if "rewrite" not in self.metrics:
+            raise DataError(
+                f"metrics={','.join(self.metrics)}: expected rewrite among them, because layers "
+                "are compared by it"
+            )
 
     def trials(self) -> list[Trial]:
         """Every model with every data set and editor; the models are held together."""
@@ -111,8 +120,8 @@ class Trial:
     def sweep(self) -> Sweep:
         """Proxy and test facts at every layer; made by `run`, or now."""
         sweeping = self.sweeping()
-        for layer in sweeping.missing():
-            sweeping.add(layer, sweeping.at(layer))
+        for start in sweeping.missing():
+            sweeping.add(start, sweeping.at(start))
         return sweeping.result()
 
     def parts(self) -> tuple[Sweep, Sweep]:
@@ -127,7 +136,6 @@ class Trial:
 
     def part(self, requests: list[EditRequest], name: str, **options: Any) -> Sweeping:
         """A sweep of some requests, kept under a name of its own."""
-        stem = "-".join(filter(None, (self.source, self.data, self.editor, name)))
         asked = self.setting
         return Sweeping(
             self.model,
@@ -135,11 +143,16 @@ class Trial:
             self.editor,
             None,
             asked.metrics,
-            out=asked.out / "sweeps" / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', stem)}.npz",
+            out=self.file("sweeps", name, "npz"),
             preset=asked.preset,
             config=asked.config,
             **options,
         )
+
+    def file(self, folder: str, name: str, suffix: str) -> Path:
+        """Where something of this trial is kept."""
+        stem = "-".join(filter(None, (self.source, self.data, self.editor, name)))
+        return self.setting.out / folder / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', stem)}.{suffix}"
 
     def account(self) -> dict[str, Any]:
         """Which facts took part, and where it ran."""
@@ -155,42 +168,51 @@ class Trial:
         }
 
 
+def by_model(trials: Sequence[Trial]) -> dict[str, dict[str, Trial]]:
+    """Trials by data set, of each model and editor; the latter is named where there are several."""
+    found: dict[str, dict[str, Trial]] = {}
+    for trial in trials:
+        several = len(trial.setting.editors) > 1
+        name = f"{trial.source}, {trial.editor}" if several else trial.source
+        found.setdefault(name, {})[trial.data] = trial
+    return found
+
+
 def run(setting: Setting, show_progress: bool | None = None) -> list[Trial]:
     """Make all sweeps of a setting, or go on with them; the trials.
 
-    With several jobs the layers of all trials are shared out, the costly first ones first.
+    With several jobs the chunks of all trials are shared out.
     """
     trials = setting.trials()
     sweeps = [trial.sweeping() for trial in trials]
-    tasks = [(layer, at) for at, one in enumerate(sweeps) for layer in one.missing()]
-    total = sum(len(one.layers) for one in sweeps)
-    with progress.bar("sweeping layers", total, show_progress) as advance:
-        advance(total - len(tasks))
-        for layer, at, done in _done(setting, sweeps, tasks):
-            sweeps[at].add(layer, done)
-            advance(1)
+    tasks = [(at, start) for at, one in enumerate(sweeps) for start in one.missing()]
+    total = sum(len(one.requests) for one in sweeps)
+    with progress.bar("sweeping facts", total, show_progress) as advance:
+        advance(sum(one.done() for one in sweeps))
+        for at, start, found in _found(setting, sweeps, tasks):
+            advance(sweeps[at].add(start, found))
     return trials
 
 
-def _done(
+def _found(
     setting: Setting, sweeps: list[Sweeping], tasks: list[tuple[int, int]]
-) -> Iterator[tuple[int, int, Done]]:
-    """Layer, number of the sweep, and what was done, as they come."""
+) -> Iterator[tuple[int, int, Chunk]]:
+    """The number of a sweep, a chunk of it, and what was found, as they come."""
     if setting.jobs == 1 or not tasks:
-        for layer, at in tasks:
-            yield layer, at, sweeps[at].at(layer)
+        for at, start in tasks:
+            yield at, start, sweeps[at].at(start)
         return
     threads = max(1, torch.get_num_threads() // setting.jobs)
     pool = ProcessPoolExecutor(setting.jobs, get_context("spawn"), _start, (setting, threads))
     try:
-        futures = {pool.submit(_at, at, layer): (layer, at) for layer, at in sorted(tasks)}
+        futures = {pool.submit(_at, *task): task for task in tasks}
         for future in as_completed(futures):
             yield *futures[future], future.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-_sweeps: list[Sweeping] = []  # of a process that `_done` started
+_sweeps: list[Sweeping] = []  # of a process that `_found` started
 
 
 def _start(setting: Setting, threads: int) -> None:
@@ -201,5 +223,5 @@ def _start(setting: Setting, threads: int) -> None:
     _sweeps.extend(trial.sweeping() for trial in setting.trials())
 
 
-def _at(at: int, layer: int) -> Done:
-    return _sweeps[at].at(layer)
+def _at(at: int, start: int) -> Chunk:
+    return _sweeps[at].at(start)

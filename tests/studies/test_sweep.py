@@ -12,7 +12,7 @@ import lga_fast
 from lga_fast.errors import DataError, ScoringError
 from lga_fast.metrics import choose, measure_cases
 from lga_fast.records import Dropped
-from lga_fast.studies import _layer_edits, _sweep, sweep
+from lga_fast.studies import _layer_edits, _sweeping, sweep
 from tests.studies.facts import CHEAP, NO_SUBJECT, REQUESTS
 
 METRICS = ("rewrite", "rephrase", "locality", "overall")
@@ -58,29 +58,39 @@ def test_what_a_sample_lacks_is_nan_and_what_is_dropped_is_listed():
 
 def test_a_stopped_sweep_goes_on_and_gives_the_same(tmp_path, monkeypatch):
     model, out = tiny.model("llama"), tmp_path / "new" / "sweep.npz"
-    whole = sweep(model, REQUESTS, **CHEAP)
+    alone = {"chunk": 1, **CHEAP}
+    whole = sweep(model, REQUESTS, **alone)
     asked, at = [], _layer_edits.LayerEdits.at
 
-    def stopped(self, layer, requests):
-        asked.append(layer)
-        if len(asked) == 3:
+    def stopped(self, layers, requests):
+        asked.append(requests[0].case_id)
+        if len(asked) == 2:
             raise KeyboardInterrupt
-        return at(self, layer, requests)
+        return at(self, layers, requests)
 
     monkeypatch.setattr(_layer_edits.LayerEdits, "at", stopped)
     with pytest.raises(KeyboardInterrupt):
-        sweep(model, REQUESTS, out=out, **CHEAP)
+        sweep(model, REQUESTS, out=out, **alone)
     assert [file.name for file in out.parent.iterdir()] == ["sweep.npz"]
-    again = sweep(model, REQUESTS, out=out, **CHEAP)
-    assert asked == [0, 1, 2, 2, 3, 4]
-    for made in (again, sweep(model, REQUESTS, out=out, **CHEAP)):  # the last one only reads
+    again = sweep(model, REQUESTS, out=out, **alone)
+    assert asked == ["a", "b", "b", "c"]
+    for made in (again, sweep(model, REQUESTS, out=out, **alone)):  # the last one only reads
         assert made.case_ids == whole.case_ids and set(made.acc) == set(whole.acc)
         for name, values in whole.acc.items():
             np.testing.assert_array_equal(made.acc[name], values)
             np.testing.assert_array_equal(made.before[name], whole.before[name])
-        assert [run["layer"] for run in made.provenance["runs"]] == [0, 1, 2, 3, 4]
+        assert [run["requests"] for run in made.provenance["runs"]] == [[0, 1], [1, 2], [2, 3]]
         assert made.provenance["notes"] == whole.provenance["notes"]
-    assert len(asked) == 6
+    assert len(asked) == 4
+
+
+def test_chunks_and_layers_together_are_what_each_alone_is():
+    model = tiny.model("llama")
+    whole = sweep(model, REQUESTS, **CHEAP)
+    for layer in whole.layers:
+        alone = sweep(model, REQUESTS, layers=[layer], chunk=2, **CHEAP)
+        for name, values in alone.acc.items():
+            np.testing.assert_array_equal(values[:, 0], whole.acc[name][:, layer])
 
 
 def test_a_file_of_something_else_is_refused(tmp_path):
@@ -97,7 +107,7 @@ def test_a_file_of_something_else_is_refused(tmp_path):
     assert out.read_bytes() == content
     for text in (b"", b"not a sweep", content[: len(content) // 2]):
         out.write_bytes(text)
-        with pytest.raises(DataError, match="expected a file of lga_fast.Sweep, version 1"):
+        with pytest.raises(DataError, match="expected a file of lga_fast.Sweep, version 2"):
             sweep(model, REQUESTS, layers=[1], out=out, **CHEAP)
 
 
@@ -131,6 +141,6 @@ def test_seconds_and_forwards_are_accounted_for():
     found = sweep(tiny.model("gpt2"), REQUESTS[:2], layers=[1, 2], **CHEAP | {"steps": 3})
     runs = found.provenance["runs"]
     # two contexts and the KL's row, three forwards with two backwards, two requests
-    assert [run["forwards"] for run in runs] == [3 * 5 * 2] * 2
+    assert [run["forwards"] for run in runs] == [3 * 5 * 2 * 2]  # two layers
     assert found.seconds() == sum(r["seconds_editing"] + r["seconds_measuring"] for r in runs) > 0
-    assert _sweep.METRICS == ("rewrite", "rephrase", "locality")
+    assert _sweeping.METRICS == ("rewrite", "rephrase", "locality")
