@@ -36,8 +36,8 @@ def greedy(
             together = [[i for i, p in enumerate(prompts) if len(p) == width] for width in widths]
         groups += [(number, rows) for rows in together]
     steps = [
-        _steps(model, *([part[i] for i in rows] for part in batches[number]))
-        for number, rows in groups
+        _steps(model, [prompts[i] for i in rows], [lengths[i] for i in rows])
+        for (prompts, lengths), rows in ((batches[number], rows) for number, rows in groups)
     ]
     found: list[Answers] = [[[] for _ in prompts] for prompts, _ in batches]
     with model.frozen():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
@@ -12,11 +12,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lga_fast.models import families
+from lga_fast.models import decoding, families
 from lga_fast.models._modules import find_blocks, find_matrix
 from lga_fast.models.applying import Applied, Applier
 from lga_fast.models.taps import Key, Tap, Taps
-from lga_fast.models.tensors import padded
 from lga_fast.weight_edit import WeightEdit
 
 
@@ -132,12 +131,17 @@ class EditableModel:
             config.pop(name, None)
         digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
         parts = []
-        for name, parameter in sorted(self.hf.named_parameters()):
-            digest.update(f"{name}{tuple(parameter.shape)}".encode())
-            flat = parameter.detach().reshape(-1)
-            parts.append(flat[:: max(1, flat.numel() // 64)][:64].float().to(self.device))
+        for name, shape, values in sorted(self._samples(64), key=lambda sample: sample[0]):
+            digest.update(f"{name}{tuple(shape)}".encode())
+            parts.append(values.float().to(self.device))
         digest.update(torch.cat(parts).cpu().numpy().tobytes())  # one wait for the device, not many
         return digest.hexdigest()[:16]
+
+    def _samples(self, count: int) -> Iterator[tuple[str, torch.Size, Tensor]]:
+        """Every parameter's name, shape, and so many of its values."""
+        for name, parameter in self.hf.named_parameters():
+            flat = parameter.detach().reshape(-1)
+            yield name, parameter.shape, flat[:: max(1, flat.numel() // count)][:count]
 
     # -- editing -------------------------------------------------------------------------------
     def edited(self, edit: WeightEdit, *, force: bool = False) -> AbstractContextManager[Applied]:
@@ -182,9 +186,16 @@ class EditableModel:
             for module, mode in training:
                 module.training = mode
 
-    def taps(self, on_tap: Callable[[Tap], None], backwards: int = 1) -> Taps:
-        """Factors of every MLP matrix's gradient; see `Taps`."""
-        return Taps(self._matrices, on_tap, backwards)
+    def taps(
+        self,
+        on_tap: Callable[[Tap], None],
+        backwards: int = 1,
+        layers: Collection[int] | None = None,
+    ) -> Taps:
+        """Factors of every MLP matrix's gradient, or of these layers' only; see `Taps`."""
+        chosen = range(self.layers) if layers is None else layers
+        matrices = {key: module for key, module in self._matrices.items() if key[0] in chosen}
+        return Taps(matrices, on_tap, backwards)
 
     def logits_at(
         self,
@@ -213,7 +224,6 @@ class EditableModel:
             handle.remove()
         return output.logits[0], output
 
-    @torch.no_grad()
     def greedy(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[list[int]]:
         """Greedy continuations of one batch of prompts, with a KV cache.
 
@@ -221,42 +231,8 @@ class EditableModel:
             prompts: token ids, special tokens included.
             lengths: how many tokens each row may get; a row ends before an end-of-text token.
         """
-        widths = sorted({len(p) for p in prompts})
-        groups = [list(range(len(prompts)))]
-        if widths[-1] + max(lengths) > self.window:
-            # A sliding window counts the padding between a short prompt and its answer.
-            groups = [[i for i, p in enumerate(prompts) if len(p) == width] for width in widths]
-        found: dict[int, list[int]] = {}
-        with self.frozen():
-            for group in groups:
-                answers = self._greedy([prompts[i] for i in group], [lengths[i] for i in group])
-                found |= zip(group, answers, strict=True)
-        return [found[i] for i in range(len(prompts))]
+        return self.greedy_each([(prompts, lengths)])[0]
 
-    def _greedy(self, prompts: list[Sequence[int]], left: list[int]) -> list[list[int]]:
-        # Prompts are padded on the right: no query is ever without a key, which some attention
-        # code answers with NaN; a mask then hides the padding from the answer's tokens.
-        width = max(map(len, prompts))
-        ids = padded(prompts)
-        mask = torch.tensor([[1] * len(p) + [0] * (width - len(p)) for p in prompts])
-        rows, places = torch.arange(len(prompts)), mask.sum(1) - 1
-        inputs: dict[str, Any] = {}
-        ends, found = self.end_ids(), [[] for _ in prompts]
-        at = places  # where in `ids` each row's newest token lies
-        while any(left):
-            logits, output = self.logits_at(ids.to(self.device), rows, at, use_cache=True, **inputs)
-            ids = logits.argmax(-1).cpu().unsqueeze(1)
-            for row, token in enumerate(ids[:, 0].tolist()):
-                left[row] = 0 if token in ends else left[row]
-                if left[row]:
-                    found[row].append(token)
-                    left[row] -= 1
-            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
-            places = (places + 1).clamp(max=self.max_tokens - 1)  # of rows that have ended already
-            at = torch.zeros_like(places)
-            inputs = {
-                "attention_mask": mask.to(self.device),
-                "position_ids": places.unsqueeze(1).to(self.device),
-                "past_key_values": output.past_key_values,
-            }
-        return found
+    def greedy_each(self, batches: Sequence[decoding.Batch]) -> list[list[list[int]]]:
+        """`greedy` of several batches."""
+        return decoding.greedy(self, batches, decoding.one_by_one)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 
 from lga_fast.errors import LgaFastError
+from lga_fast.models._shards import Shards, find_files, stored_dtype
+from lga_fast.models._skeleton import skeleton
 from lga_fast.models.editable import EditableModel
+from lga_fast.models.streamed import StreamedModel
+
+Weights = Literal["resident", "streamed", "auto"]
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -22,6 +27,7 @@ def load(
     tokenizer: Any = None,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
+    weights: Weights = "resident",
     memory_budget: int | str | None = None,
 ) -> EditableModel:
     """Load a causal language model.
@@ -33,7 +39,12 @@ def load(
         device: e.g. "cuda"; default: CUDA where there is one, else the CPU. Also "auto": spread
             over all devices by accelerate.
         dtype: e.g. "bfloat16"; default: the checkpoint's, and float32 for the atlas.
-        memory_budget: memory a run may use beside the weights, e.g. "8GiB".
+        weights: "resident": all in memory. "streamed": read from safetensors files block by block
+            while they are used, for a model that does not fit; it can be scored, not edited.
+            "auto": streamed where the weights take more than `memory_budget`, or than half of the
+            memory that is free.
+        memory_budget: memory a run may use beside resident weights, or with streamed ones in all,
+            e.g. "8GiB".
 
     A folder may hold `editing.json`: by editor, the options that suit the model, which then are
     that editor's defaults. The embedded models have one.
@@ -43,7 +54,15 @@ def load(
         UnsupportedModel: no family file fits the model.
     """
     budget = parse_bytes(memory_budget) if isinstance(memory_budget, str) else memory_budget
+    if weights not in get_args(Weights):
+        raise LgaFastError(f"weights={weights!r}: expected 'resident', 'streamed' or 'auto'")
+    if weights == "streamed" and device == "auto":
+        raise LgaFastError(
+            "device='auto' spreads weights in memory; streamed ones run on one device"
+        )
     if not isinstance(source, (str, Path)):
+        if weights == "streamed":
+            raise LgaFastError("a model object has its weights in memory: drop weights='streamed'")
         return _wrap(source, tokenizer, device, dtype, budget)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -57,8 +76,11 @@ def load(
         dtype = _dtype(dtype)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     placed = {"device_map": "auto"} if device == "auto" else {}
+    editing = _editing(Path(path) / "editing.json")
     try:
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(path)
+        if weights == "streamed":
+            return _streamed(path, tokenizer, name, torch.device(device), dtype, budget, editing)
         hf = AutoModelForCausalLM.from_pretrained(path, dtype=dtype or "auto", **placed)
     except (OSError, ValueError, ImportError) as error:
         raise LgaFastError(
@@ -67,7 +89,22 @@ def load(
         ) from error
     if not placed:
         hf.to(torch.device(device))  # type: ignore[arg-type]
-    return EditableModel(hf.eval(), tokenizer, name, budget, _editing(Path(path) / "editing.json"))
+    return EditableModel(hf.eval(), tokenizer, name, budget, editing)
+
+
+def _streamed(
+    path: str,
+    tokenizer: Any,
+    name: str,
+    device: torch.device,
+    dtype: Any,
+    budget: int | None,
+    editing: dict[str, dict[str, Any]],
+) -> StreamedModel:
+    files = find_files(path)
+    hf = skeleton(path, None if dtype == "auto" else dtype, stored_dtype(files))
+    shards = Shards(hf, files)
+    return StreamedModel(hf, tokenizer, name, shards, device, budget, editing)
 
 
 def _editing(file: Path) -> dict[str, dict[str, Any]]:

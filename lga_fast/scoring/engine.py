@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -13,12 +13,16 @@ from torch import Tensor
 
 from lga_fast import ops, progress, provenance
 from lga_fast.errors import ScoringError
-from lga_fast.models import EditableModel, Tap
+from lga_fast.models import EditableModel, Tap, Taps
 from lga_fast.models.fused import fused_gelu
+from lga_fast.models.streamed import StreamedModel
 from lga_fast.models.tensors import wide
 from lga_fast.records import EditRequest, LayerScores
 from lga_fast.scoring import layout, plan
+from lga_fast.scoring.graph import backward
 from lga_fast.scoring.pairs import OldAnswer, Pair, build_pairs
+from lga_fast.scoring.streamed import Sweeps
+from lga_fast.scoring.waiting import InMemory
 
 LossScope = Literal["target", "full"]
 Reduction = Literal["mean", "sum"]
@@ -71,14 +75,13 @@ def score_layers(
         if not pairs:
             reasons = {d.reason for d in dropped} or {"there are no requests"}
             raise ScoringError(f"nothing to score: {'; '.join(sorted(reasons))}")
-        scoring = _Pass(model, pairs, loss_scope, reduction, abs_new)
-        with (
-            fused_gelu(model.hf),
-            progress.bar("scoring facts", len(pairs), show_progress) as advance,
-        ):
-            for batch, packed in scoring.batches(batch_tokens):
-                scoring.run(batch, packed)
-                advance(len(batch))
+        scoring = Pass(model, pairs, loss_scope, reduction, abs_new)
+        batches = list(scoring.batches(batch_tokens))
+        with fused_gelu(model.hf):
+            if isinstance(model, StreamedModel):
+                Sweeps(scoring, batches, InMemory(), show_progress).run()
+            else:
+                scoring.run_all(batches, show_progress)
         values, losses = scoring.sums.cpu(), scoring.losses
     if old is None:
         values[:2], losses[0] = torch.nan, torch.nan
@@ -130,7 +133,7 @@ def _elements(model: EditableModel, name: str) -> np.ndarray:
     return np.array([getattr(model.matrix(i, role), part).numel() for i in range(model.layers)])
 
 
-class _Pass:
+class Pass:
     """Rows, losses and sums of one scoring pass."""
 
     def __init__(
@@ -171,16 +174,33 @@ class _Pass:
         answers = sum(len(row.target) for row in (pair.old, pair.new) if row)
         return 2 if self.full else answers / width
 
+    def made(self, batch: list[int], packed: bool) -> layout.Layout:
+        """The tokens of a batch."""
+        pairs = [self.pairs[i] for i in batch]
+        if packed:
+            return layout.packed(pairs, self.full, self.model.dtype)
+        return layout.separate(pairs, self.full)
+
+    def run_all(
+        self, batches: Sequence[tuple[list[int], bool]], show_progress: bool | None
+    ) -> None:
+        """Score all pairs, batch by batch."""
+        with progress.bar("scoring facts", len(self.pairs), show_progress) as advance:
+            for batch, packed in batches:
+                self.run(batch, packed)
+                advance(len(batch))
+
     def run(self, batch: list[int], packed: bool) -> None:
         """Score these pairs and add what they give to the sums."""
-        pairs, device = [self.pairs[i] for i in batch], self.model.device
-        made = (
-            layout.packed(pairs, self.full, self.model.dtype)
-            if packed
-            else layout.separate(pairs, self.full)
-        )
-        where = torch.tensor(batch, device=device)
-        self.sequence_forwards += len(made.ids) * (3 if packed else 2)
+        made = self.made(batch, packed)
+        with torch.enable_grad(), self.taps(batch, made):
+            backward(*self.head(batch, made))
+
+    def taps(
+        self, batch: list[int], made: layout.Layout, layers: Collection[int] | None = None
+    ) -> Taps:
+        """Taps that add what a batch's backward gives to the sums."""
+        where = torch.tensor(batch, device=self.model.device)
         first: dict[tuple[int, str], Tensor] = {}  # gradients of the old answers, when packed
 
         def on_tap(tap: Tap) -> None:
@@ -190,16 +210,22 @@ class _Pass:
             else:
                 self._add(tap, first.pop(key, tap.d), made, where)
 
-        with torch.enable_grad(), self.model.taps(on_tap, 2 if packed else 1):
-            hidden, gradient = self._head(made, where)
-            if packed:
-                of_old = (made.loss < len(batch)).unsqueeze(1).to(hidden.device)
-                hidden.backward(gradient * of_old, retain_graph=True)
-                hidden.backward(gradient * ~of_old)
-            else:
-                hidden.backward(gradient)
+        return self.model.taps(on_tap, 2 if made.packed else 1, layers)
 
-    def _head(self, made: layout.Layout, where: Tensor) -> tuple[Tensor, Tensor]:
+    def head(self, batch: list[int], made: layout.Layout) -> tuple[Tensor, list[Tensor]]:
+        """Hidden states that the head read [label d_model], and gradients to send back from there.
+
+        The gradients of all losses together, or, of a packed batch, those of the old answers'
+        losses and those of the new ones'.
+        """
+        hidden, gradient = self._head(batch, made)
+        self.sequence_forwards += len(made.ids) * (3 if made.packed else 2)
+        if not made.packed:
+            return hidden, [gradient]
+        of_old = (made.loss < len(batch)).unsqueeze(1).to(hidden.device)
+        return hidden, [gradient * of_old, gradient * ~of_old]
+
+    def _head(self, batch: list[int], made: layout.Layout) -> tuple[Tensor, Tensor]:
         """Hidden states that the head read [label d_model], and the losses' gradient there.
 
         The head's part of the graph ends at a leaf: its backward runs once for both answers, and
@@ -223,11 +249,11 @@ class _Pass:
         ((entropy * share).sum() * self.scale).backward()
         # Added on the CPU, where the order of a sum is the same every time.
         each = (entropy.detach() * share).double().cpu()
-        sums = each.new_zeros(2 * len(where)).index_add(0, made.loss, each)
-        self.losses[:, where.cpu()] = sums.view(2, -1)
+        sums = each.new_zeros(2 * len(batch)).index_add(0, made.loss, each)
+        self.losses[:, batch] = sums.view(2, -1)
         missed = (made.answer & (logits.argmax(-1) != label).cpu()).long()
-        missed = torch.zeros(2 * len(where), dtype=torch.long).index_add(0, made.loss, missed)
-        self.says_new[where.cpu()] = missed[len(where) :] == 0
+        missed = torch.zeros(2 * len(batch), dtype=torch.long).index_add(0, made.loss, missed)
+        self.says_new[batch] = missed[len(batch) :] == 0
         hidden, leaf = kept
         assert leaf.grad is not None
         return hidden, leaf.grad

@@ -135,8 +135,9 @@ def _generated(
     batch_tokens: int,
 ) -> dict[int, Row]:
     found: dict[int, Row] = {}
-    for batch in batches({i: len(p) + lengths[i] for i, p in prompts.items()}, batch_tokens):
-        answers = model.greedy([prompts[i] for i in batch], [lengths[i] for i in batch])
-        for i, answer in zip(batch, answers, strict=True):
+    groups = batches({i: len(p) + lengths[i] for i, p in prompts.items()}, batch_tokens)
+    asked = [([prompts[i] for i in group], [lengths[i] for i in group]) for group in groups]
+    for group, answers in zip(groups, model.greedy_each(asked), strict=True):
+        for i, answer in zip(group, answers, strict=True):
             found[i] = Row((*prompts[i], *answer), len(prompts[i]))
     return found

@@ -1,0 +1,210 @@
+"""A checkpoint's tensors, read part by part from its safetensors files."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import safe_open
+from torch import Tensor
+
+from lga_fast.errors import LgaFastError, UnsupportedModel
+
+_ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+def find_files(source: str) -> list[str]:
+    """The safetensors files of a folder or a Hub id, fetched where they are not here yet.
+
+    Raises:
+        LgaFastError: there are none.
+    """
+    from transformers.utils.hub import cached_file, get_checkpoint_shard_files
+
+    for name in (_ONE, _INDEX):
+        found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
+        if found and name == _ONE:
+            return [found]
+        if found:
+            return list(get_checkpoint_shard_files(source, found)[0] or [])
+    raise LgaFastError(
+        f"weights='streamed': expected {_ONE} or {_INDEX} in {source!r}, there is neither. Save "
+        "the model with save_pretrained, or load it with weights='resident'."
+    )
+
+
+def stored_dtype(files: Sequence[str]) -> torch.dtype:
+    """The dtype of a checkpoint's first tensor in floating point, as transformers tells it."""
+    from transformers.modeling_utils import load_state_dict
+
+    tensors = load_state_dict(files[0], map_location="meta").values()
+    return next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
+
+
+@dataclass
+class _Group:
+    """Tensors of the checkpoint that become one tensor of the model, or several by a converter."""
+
+    converter: Any = None
+    keys: list[tuple[str, str | None]] = field(default_factory=list)  # and the converter's pattern
+
+
+class Shards:
+    """Tensors of a checkpoint, under the names and in the dtypes that the model gives them.
+
+    transformers says which of the checkpoint's tensors become which of the model's.
+
+    Args:
+        hf: the model on `meta`; its tensors get the dtypes that they shall have.
+        files: safetensors files.
+
+    Raises:
+        LgaFastError: a tensor does not have the shape that the model wants.
+    """
+
+    def __init__(self, hf: Any, files: Sequence[str]) -> None:
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.modeling_utils import load_state_dict
+
+        self.files = [Path(file) for file in files]
+        self.bytes_read = 0
+        self._hf = hf
+        self._stored: dict[str, Tensor] = {}  # on meta
+        self._handles: dict[str, Any] = {}
+        for file in files:
+            part = load_state_dict(file, map_location="meta")
+            self._handles |= dict.fromkeys(part, _opened(file))
+            self._stored |= part
+        transforms = get_model_conversion_mapping(hf)
+        self._fit(transforms)
+        self._dtypes = {name: tensor.dtype for name, tensor in hf.state_dict().items()}
+        self._groups = self._grouped(transforms)
+
+    def _fit(self, transforms: list[Any]) -> None:
+        """Load everything as transformers does, only on `meta`: no byte is read."""
+        from transformers.core_model_loading import convert_and_load_state_dict_in_model
+        from transformers.modeling_utils import LoadStateDictConfig
+
+        how = LoadStateDictConfig(
+            device_map={"": "meta"},
+            dtype=self._hf.dtype,
+            dtype_plan=self._hf._get_dtype_plan(self._hf.dtype),
+            weight_mapping=transforms,
+        )
+        info, _ = convert_and_load_state_dict_in_model(self._hf, dict(self._stored), how)
+        self._hf.tie_weights()  # which the new tensors were not
+        wrong = [f"{n} {tuple(got)} for {tuple(want)}" for n, got, want in info.mismatched_keys]
+        wrong += [f"{name}: {error}" for name, error in info.conversion_errors.items()]
+        if wrong:
+            raise LgaFastError(
+                f"{self.files[0].parent}: {len(wrong)} tensors do not fit the model that "
+                f"config.json describes: {'; '.join(wrong[:3])}"
+            )
+
+    def _grouped(self, transforms: list[Any]) -> dict[str, _Group]:
+        from transformers.core_model_loading import (
+            WeightConverter,
+            WeightRenaming,
+            dot_natural_key,
+            rename_source_key,
+        )
+
+        renamings = [t for t in transforms if isinstance(t, WeightRenaming)]
+        converters = [t for t in transforms if isinstance(t, WeightConverter)]
+        by_pattern = {p: converter for converter in converters for p in converter.source_patterns}
+        known, prefix = self._hf.state_dict(), self._hf.base_model_prefix
+        groups: dict[str, _Group] = {}
+        for key in sorted(self._stored, key=dot_natural_key):
+            name, pattern = rename_source_key(key, renamings, converters, prefix, known)
+            if name not in known and key in known:
+                name, pattern = rename_source_key(key, [], [], prefix, known)
+            if name in known:
+                converter = by_pattern[pattern] if pattern is not None else None
+                groups.setdefault(name, _Group(converter)).keys.append((key, pattern))
+        return groups
+
+    # -- what is there -------------------------------------------------------------------------
+    def names(self, prefix: str) -> list[str]:
+        """Names of the model's tensors, or of the first of those that are made together."""
+        return [name for name in self._groups if name.startswith(prefix)]
+
+    def source(self, name: str) -> str | None:
+        """The name under which a tensor of the model can be read: its own or one it is tied to."""
+        ties = self._hf.all_tied_weights_keys
+        tied = [ties.get(name), *(target for target, source in ties.items() if source == name)]
+        return next((n for n in (name, *tied) if n in self._groups), None)
+
+    def nbytes(self, names: Iterable[str]) -> int:
+        """Bytes that these tensors take in the files."""
+        keys = (key for name in names for key, _ in self._groups[name].keys)
+        return sum(self._stored[key].nbytes for key in keys)
+
+    def total_bytes(self) -> int:
+        """Bytes of all tensors in the files."""
+        return sum(tensor.nbytes for tensor in self._stored.values())
+
+    # -- reading -------------------------------------------------------------------------------
+    def read(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """These tensors, on the CPU, in memory of their own."""
+        found: dict[str, Tensor] = {}
+        for name in names:
+            group, dtype = self._groups[name], self._dtypes[name]
+            if group.converter is None:
+                found[name] = self._tensor(group.keys[0][0], dtype)
+                continue
+            making = deepcopy(group.converter)
+            for key, pattern in group.keys:
+                making.add_tensor(name, key, pattern, partial(self._tensor, key, dtype))
+            made = making.convert(name, model=self._hf, config=self._hf.config)
+            found |= {n: t[0] if isinstance(t, list) else t for n, t in made.items()}
+        return found
+
+    def rows(self, name: str, numbers: Collection[int]) -> Float[Tensor, "row d_model"]:
+        """These rows of a matrix, of which no others are read.
+
+        Raises:
+            UnsupportedModel: the matrix is put together from several tensors.
+        """
+        group = self._groups[name]
+        if group.converter is not None:
+            raise UnsupportedModel(
+                f"{name} is put together from several tensors of the checkpoint, so that its rows "
+                "cannot be read alone; load the model with weights='resident'"
+            )
+        key = group.keys[0][0]
+        matrix = self._handles[key].get_slice(key)
+        rows = torch.cat([matrix[i : i + 1] for i in numbers])
+        self.bytes_read += rows.nbytes
+        return rows.to(self._dtypes[name])
+
+    def sample(self, name: str, count: int) -> Float[Tensor, " value"]:
+        """So many values of a tensor, evenly spread over it."""
+        group, dtype = self._groups[name], self._dtypes[name]
+        if group.converter is not None:  # only the whole of it has this order
+            flat = self.read([name])[name].reshape(-1)
+            return flat[:: max(1, len(flat) // count)][:count]
+        key = group.keys[0][0]
+        shape, whole = self._stored[key].shape, self._handles[key].get_slice(key)
+        step = max(1, shape.numel() // count)
+        places = [np.unravel_index(i, shape) for i in range(0, shape.numel(), step)[:count]]
+        values = [whole[tuple(slice(i, i + 1) for i in place)].reshape(1) for place in places]
+        self.bytes_read += len(values) * dtype.itemsize
+        return torch.cat(values).to(dtype)
+
+    def _tensor(self, key: str, dtype: torch.dtype) -> Tensor:
+        stored = self._handles[key].get_tensor(key)
+        self.bytes_read += stored.nbytes
+        return stored.to(dtype)
+
+
+def _opened(file: str) -> Any:
+    # By pread, so that a tensor is read now, into memory of its own: pages of a mapped file would
+    # be read in the middle of a product, where no other thread can do it beforehand.
+    return safe_open(file, framework="pt", backend="pread")

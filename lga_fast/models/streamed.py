@@ -1,0 +1,250 @@
+"""A model whose blocks are read from their files when they run, and dropped again.
+
+Blocks are the outer loop, batches the inner one: a pass over all blocks reads each of them once,
+however many batches there are. What the model does around its blocks is left to its own forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import Any, NoReturn
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lga_fast.errors import LgaFastError
+from lga_fast.models import decoding
+from lga_fast.models._blocks import BlockReader, assign
+from lga_fast.models._in_step import in_step
+from lga_fast.models._rows import Rows
+from lga_fast.models._shards import Shards
+from lga_fast.models._skeleton import fill_buffers
+from lga_fast.models.editable import EditableModel
+from lga_fast.models.restart import bare, formed, replaced
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the model's own forward hands to its blocks, for one batch."""
+
+    hidden: Float[Tensor, "row token d_model"]  # entering the first block
+    others: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]  # by block: all else
+
+
+class StreamedModel(EditableModel):
+    """A model of any size that can be scored: two blocks are in memory at most.
+
+    Args:
+        hf: the model on `meta`.
+        tokenizer: its tokenizer.
+        name: what to call it in results.
+        shards: where its weights come from.
+        device: where it runs.
+        memory_budget: bytes that a run may use, weights included; None: half of what is free.
+        editing: see `EditableModel`.
+
+    Raises:
+        LgaFastError: the checkpoint lacks a tensor.
+        UnsupportedModel: as of `EditableModel`, or a buffer cannot be computed.
+    """
+
+    def __init__(
+        self,
+        hf: Any,
+        tokenizer: Any,
+        name: str,
+        shards: Shards,
+        device: torch.device,
+        memory_budget: int | None = None,
+        editing: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(hf, tokenizer, name, memory_budget, editing)
+        self.shards, self._device = shards, device
+        self._shapes = {name: p.shape for name, p in hf.named_parameters()}
+        self._fingerprint = ""
+        self._form: int | None = None  # length of the tuple that a block returns; 0: a tensor
+        self._running = False
+        decoder = self.family.blocks.rpartition(".")[0]
+        fill_buffers(hf, decoder, device)
+        paths = {module: path for path, module in hf.named_modules()}
+        embedding, self._head = hf.get_input_embeddings(), hf.get_output_embeddings()
+        read = self._found(f"{paths[embedding]}.weight")
+        heads = {n: f"{paths[self._head]}.{n}" for n in self._head.state_dict()}
+        self._head_names = {n: self._found(name) for n, name in heads.items()}
+        for name in hf.get_submodule(decoder).state_dict(prefix=f"{decoder}."):
+            self._found(name)
+        self._reader = BlockReader(shards, self._blocks, self.family.blocks, device)
+        self._block_names = self._reader.names
+        apart = {read, *self._head_names.values(), *chain(*self._block_names)}
+        self._rest = [name for name in shards.names(f"{decoder}.") if name not in apart]
+        assign(hf, self._moved(shards.read(self._rest)), strict=False)
+        Rows(embedding, partial(shards.rows, read), device)
+        hf.register_forward_pre_hook(self._refuse_forward)
+
+    def _found(self, name: str) -> str:
+        source = self.shards.source(name)
+        if source is None:
+            raise LgaFastError(
+                f"{self.shards.files[0].parent}: expected {name}, which config.json asks for; none "
+                f"of its {len(self.shards.files)} safetensors files has it"
+            )
+        return source
+
+    # -- facts ---------------------------------------------------------------------------------
+    @property
+    def device(self) -> torch.device:
+        """Where blocks run, and so where token ids go."""
+        return self._device
+
+    def block_bytes(self) -> int:
+        """Bytes of the largest block in the files."""
+        return max(self.shards.nbytes(names) for names in self._block_names)
+
+    def head_bytes(self) -> int:
+        """Bytes of the head in the files."""
+        return self.shards.nbytes(self._head_names.values())
+
+    def rest_bytes(self) -> int:
+        """Bytes that stay in memory: norms and positions, and buffers that were computed."""
+        buffers = sum(b.nbytes for b in self.hf.buffers() if not b.is_meta)
+        return self.shards.nbytes(self._rest) + buffers
+
+    def sweep_bytes(self) -> int:
+        """Bytes that one pass over all blocks reads."""
+        return sum(self.shards.nbytes(names) for names in self._block_names)
+
+    def fingerprint(self) -> str:
+        """As of the model with resident weights; few bytes are read for it, and once."""
+        self._fingerprint = self._fingerprint or super().fingerprint()
+        return self._fingerprint
+
+    def _samples(self, count: int) -> Iterator[tuple[str, torch.Size, Tensor]]:
+        for name, shape in self._shapes.items():
+            source = self.shards.source(name)
+            yield name, shape, self.shards.sample(source or name, count)
+
+    # -- what it cannot do ---------------------------------------------------------------------
+    def edited(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refused: there are no weights to change.
+
+        Raises:
+            LgaFastError: always.
+        """
+        self._refuse()
+
+    apply = edited
+
+    def _refuse(self) -> NoReturn:
+        raise LgaFastError(
+            f"{self.name!r} was loaded with weights='streamed': it can be scored (score_layers, "
+            "and select_layer with lga, lga_new or salem). For everything else load it with "
+            "weights='resident'."
+        )
+
+    def _refuse_forward(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if not self._running:
+            self._refuse()
+
+    # -- running -------------------------------------------------------------------------------
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The model's own forward may be called while inside, by what knows that it is streamed."""
+        before, self._running = self._running, True
+        try:
+            yield
+        finally:
+            self._running = before
+
+    def walk(self, layers: Iterable[int]) -> Generator[int]:
+        """Each of these layers while its weights are in memory; the next one is read meanwhile.
+
+        Close it (`contextlib.closing`), so that an exception leaves no weights behind.
+        """
+        for layer in self._reader.walk(layers):
+            if self._form is None:
+                self._learn_form(self._blocks[layer])
+            yield layer
+
+    def record(self, inputs: Sequence[Mapping[str, Any]]) -> list[Call]:
+        """What each of these forwards hands to the blocks, which do not run; see `walk` for that.
+
+        A block's first argument is the hidden states, whatever else it takes. All of this must not
+        depend on what a block gives.
+        """
+        return [self._record(one, self.layers) for one in inputs]
+
+    def run(
+        self, layer: int, hidden: Float[Tensor, "row token d_model"], call: Call
+    ) -> Float[Tensor, "row token d_model"]:
+        """Run the block that `walk` is at."""
+        args, kwargs = call.others[layer]
+        return bare(self._blocks[layer](hidden, *args, **kwargs))
+
+    @contextmanager
+    def head(self) -> Iterator[None]:
+        """The head's weights are in memory while inside."""
+        empty = dict(self._head.state_dict())
+        read = self.shards.read(dict.fromkeys(self._head_names.values()))
+        tensors = {name: read[source] for name, source in self._head_names.items()}
+        try:
+            assign(self._head, self._moved(tensors))
+            del read, tensors
+            yield
+        finally:
+            assign(self._head, empty)
+
+    @contextmanager
+    def after_blocks(self, hidden: Float[Tensor, "row token d_model"]) -> Iterator[None]:
+        """Forwards (`logits_at`) go on from these outputs of the last block while inside."""
+        assert self._form is not None
+
+        def give(given: Tensor, *args: Any, **kwargs: Any) -> Any:
+            return formed(hidden, self._form or 0)
+
+        with replaced(dict.fromkeys(self._blocks, give)), self.running():
+            yield
+
+    def greedy_each(self, batches: Sequence[decoding.Batch]) -> list[decoding.Answers]:
+        """`greedy` of several batches: one reading of all blocks gives each of them a token."""
+        return decoding.greedy(self, batches, lambda model, steps: in_step(self, steps))
+
+    # -- within --------------------------------------------------------------------------------
+    def _record(self, inputs: Mapping[str, Any], until: int) -> Call:
+        entering: list[Tensor] = []
+        others: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+        def pass_by(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+            entering.append(hidden)
+            others.append((args, kwargs))
+            if len(others) == until:
+                raise _Recorded
+            return formed(hidden, self._form or 0)
+
+        with (
+            torch.no_grad(),
+            replaced(dict.fromkeys(self._blocks, pass_by)),
+            self.running(),
+            suppress(_Recorded),
+        ):
+            self.hf(**inputs)
+        return Call(entering[0], others)
+
+    def _learn_form(self, block: nn.Module) -> None:
+        token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+        call = self._record({"input_ids": token, "use_cache": False}, 1)
+        args, kwargs = call.others[0]
+        with torch.no_grad():
+            output = block(call.hidden, *args, **kwargs)
+        self._form = len(output) if isinstance(output, tuple) else 0
+
+    def _moved(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.to(self.device) for name, tensor in tensors.items()}
+
+
+class _Recorded(Exception):
+    """All that a forward hands to its blocks is known."""

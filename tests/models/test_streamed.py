@@ -1,0 +1,158 @@
+"""Loading a streamed model: what is in memory, what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file, save_file
+
+import lga_fast
+from lga_fast.errors import LgaFastError
+from lga_fast.models import StreamedModel
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Folder of a small Llama in one file."""
+    model = tiny.model("llama", torch.float32)
+    model.hf.save_pretrained(tmp_path)
+    model.tokenizer.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def streamed(path, **options) -> StreamedModel:
+    model = lga_fast.load(path, device="cpu", weights="streamed", **options)
+    assert isinstance(model, StreamedModel)
+    return model
+
+
+def test_two_blocks_are_in_memory_at_most(folder):
+    model, seen = streamed(folder), []
+    assert all(p.is_meta for p in model.part(0, "block").parameters())
+    read = model.shards.read
+    model.shards.read = lambda names: seen.append("read") or read(names)
+    for layer in model.walk([0, 1, 2, 1]):
+        loaded = [not next(b.parameters()).is_meta for b in model._blocks]
+        assert loaded == [i == layer for i in range(model.layers)]
+        seen.append(layer)
+    assert [step for step in seen if step != "read"] == [0, 1, 2, 1]
+    assert seen.count("read") == 4
+    assert all(seen[: 2 * k + 3].count("read") <= k + 2 for k in range(3))  # one ahead, not more
+    assert all(p.is_meta for p in model.part(0, "block").parameters())
+
+
+def test_only_rows_of_the_tokens_in_use_are_read(folder):
+    model = streamed(folder)
+    whole = lga_fast.load(folder, device="cpu").hf.get_input_embeddings()
+    embedding, ids = model.hf.get_input_embeddings(), torch.tensor([[5, 7, 5], [390, 0, 8]])
+    before = model.shards.bytes_read
+    assert torch.equal(embedding(ids), whole(ids))
+    assert torch.equal(embedding(ids[:, :1] + 1), whole(ids[:, :1] + 1))
+    assert model.shards.bytes_read - before == 7 * 32 * 4  # 5 7 390 0 8, then 6 391
+
+
+def test_the_vision_tower_is_not_loaded(tmp_path):
+    model = tiny.model("gemma3", torch.float32)
+    model.hf.save_pretrained(tmp_path)
+    model.tokenizer.save_pretrained(tmp_path)
+    read, lazy = [], streamed(tmp_path)
+    inner = lazy.shards.read
+    lazy.shards.read = lambda names: read.extend(names) or inner(read[-len(names) :])
+    lga_fast.score_layers(lazy, [{"prompt": "Paris is in", "target_new": "Rome"}])
+    assert read and not any("vision" in name or "projector" in name for name in read)
+    assert all(p.is_meta for n, p in lazy.hf.named_parameters() if "vision" in n)
+
+
+@pytest.mark.parametrize("family", ["gpt_neo", "gemma3", "phi"])
+def test_computed_buffers_are_those_of_a_resident_model(family, tmp_path):
+    model = tiny.model(family, torch.bfloat16)
+    model.hf.save_pretrained(tmp_path)
+    model.tokenizer.save_pretrained(tmp_path)
+    resident, lazy = lga_fast.load(tmp_path, device="cpu"), streamed(tmp_path)
+    wanted, found = (dict(m.hf.named_buffers()) for m in (resident, lazy))
+    computed = set(wanted) - set(resident.hf.state_dict())
+    assert computed
+    for name in computed:
+        assert found[name].dtype == wanted[name].dtype and torch.equal(found[name], wanted[name])
+
+
+def test_a_buffer_that_nothing_computes_is_refused(folder, monkeypatch):
+    from transformers.models.llama import modeling_llama
+
+    real = modeling_llama.LlamaRotaryEmbedding.__init__
+
+    def more(self, *args, **kwargs):
+        real(self, *args, **kwargs)
+        self.register_buffer("wobble", torch.arange(3.0), persistent=False)
+
+    monkeypatch.setattr(modeling_llama.LlamaRotaryEmbedding, "__init__", more)
+    with pytest.raises(LgaFastError, match="does not compute.*: model.rotary_emb.wobble. Load it"):
+        streamed(folder)
+
+
+def test_what_it_cannot_do_says_so(folder):
+    model = streamed(folder)
+    message = "loaded with weights='streamed': it can be scored"
+    facts = [
+        {"prompt": "Ann Lee is from", "subject": "Ann Lee", "target_new": "Rome", "case_id": "0"}
+    ]
+    for call in (
+        lambda: model.hf(torch.tensor([[1, 2]])),
+        lambda: lga_fast.edit(model, facts, "rome", layer=1),
+        lambda: lga_fast.evaluate(model, facts, "r_rome", layer=1),
+        lambda: lga_fast.select_layer(model, facts, "cma"),
+        lambda: lga_fast.select_layer(model, facts, "brute_force"),
+        lambda: model.apply(None),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(LgaFastError, match=message):
+            call()
+
+
+def rewrite(folder, change) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    save_file(change(tensors), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda t: {k: v for k, v in t.items() if k != "model.layers.2.mlp.up_proj.weight"},
+            "expected model.layers.2.mlp.up_proj.weight, which config.json asks for; none of its 1",
+        ),
+        (
+            lambda t: t | {"model.layers.2.mlp.up_proj.weight": torch.zeros(3, 4)},
+            "1 tensors do not fit.*: model.layers.2.mlp.up_proj.weight .3, 4. for .48, 32.",
+        ),
+        (
+            lambda t: {k: v for k, v in t.items() if k != "lm_head.weight"},
+            "expected lm_head.weight, which config.json asks for",
+        ),
+    ],
+)
+def test_a_checkpoint_that_lacks_something_is_refused(folder, change, message):
+    rewrite(folder, change)
+    with pytest.raises(LgaFastError, match=message):
+        streamed(folder)
+
+
+def test_what_cannot_be_streamed_says_why(folder):
+    with pytest.raises(LgaFastError, match="weights='lazy': expected 'resident', 'streamed' or"):
+        lga_fast.load(folder, weights="lazy")  # type: ignore[arg-type]
+    with pytest.raises(LgaFastError, match="device='auto' spreads weights in memory"):
+        lga_fast.load(folder, device="auto", weights="streamed")
+    source = tiny.model("gpt2")
+    with pytest.raises(LgaFastError, match="a model object has its weights in memory"):
+        lga_fast.load(source.hf, tokenizer=source.tokenizer, weights="streamed")
+    config = folder / "config.json"
+    config.write_text(
+        json.dumps(json.loads(config.read_text()) | {"quantization_config": {"quant_method": "x"}})
+    )
+    with pytest.raises(LgaFastError, match="has quantised ones; load it with weights='resident'"):
+        streamed(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(LgaFastError, match="expected model.safetensors or model.safetensors.index"):
+        streamed(folder)

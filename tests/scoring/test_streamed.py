@@ -1,0 +1,115 @@
+"""A streamed pass gives the resident pass's bits, and reads each block twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+import lga_fast
+from lga_fast import registry, score_layers
+from lga_fast.errors import LgaFastError
+from lga_fast.models import EditableModel, StreamedModel
+from lga_fast.records import EditRequest, LayerScores
+
+REQUESTS = [
+    EditRequest("0", "The mother tongue of Danielle Darrieux is", "English", target_old="French"),
+    EditRequest("1", "The capital of France is", "New York"),
+    EditRequest("2", "In which city does the tower stand? It stands in", "Rome", target_old="Ann"),
+    EditRequest("3", "Paris", "unbelievable answer"),
+]
+
+
+def both(path, model: EditableModel, **options) -> tuple[EditableModel, StreamedModel]:
+    """A model from a folder of many files, resident and streamed."""
+    model.hf.save_pretrained(path, max_shard_size="30KB")
+    model.tokenizer.save_pretrained(path)
+    streamed = lga_fast.load(path, device="cpu", weights="streamed", **options)
+    assert isinstance(streamed, StreamedModel) and len(streamed.shards.files) > 3
+    return lga_fast.load(path, device="cpu", **options), streamed
+
+
+def assert_same_bits(got: LayerScores, want: LayerScores) -> None:
+    assert got.case_ids == want.case_ids and list(got.dot) == list(want.dot)
+    for field in ("dot", "norm2_old", "norm2_new", "abs_new"):
+        for name, values in getattr(want, field).items():
+            assert np.array_equal(getattr(got, field)[name], values, equal_nan=True), (field, name)
+    for field in ("loss_old", "loss_new", "known", "says_new"):
+        assert np.array_equal(getattr(got, field), getattr(want, field), equal_nan=True), field
+    differ = {key for key in want.provenance if want.provenance[key] != got.provenance[key]}
+    assert differ <= {"seconds_old_answers", "seconds_scoring", "peak_bytes"}
+
+
+@pytest.mark.parametrize("family", registry.names("lga_fast.models.families"))
+def test_every_family_gives_the_resident_bits(family, tmp_path):
+    """Old answers, packed and separate rows, several batches, sliding windows, tied heads."""
+    resident, streamed = both(tmp_path, tiny.model(family, torch.float32))
+    for options in ({"batch_tokens": 60, "abs_new": True}, {"old": None}):
+        assert_same_bits(
+            score_layers(streamed, REQUESTS, **options), score_layers(resident, REQUESTS, **options)
+        )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "options"),
+    [
+        ("bfloat16", {"loss_scope": "full"}),
+        ("float16", {"reduction": "sum"}),
+        ("float64", {"old": "ground_truth"}),
+    ],
+)
+def test_dtypes_are_converted_while_loading(dtype, options, tmp_path):
+    resident, streamed = both(tmp_path, tiny.model("llama", torch.float32), dtype=dtype)
+    want = score_layers(resident, REQUESTS, **options)
+    assert want.provenance["dtype"] == dtype
+    assert_same_bits(score_layers(streamed, REQUESTS, **options), want)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_each_block_is_read_twice_and_the_head_once(family, tmp_path):
+    _, streamed = both(tmp_path, tiny.model(family, torch.float32))
+    answered = [replace(r, target_old="Ann") for r in REQUESTS]
+    streamed.fingerprint()
+    for batch_tokens in (10, 4096):
+        before = streamed.shards.bytes_read
+        score_layers(streamed, answered, old="ground_truth", batch_tokens=batch_tokens)
+        rows = streamed.hf.get_input_embeddings().weight.nbytes if before == 0 else 0
+        read = streamed.shards.bytes_read - before - rows
+        expected = 2 * streamed.sweep_bytes() + streamed.head_bytes()
+        assert expected <= read <= 1.2 * expected if batch_tokens == 10 else read == expected
+
+
+def test_old_answers_cost_one_reading_of_the_blocks_per_token(tmp_path):
+    _, streamed = both(tmp_path, tiny.model("llama", torch.float32))
+    requests = [replace(r, target_old=None) for r in REQUESTS]
+    score_layers(streamed, requests, old="model", batch_tokens=20)
+    before, counted = streamed.shards.bytes_read, []
+    for old in ("model", None):
+        score_layers(streamed, requests, old=old, batch_tokens=20)
+        counted.append(streamed.shards.bytes_read - before - sum(counted))
+    longest = max(len(streamed.tokenizer(" " + r.target_new)["input_ids"]) for r in requests)
+    one = streamed.sweep_bytes() + streamed.head_bytes()
+    assert counted[0] - counted[1] == longest * one
+
+
+def test_an_error_leaves_no_weights_behind(tmp_path, monkeypatch):
+    resident, streamed = both(tmp_path, tiny.model("gpt2", torch.float32))
+    want = score_layers(resident, REQUESTS)
+    calls, real = [], streamed.run
+
+    def failing(layer, *rest):
+        calls.append(layer)
+        if calls.count(1) == 3:
+            raise LgaFastError("enough")
+        return real(layer, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(streamed, "run", failing)
+        with pytest.raises(LgaFastError, match="enough"):
+            score_layers(streamed, REQUESTS)
+    assert all(p.is_meta for block in streamed._blocks for p in block.parameters())
+    assert streamed.hf.get_output_embeddings().weight.is_meta
+    assert_same_bits(score_layers(streamed, REQUESTS), want)
