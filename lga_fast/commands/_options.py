@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any
@@ -97,18 +97,18 @@ def fields(package: str, kind: str, taken: Collection[str] = ()) -> list[click.O
         taken: fields that the command has options for already.
     """
     members = registry.names(package)
-    owners: dict[str, list[str]] = {}
+    owners: dict[str, dict[str, dataclasses.Field[Any]]] = {}
     options: dict[str, click.Option] = {}
     for name in members:
         made = getattr(registry.member(package, name), kind)
         hints = typing.get_type_hints(made)
         for field in dataclasses.fields(made):
             if field.name not in taken:
-                owners.setdefault(field.name, []).append(name)
+                owners.setdefault(field.name, {})[name] = field
                 options.setdefault(field.name, _option(field, hints[field.name]))
     for name, option in options.items():
-        if owners[name] != members:
-            option.help = f"{', '.join(owners[name])}: {option.help}"
+        whose = "" if list(owners[name]) == members else f"{', '.join(owners[name])}: "
+        option.help = f"{whose}{option.help}{_defaults(owners[name])}"
     return list(options.values())
 
 
@@ -123,11 +123,20 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> click.Option:
     if hint is bool:  # both ways: what is on may come from a preset or a file
         both = f"{flag}/--no-{flag.removeprefix('--')}"
         return click.Option([both, field.name], default=None, help=text)
-    if field.default not in (None, ()):
-        text += f"  [default: {field.default}]"
     settings = _click_type(hint)
     text += " May be given several times." if settings.get("multiple") else ""
     return click.Option([flag, field.name], help=text, **settings)
+
+
+def _defaults(owners: Mapping[str, dataclasses.Field[Any]]) -> str:
+    """The default of a field in most of its owners, and in those where it is another."""
+    whose: dict[Any, list[str]] = {}
+    for name, field in owners.items():
+        whose.setdefault(field.default, []).append(name)
+    usual = max(whose, key=lambda value: len(whose[value]))
+    parts = [] if usual in (None, ()) or isinstance(usual, bool) else [str(usual)]
+    parts += [f"{', '.join(names)}: {value}" for value, names in whose.items() if value != usual]
+    return f"  [default: {'; '.join(parts)}]" if parts else ""
 
 
 def _click_type(hint: Any) -> dict[str, Any]:

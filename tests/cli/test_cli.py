@@ -69,6 +69,12 @@ def test_help_says_whose_an_option_is():
     assert f"{', '.join(fenced)}: Fence constant" in text and "cma: Noisy runs of" in text
 
 
+def test_help_has_the_default_of_each_member():
+    text = " ".join(run("edit", "--help").split())
+    assert "Adam's learning rate. [default: 0.5]" in text
+    assert "Forwards; another default for some families. [default: 25; pmet: 20]" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
