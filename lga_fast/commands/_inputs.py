@@ -1,9 +1,14 @@
-"""What commands work on: the model and the edit requests that their options name."""
+"""What the options of commands name: the model, the edit requests, and how to edit."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from lga_fast import datasets, registry
+from lga_fast.commands import _options
 from lga_fast.datasets import LoadedEdits
+from lga_fast.editors import Preset
 from lga_fast.models import EditableModel, load
 
 
@@ -34,3 +39,17 @@ def proxy_facts(requests: LoadedEdits, proxy: int, seed: int) -> LoadedEdits:
         return requests
     facts = datasets.split(requests, proxy, seed).proxy
     return LoadedEdits(facts, requests.report, requests.provenance)
+
+
+def editing(
+    editor: str, preset: Preset, config: Path | None, seed: int, fields: dict[str, Any]
+) -> dict[str, Any]:
+    """How to edit, of `_options.editing` and the editors' fields; all but the layer.
+
+    The run's seed is the editor's too only if it was given: else a file may say another.
+    """
+    how = _options.given(fields) | {"editor": editor, "preset": preset, "config": config}
+    kind = registry.member("lga_fast.editors", editor).Editor
+    if _options.asked("seed") and "seed" in kind.__dataclass_fields__:
+        how["seed"] = seed
+    return how

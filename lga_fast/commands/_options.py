@@ -10,8 +10,10 @@ from types import NoneType, UnionType
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from lga_fast import registry
+from lga_fast.editors import Preset
 
 
 class Names(click.ParamType):
@@ -56,6 +58,34 @@ def data() -> click.Option:
         default="atlas",
         show_default=True,
         help="File of edits, NAME=FILE to say which data set it is, or atlas.",
+    )
+
+
+def editing() -> list[click.Option]:
+    """How to edit, and at which layer; for `_inputs.editing`."""
+    return [
+        click.Option(
+            ["--editor"],
+            type=click.Choice(registry.names("lga_fast.editors")),
+            default="r_rome",
+            show_default=True,
+            help="How to edit.",
+        ),
+        choice("--preset", Preset, "Whose numbers hold where nothing else says any."),
+        click.Option(
+            ["--config"],
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            help="YAML or JSON file of the editor's options; EasyEdit's hparams as they are.",
+        ),
+        click.Option(["--layer"], type=int, help="The layer to edit, counted from 0."),
+    ]
+
+
+def choice(flag: str, kind: Any, text: str) -> click.Option:
+    """One of the values of a Literal, the first of them if none is given."""
+    names = typing.get_args(kind)
+    return click.Option(
+        [flag], type=click.Choice(names), default=names[0], show_default=True, help=text
     )
 
 
@@ -110,6 +140,12 @@ def fields(package: str, kind: str, taken: Collection[str] = ()) -> list[click.O
         whose = "" if list(owners[name]) == members else f"{', '.join(owners[name])}: "
         option.help = f"{whose}{option.help}{_defaults(owners[name])}"
     return list(options.values())
+
+
+def asked(name: str) -> bool:
+    """Whether an option of the running command was on the command line."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is ParameterSource.COMMANDLINE
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:

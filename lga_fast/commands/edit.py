@@ -11,13 +11,12 @@ import dataclasses
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
-from click.core import ParameterSource
 from rich.console import Console
 
-from lga_fast import atlas, registry, select_layer
+from lga_fast import atlas, select_layer
 from lga_fast.commands import _inputs, _options
 from lga_fast.commands._merge import save_merged
 from lga_fast.datasets import LoadedEdits
@@ -29,7 +28,6 @@ from lga_fast.records import EditRequest, find_subject
 from lga_fast.reports import answers, answers_table
 from lga_fast.weight_edit import WeightEdit
 
-_EDITORS = "lga_fast.editors"
 _EXAMPLE = """\b
 Example:
   lga-fast edit --prompt "The Eiffel Tower is located in the city of" \\
@@ -54,26 +52,7 @@ def command() -> click.Command:
         click.Option(
             ["--limit"], type=click.IntRange(min=1), help="Make only the first so many of --data."
         ),
-        click.Option(
-            ["--editor"],
-            type=click.Choice(registry.names(_EDITORS)),
-            default="r_rome",
-            show_default=True,
-            help="How to edit.",
-        ),
-        click.Option(
-            ["--preset"],
-            type=click.Choice(get_args(Preset)),
-            default="easyedit",
-            show_default=True,
-            help="Whose numbers hold where nothing else says any.",
-        ),
-        click.Option(
-            ["--config"],
-            type=click.Path(path_type=Path, exists=True, dir_okay=False),
-            help="YAML or JSON file of the editor's options; EasyEdit's hparams as they are.",
-        ),
-        click.Option(["--layer"], type=int, help="The layer to edit, counted from 0."),
+        *_options.editing(),
         _options.proxy("Number of proxy facts to choose the layer on, where none is given."),
         _options.seed(),
         _options.as_json(),
@@ -85,7 +64,7 @@ def command() -> click.Command:
         ),
         _options.folder("--merge", "New folder for the edited model, as save_pretrained does it."),
         _options.folder("--peft", "Folder for the edit as a LoRA adapter."),
-        *_options.fields(_EDITORS, "Editor", taken=["seed"]),
+        *_options.fields("lga_fast.editors", "Editor", taken=["seed"]),
     ]
     return made
 
@@ -118,10 +97,7 @@ def _run(
     requests, facts = _requests(source, prompt, subject, target, data, limit)
     if rephrase is not None and len(requests) > 1:
         raise click.UsageError(f"--rephrase is for one request, there are {len(requests)}")
-    how = _options.given(fields) | {"editor": editor, "preset": preset, "config": config}
-    asked = click.get_current_context().get_parameter_source("seed") is ParameterSource.COMMANDLINE
-    if asked and "seed" in registry.member(_EDITORS, editor).Editor.__dataclass_fields__:
-        how["seed"] = seed  # else the config's
+    how = _inputs.editing(editor, preset, config, seed, fields)
     model = _inputs.model(source, device, dtype, memory_budget)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)

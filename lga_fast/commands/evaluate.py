@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 import yaml
-from click.core import ParameterSource
 from rich.console import Console
 
-from lga_fast import datasets, registry, select_layer
+from lga_fast import datasets, select_layer
 from lga_fast.commands import _inputs, _options
 from lga_fast.datasets import Finding, LoadedEdits, LoadReport
 from lga_fast.editors import Preset
@@ -28,8 +27,6 @@ from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, Evaluation
 from lga_fast.reports import evaluation
 from lga_fast.reports import json as json_report
-
-_EDITORS = "lga_fast.editors"
 
 
 def command() -> click.Command:
@@ -47,27 +44,16 @@ def command() -> click.Command:
             help="Leave out requests whose subject is not in their prompt, and say how many; "
             "else they are an error.",
         ),
-        click.Option(
-            ["--editor"],
-            type=click.Choice(registry.names(_EDITORS)),
-            default="r_rome",
-            show_default=True,
-            help="How to edit.",
-        ),
-        _choice("--preset", Preset, "Whose numbers hold where nothing else says any."),
-        click.Option(
-            ["--config"],
-            type=click.Path(path_type=Path, exists=True, dir_okay=False),
-            help="YAML or JSON file of the editor's options; EasyEdit's hparams as they are.",
-        ),
-        click.Option(["--layer"], type=int, help="The layer to edit, counted from 0."),
+        *_options.editing(),
         _options.proxy(
             "Number of proxy facts, drawn as `select` draws them, to choose the layer on; never "
             "evaluated. With a layer given they are left out only if this option is given too."
         ),
         _options.seed(),
-        _choice("--mode", Mode, "Every request alone, one after another, or all in one edit."),
-        _choice("--eval-when", EvalWhen, "When to measure in sequential mode."),
+        _options.choice(
+            "--mode", Mode, "Every request alone, one after another, or all in one edit."
+        ),
+        _options.choice("--eval-when", EvalWhen, "When to measure in sequential mode."),
         click.Option(
             ["--metrics"],
             type=_options.Names("lga_fast.metrics"),
@@ -87,16 +73,9 @@ def command() -> click.Command:
             "Folder for results.jsonl, written as it goes and gone on with, for summary.json, and "
             "for ranking.json if a layer was chosen.",
         ),
-        *_options.fields(_EDITORS, "Editor", taken=["seed"]),
+        *_options.fields("lga_fast.editors", "Editor", taken=["seed"]),
     ]
     return made
-
-
-def _choice(flag: str, kind: Any, text: str) -> click.Option:
-    names = get_args(kind)
-    return click.Option(
-        [flag], type=click.Choice(names), default=names[0], show_default=True, help=text
-    )
 
 
 def _run(
@@ -121,18 +100,13 @@ def _run(
     out: Path | None,
     **fields: Any,
 ) -> None:
-    how = _options.given(fields) | {
-        "editor": editor,
-        "preset": preset,
-        "config": config,
+    how = _inputs.editing(editor, preset, config, seed, fields) | {
         "mode": mode,
         "eval_when": eval_when,
         "metrics": metrics,
         "metric_options": _by_metric(metric_options),
         "out": out / "results.jsonl" if out else None,
     }
-    if _asked("seed") and "seed" in registry.member(_EDITORS, editor).Editor.__dataclass_fields__:
-        how["seed"] = seed  # else the config's
     facts = _inputs.edits(data)
     model = _inputs.model(source, device, dtype, memory_budget)
 
@@ -142,7 +116,7 @@ def _run(
         proxies = [fact.case_id for fact in held_out.proxy] if held_out else []
         return evaluate(model, few, layer=layer, proxy=proxies, **how)
 
-    held_out = datasets.split(facts, proxy, seed) if _asked("proxy") else None
+    held_out = datasets.split(facts, proxy, seed) if _options.asked("proxy") else None
     try:
         results = run(layer, held_out)
     except NoLayer:
@@ -179,11 +153,6 @@ def _test(facts: LoadedEdits, held_out: datasets.Split | None, skip_unusable: bo
             kept.append(fact)
     report = LoadReport(facts.report.records, [*facts.report.findings, *skipped])
     return LoadedEdits(kept, report, facts.provenance)
-
-
-def _asked(name: str) -> bool:
-    source = click.get_current_context().get_parameter_source(name)
-    return source is ParameterSource.COMMANDLINE
 
 
 def _by_metric(texts: tuple[str, ...]) -> dict[str, dict[str, Any]]:
