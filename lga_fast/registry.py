@@ -15,8 +15,8 @@ def names(package: str) -> list[str]:
     """Public names of `package`'s members, sorted; nothing but the package itself is imported.
 
     Example:
-        >>> names("lga_fast.selectors")
-        ['fixed', 'lga', 'random_layer']
+        >>> names("lga_fast.editors")
+        ['alphaedit', 'emmet', 'memit', 'pmet', 'r_rome', 'rome']
     """
     path = importlib.import_module(package).__path__
     return sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_"))
