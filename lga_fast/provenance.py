@@ -20,6 +20,7 @@ def of(model: EditableModel) -> dict[str, Any]:
     return environment() | {
         "model": model.name,
         "family": model.family_name,
+        "family_guess": model.family_guess or None,
         "model_fingerprint": model.fingerprint(),
         "layers": model.layers,
         "dtype": str(model.dtype).removeprefix("torch."),

@@ -94,6 +94,11 @@ class LayerScores:
     `down.weight`; `norm2_old` and `norm2_new` are the squared norms of its two sides. `abs_new`
     are the sums over a new-answer gradient's absolute values, of weights only and only where they
     were asked for. What needs an old answer is NaN in a pass without old answers.
+
+    Of a mixture of experts the parameters of a layer's experts are added up, and `per_expert` has
+    what each adds to `dot`: 0 where none of a request's tokens went to it, and in layers without
+    experts. An expert shared by all tokens has names of its own (`shared_down.weight`); routers
+    have no part in any score.
     """
 
     case_ids: tuple[str, ...]  # the requests that were scored, in their order
@@ -107,6 +112,7 @@ class LayerScores:
     edited: str  # role of the matrix that editors rewrite
     abs_new: dict[str, Float[np.ndarray, "request layer"]] = field(default_factory=dict)
     sizes: dict[str, Int[np.ndarray, " layer"]] = field(default_factory=dict)  # elements
+    per_expert: dict[str, Float[np.ndarray, "request layer expert"]] = field(default_factory=dict)
     kinds: tuple[EditKind, ...] = ("factual",)  # that occur among the requests
     dropped: tuple[Dropped, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)

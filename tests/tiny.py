@@ -9,6 +9,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from lga_fast import registry
 from lga_fast.models import EditableModel
 
 TEXT = [
@@ -29,6 +30,13 @@ _SIZES = {
     "pad_token_id": None,
 }
 _GPT = {"vocab_size": 400, "n_embd": 32, "n_layer": 5, "n_head": 4, "n_positions": 128}
+_FALCON = {k: v for k, v in _SIZES.items() if k != "head_dim"} | {"ffn_hidden_size": 48}
+_MIXTURE = _SIZES | {
+    "num_experts": 4,
+    "num_local_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 48,
+}
 _SPECIAL: dict[str, dict[str, Any]] = {
     "gpt2": _GPT | {"n_inner": 48, "attn_pdrop": 0.3},
     "gptj": _GPT | {"n_inner": 48, "rotary_dim": 4},
@@ -48,11 +56,36 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     "gemma2": _SIZES | {"sliding_window": 6, "final_logit_softcapping": 3.0},
     "gemma3_text": _SIZES | {"sliding_window": 6, "sliding_window_pattern": 2},
     "mistral": _SIZES | {"sliding_window": 6},
+    "olmo3": _SIZES | {"sliding_window": 6},
+    "falcon": _FALCON,
+    "falcon-new": _FALCON | {"new_decoder_architecture": True, "num_kv_heads": 2, "bias": True},
+    "falcon-alibi": _FALCON | {"alibi": True, "parallel_attn": False, "multi_query": False},
+    "cohere": _SIZES | {"logit_scale": 1.0},
+    "stablelm": _SIZES | {"use_parallel_residual": True},
+    "granite": _SIZES | {"residual_multiplier": 0.5, "embedding_multiplier": 2.0},
+    "mixtral": _MIXTURE,
+    "olmoe": _MIXTURE,
+    "qwen3_moe": _MIXTURE | {"decoder_sparse_step": 2},  # every other layer has one ordinary MLP
+    "qwen2_moe": _MIXTURE | {"shared_expert_intermediate_size": 40, "mlp_only_layers": [3]},
+    "gpt_oss": _MIXTURE
+    | {"sliding_window": 6, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},
 }
+VARIANTS = [name for name in _SPECIAL if "-" in name]  # other forms that a family comes in
+MIXTURES = [name for name, sizes in _SPECIAL.items() if "num_experts" in sizes]
+
+
+def names() -> list[str]:
+    """Every family and every variant of one."""
+    return registry.names("lga_fast.models.families") + VARIANTS
+
+
+def dense() -> list[str]:
+    """Every family that is no mixture of experts: what editors can edit."""
+    return [name for name in names() if name not in MIXTURES and name not in VARIANTS]
 
 
 def config(family: str) -> Any:
-    """A small config of a family."""
+    """A small config of a family, or of a variant of one."""
     if family == "gemma3":
         vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
         vision |= {"num_attention_heads": 2, "image_size": 8, "patch_size": 4}
@@ -60,7 +93,7 @@ def config(family: str) -> Any:
         return AutoConfig.for_model(
             "gemma3", text_config=text, vision_config=vision, mm_tokens_per_image=4
         )
-    return AutoConfig.for_model(family, **_SPECIAL.get(family, _SIZES))
+    return AutoConfig.for_model(family.partition("-")[0], **_SPECIAL.get(family, _SIZES))
 
 
 def model(
@@ -75,11 +108,41 @@ def model(
     settings = config(family)
     for name, value in changes.items():
         setattr(settings.get_text_config(), name, value)
-    hf = AutoModelForCausalLM.from_config(settings, attn_implementation=attention)
+    hf = AutoModelForCausalLM.from_config(
+        settings,
+        attn_implementation=attention,
+        experts_implementation="eager",  # the default one has no float64
+    )
     with torch.no_grad():
         for p in hf.parameters():  # larger than the usual initialisation: no product is near zero
             p.add_(torch.randn_like(p) * 0.05)
     return EditableModel(hf.to(dtype).train(), tokenizer or byte_level(), f"tiny-{family}")
+
+
+def gradient(model: EditableModel, layer: int, name: str) -> torch.Tensor:
+    """What autograd left of a scored parameter: [*expert d_out *d_in], zeros where there is none.
+
+    What the parameters of fused experts are called and how they are laid out is transformers'
+    business; here it is said a second time, so that a test can tell when it changes.
+    """
+    role, part = name.split(".")
+    experts = dict(model.part(layer, "block").named_modules()).get("mlp.experts")
+    if (layer, role) in model.matrices():
+        found = getattr(model.matrix(layer, role), part).grad
+        return found.T if model.family.orientation == "in_out" and part == "weight" else found
+    if experts is None or role.startswith("shared"):
+        return torch.zeros(1, dtype=model.dtype)
+    fused = "down_proj" if role == "down" else "gate_up_proj"
+    found = getattr(experts, fused if part == "weight" else f"{fused}_bias").grad
+    interleaved = type(experts).__name__ == "GptOssExperts"  # and stored d_in × d_out
+    found = found.mT if interleaved and part == "weight" else found
+    if role == "down":
+        return found
+    first = role == "gate"
+    if interleaved:
+        return found[:, not first :: 2]
+    half = found.shape[1] // 2
+    return found[:, :half] if first else found[:, half:]
 
 
 @cache

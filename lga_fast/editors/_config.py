@@ -18,6 +18,7 @@ from lga_fast import registry
 from lga_fast.editors._fields import checked
 from lga_fast.errors import DataError, EditError, NoLayer, UnknownName
 from lga_fast.models import EditableModel
+from lga_fast.models.applying import check_editable
 
 Preset = Literal["easyedit", "original"]
 Config = str | os.PathLike[str] | Mapping[str, Any]
@@ -119,6 +120,7 @@ def resolve(
         )
     if not 0 <= chosen < model.layers:
         raise EditError(f"layer {chosen}: {model.name} has layers 0 to {model.layers - 1}")
+    check_editable(model, [chosen])
     about = {"config": asdict(editor), "config_source": source, "config_report": report}
     return editor, chosen, about
 

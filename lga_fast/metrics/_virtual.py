@@ -35,11 +35,7 @@ class VirtualEdits:
 
     def __init__(self, model: EditableModel, edits: Sequence[WeightEdit | None]):
         self._model = model
-        self._keys = {
-            model.weight_name(layer, role): (layer, role)
-            for layer in range(model.layers)
-            for role in model.family.matrices
-        }
+        self._keys = {model.weight_name(*place): place for place in model.matrices()}
         self._edits: dict[int, WeightEdit] = {}  # by number: an edit shared by rows is one
         numbers: dict[int, int] = {}
         for edit in edits:

@@ -15,7 +15,7 @@ rule then takes more than it must, never less.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from lga_fast import ops
 from lga_fast.errors import EditError
+from lga_fast.models._modules import whole_weight
 from lga_fast.weight_edit import WeightEdit
 
 if TYPE_CHECKING:
@@ -168,18 +169,15 @@ def find_weights(model: EditableModel, edit: WeightEdit) -> dict[str, Tensor]:
     Raises:
         EditError: the model has no such matrix, it has another shape, or it cannot be changed.
     """
-    places = {
-        model.weight_name(layer, role): (layer, role)
-        for layer in range(model.layers)
-        for role in model.family.matrices
-    }
+    places = {model.weight_name(*place): place for place in model.matrices()}
     found = {}
     for name, delta in edit.deltas.items():
         if name not in places:
-            known = [model.weight_name(i, model.family.edited) for i in (0, model.layers - 1)]
+            known = [n for n, (_, role) in places.items() if role == model.family.edited]
             raise EditError(
                 f"edit of {name}: expected an MLP matrix of {model.name!r}, such as "
-                f"{' ... '.join(known)}. Was the edit made for another kind of model?"
+                f"{' ... '.join(known[:: max(1, len(known) - 1)]) or '(none: experts are fused)'}. "
+                "Was the edit made for another kind of model?"
             )
         if delta.shape != model.shape(*places[name]):
             raise EditError(
@@ -190,15 +188,34 @@ def find_weights(model: EditableModel, edit: WeightEdit) -> dict[str, Tensor]:
     return found
 
 
-def _changeable(name: str, module: nn.Module) -> nn.Parameter:
-    weight = dict(module.named_parameters(recurse=False)).get("weight")
-    if weight is None:
-        raise EditError(f"edit of {name}: expected a parameter, got a weight that is computed")
-    if weight.dtype not in _FLOATS:
+def check_editable(model: EditableModel, layers: Iterable[int]) -> None:
+    """Refuse layers whose edited matrix is not one of plain numbers, before any work is done.
+
+    Raises:
+        EditError: the weight is quantised or computed, or experts are fused.
+    """
+    for layer in layers:
+        name = model.weight_name(layer, model.family.edited)
+        _plain(name, model.matrix(layer, model.family.edited))
+
+
+def _plain(name: str, module: nn.Module) -> nn.Parameter:
+    weight = whole_weight(module)
+    if weight is None or weight.dtype not in _FLOATS:
+        found = dict(module.named_parameters(recurse=False)).get("weight")
+        got = "a weight that is computed"
+        if found is not None:
+            got = f"a {type(found).__name__} of {found.dtype}"
         raise EditError(
-            f"edit of {name}: expected a weight of {', '.join(map(str, _FLOATS))}, got "
-            f"{weight.dtype}; load the model without quantisation"
+            f"edit of {name}: expected a parameter of {', '.join(map(str, _FLOATS))}, got {got} in "
+            f"a {type(module).__name__}. Load the model without quantisation, or a copy that its "
+            "dequantize() gave; layers can be scored and selected as it is"
         )
+    return weight
+
+
+def _changeable(name: str, module: nn.Module) -> nn.Parameter:
+    weight = _plain(name, module)
     if weight.is_meta:
         raise EditError(
             f"edit of {name}: expected a weight in memory, got one on 'meta' (offloaded)"

@@ -12,10 +12,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lga_fast.models import decoding, families
-from lga_fast.models._modules import find_blocks, find_matrix
+from lga_fast.errors import EditError
+from lga_fast.models import decoding
+from lga_fast.models._family import family_of
+from lga_fast.models._modules import Key, find_blocks, find_matrices, shape_of
 from lga_fast.models.applying import Applied, Applier
-from lga_fast.models.taps import Key, Tap, Taps
+from lga_fast.models.taps import Tap, Taps
 from lga_fast.weight_edit import WeightEdit
 
 
@@ -30,7 +32,8 @@ class EditableModel:
         editing: by editor, options that suit this model.
 
     Raises:
-        UnsupportedModel: no family file fits, or a block does not hold what its family file says.
+        UnsupportedModel: no family file fits and none can be guessed, or a block does not hold what
+            its family file says.
     """
 
     def __init__(
@@ -46,14 +49,10 @@ class EditableModel:
         self.name = name
         self.memory_budget = memory_budget
         self.editing = editing or {}
-        self.family_name, self.family = families.find(hf.config)
+        self.family_name, self.family, self.family_guess = family_of(hf)
         self.config = hf.config.get_text_config()
         self._blocks = find_blocks(hf, self.family, self.family_name)
-        self._matrices: dict[Key, nn.Module] = {
-            (layer, role): find_matrix(block, layer, role, path, self.family, self.family_name)
-            for layer, block in enumerate(self._blocks)
-            for role, path in self.family.matrices.items()
-        }
+        self._matrices, self._experts = find_matrices(self._blocks, self.family, self.family_name)
         self._applier = Applier()
 
     # -- facts ---------------------------------------------------------------------------------
@@ -69,8 +68,8 @@ class EditableModel:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the edited matrices."""
-        return self.matrix(0, self.family.edited).weight.dtype
+        """The dtype of the hidden states."""
+        return self.hf.get_input_embeddings().weight.dtype
 
     @property
     def max_tokens(self) -> int:
@@ -86,6 +85,8 @@ class EditableModel:
     @property
     def takes_masks(self) -> bool:
         """Whether a forward obeys a mask of four axes [row 1 token key]."""
+        if getattr(self.config, "alibi", False):  # which counts distances in a mask of two axes
+            return False
         return self.family.packs and self.config._attn_implementation in ("eager", "sdpa")
 
     def part(self, layer: int, name: Literal["attention", "mlp", "block"]) -> Any:
@@ -94,26 +95,66 @@ class EditableModel:
         return block if name == "block" else block.get_submodule(getattr(self.family, name))
 
     def matrix(self, layer: int, role: str) -> Any:
-        """The linear module of `role` (see `ModelFamily.matrices`) in block `layer`."""
-        return self._matrices[layer, role]
+        """The linear module of `role` (see `ModelFamily.matrices`) in block `layer`.
+
+        Raises:
+            EditError: the block has none, e.g. because its experts are fused.
+        """
+        if (layer, role) in self._matrices:
+            return self._matrices[layer, role]
+        why = "its block does not have one"
+        if layer in self._experts:
+            why = (
+                f"its MLP is {self._experts[layer].count} experts fused in {self.family.experts!r},"
+                " and what a token runs through depends on the token. Layers can be scored and "
+                "selected, experts cannot be edited"
+            )
+        raise EditError(f"layer {layer} of {self.name!r} has no {role!r} matrix of its own: {why}")
+
+    def matrices(self) -> Collection[Key]:
+        """Layer and role of all linear modules that `matrix` knows."""
+        return self._matrices.keys()
 
     def weight_name(self, layer: int, role: str) -> str:
-        """The model's own name of a matrix's weight, as a `WeightEdit` wants it."""
+        """The model's own name of a matrix's weight, as a `WeightEdit` wants it; see `matrix`."""
+        self.matrix(layer, role)
         return f"{self.family.blocks}.{layer}.{self.family.matrices[role]}.weight"
 
     def shape(self, layer: int, role: str) -> tuple[int, int]:
-        """(d_out, d_in) of a matrix, whichever way its weight is stored."""
-        out, into = self.matrix(layer, role).weight.shape
-        return (into, out) if self.family.orientation == "in_out" else (out, into)
+        """(d_out, d_in) of a matrix, or of each expert's, whichever way it is stored."""
+        if (layer, role) not in self._matrices and layer in self._experts:
+            return self._experts[layer].shape(role)
+        return shape_of(self.matrix(layer, role))
+
+    def size(self, layer: int, name: str) -> int:
+        """Elements of a scored parameter in a block, all experts together; 0: it has none."""
+        role, part = name.split(".")
+        if module := self._matrices.get((layer, role)):
+            out, into = shape_of(module)
+            has = part == "weight" or getattr(module, "bias", None) is not None
+            return out * (into if part == "weight" else 1) * has
+        return self._experts[layer].size(role, part) if layer in self._experts else 0
+
+    @property
+    def experts(self) -> int:
+        """Most experts that a block has; 0: no mixture of experts."""
+        return max([experts.count for experts in self._experts.values()], default=0)
+
+    @property
+    def mlp_width(self) -> int:
+        """Values of one token at a block's MLP matrices: the wider side of each, of all it runs."""
+        chosen = getattr(self.config, "num_experts_per_tok", 0)
+        widths = [0] * self.layers
+        for layer, role in self._matrices:
+            widths[layer] += max(self.shape(layer, role))
+        for layer, experts in self._experts.items():
+            widths[layer] += chosen * sum(max(experts.shape(role)) for role in experts.roles)
+        return max(widths)
 
     def parameter_names(self) -> list[str]:
         """Names of the scored parameters, e.g. up.weight, up.bias, down.weight."""
-        return [
-            f"{role}.{part}"
-            for role in self.family.matrices
-            for part in ("weight", "bias")
-            if getattr(self.matrix(0, role), part, None) is not None
-        ]
+        names = [f"{role}.{part}" for role in self.family.matrices for part in ("weight", "bias")]
+        return [name for name in names if any(self.size(i, name) for i in range(self.layers))]
 
     def end_ids(self) -> set[int]:
         """Token ids that end a text."""
@@ -195,7 +236,8 @@ class EditableModel:
         """Factors of every MLP matrix's gradient, or of these layers' only; see `Taps`."""
         chosen = range(self.layers) if layers is None else layers
         matrices = {key: module for key, module in self._matrices.items() if key[0] in chosen}
-        return Taps(matrices, on_tap, backwards)
+        experts = {layer: found for layer, found in self._experts.items() if layer in chosen}
+        return Taps(matrices, on_tap, backwards, experts)
 
     def logits_at(
         self,

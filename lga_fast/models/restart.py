@@ -213,14 +213,16 @@ def _changed(
 
 
 def _where_read(
-    forward: Callable[[Tensor], Tensor],
+    forward: Callable[[Tensor], Any],
     shape: Sequence[int],
     reads: tuple[Int[Tensor, " place"], Int[Tensor, " place"]],
     hidden: Tensor,
-) -> Tensor:
+) -> Any:
     """Forward of the last MLP, at the places that the head reads; nothing else sees its output."""
     run, token = (x.to(hidden.device) for x in reads)
     read = hidden.view(*shape, -1)[run, token]
-    given = forward(read if hidden.ndim == 2 else read.unsqueeze(0)).view(len(read), -1)
+    output = forward(read if hidden.ndim == 2 else read.unsqueeze(0))
+    given = bare(output).view(len(read), -1)
     whole = given.new_zeros(*shape, given.shape[-1]).index_put((run, token), given)
-    return whole.view(*hidden.shape[:-1], -1)
+    form = len(output) if isinstance(output, tuple) else 0
+    return formed(whole.view(*hidden.shape[:-1], -1), form)

@@ -8,85 +8,128 @@ autograd walks back, so the weights stay frozen and no gradient of a weight's si
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from lga_fast.errors import TapError
-
-Key = tuple[int, str]  # layer, role of the matrix
+from lga_fast.models._modules import Key
+from lga_fast.models.experts import Experts, Routing, watched
 
 
 @dataclass(frozen=True)
 class Tap:
-    """Factors of one matrix's gradient; rows of a batch follow each other on the token axis."""
+    """Factors of one matrix's gradient; rows of a batch follow each other on the token axis.
+
+    Of a matrix that a layer has once per expert, that axis holds the slots of `routing`.
+    """
 
     layer: int
     matrix: str
     a: Float[Tensor, "token d_in"]
     d: Float[Tensor, "token d_out"]
+    routing: Routing | None = None
 
 
 class Taps:
-    """Listens to `modules` for one forward and `backwards` backward passes; a context manager.
+    """Listens to matrices for one forward and `backwards` backward passes; a context manager.
 
     `on_tap` is called inside the backward, last layer first; what it is given must not be kept.
     Modules must be frozen: the graph starts at the first tapped output that nothing before it
     tracks, so that autograd does no work below the lowest tap.
+
+    Args:
+        modules: linear modules.
+        on_tap: see above.
+        backwards: backward passes that follow. 0: none, but the forward runs as if one did.
+        experts: of the layers that have them.
 
     Raises:
         TapError: a module ran twice in one forward, or a gradient did not arrive until exit.
     """
 
     def __init__(
-        self, modules: Mapping[Key, nn.Module], on_tap: Callable[[Tap], None], backwards: int = 1
+        self,
+        modules: Mapping[Key, nn.Module],
+        on_tap: Callable[[Tap], None],
+        backwards: int = 1,
+        experts: Mapping[int, Experts] | None = None,
     ):
         self._modules = modules
+        self._experts = experts or {}
         self._on_tap = on_tap
         self._backwards = backwards
-        self._waiting: dict[Key, tuple[Tensor, int]] = {}  # inputs, gradients to come
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self._waiting: dict[Key, tuple[Callable[[Tensor], None], int]] = {}  # gradients to come
+        self._stack = ExitStack()
 
     def __enter__(self) -> Taps:
         for key, module in self._modules.items():
-            self._handles.append(module.register_forward_hook(partial(self._seen, key)))
+            handle = module.register_forward_hook(partial(self._of_module, key))
+            self._stack.callback(handle.remove)
+        self._stack.enter_context(
+            watched(self._experts, lambda layer: partial(self._of_experts, layer))
+        )
         return self
 
     def __exit__(self, kind: object, *rest: object) -> None:
         waiting = list(self._waiting)
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
         self._waiting.clear()
+        self._stack.close()
         if waiting and kind is None:
             raise TapError(
                 f"{_name(waiting[0])} and {len(waiting) - 1} other taps got no gradient: was "
                 "backward() called inside the `with`, outside torch.no_grad()?"
             )
 
-    def _seen(self, key: Key, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+    def _of_module(
+        self, key: Key, module: nn.Module, args: tuple[Tensor, ...], output: Tensor
+    ) -> None:
+        layer, matrix = key
+        a = args[0].detach()
+
+        def taps(d: Tensor) -> None:
+            # A quantised module may answer in another dtype than it was asked in.
+            self._on_tap(Tap(layer, matrix, a.flatten(0, -2).to(d.dtype), d.flatten(0, -2)))
+
+        self._listen(key, output, taps)
+
+    def _of_experts(
+        self, layer: int, role: str, a: Callable[[], Tensor], output: Tensor, routing: Routing
+    ) -> None:
+        split = self._experts[layer].split
+
+        def taps(d: Tensor) -> None:
+            inputs = a()
+            for matrix, part in (split(d) if role == "first" else {role: d}).items():
+                self._on_tap(Tap(layer, matrix, inputs, part, routing))
+
+        self._listen((layer, f"{role} of the experts"), output, taps)
+
+    def _listen(self, key: Key, output: Tensor, taps: Callable[[Tensor], None]) -> None:
         if key in self._waiting:
             raise TapError(
                 f"{_name(key)} ran twice before its gradient came: modules shared between layers, "
                 "or a second forward before the backward, cannot be scored"
             )
-        self._waiting[key] = args[0].detach(), self._backwards
         if not output.requires_grad:
             output.requires_grad_()
-        self._handles.append(output.register_hook(partial(self._gradient, key)))
+        if not self._backwards:
+            return
+        self._waiting[key] = taps, self._backwards
+        # The hook lives as long as the graph: it holds the key only, not the inputs.
+        self._stack.callback(output.register_hook(partial(self._gradient, key)).remove)
 
     def _gradient(self, key: Key, d: Tensor) -> None:
         # After `with` has closed, a late backward must find nothing to do rather than half a tap.
-        a, left = self._waiting.pop(key, (None, 0))
-        if a is None:
+        taps, left = self._waiting.pop(key, (None, 0))
+        if taps is None:
             return
         if left > 1:
-            self._waiting[key] = a, left - 1
-        layer, matrix = key
-        self._on_tap(Tap(layer, matrix, a.flatten(0, -2), d.flatten(0, -2)))
+            self._waiting[key] = taps, left - 1
+        taps(d)
 
 
 def _name(key: Key) -> str:

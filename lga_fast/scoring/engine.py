@@ -83,8 +83,9 @@ def score_layers(
             else:
                 scoring.run_all(batches, show_progress)
         values, losses = scoring.sums.cpu(), scoring.losses
+        per_expert = {name: dot.cpu().numpy() for name, dot in scoring.per_expert.items()}
     if old is None:
-        values[:2], losses[0] = torch.nan, torch.nan
+        values[:2], losses[0], per_expert = torch.nan, torch.nan, {}
     names = model.parameter_names()
     parts = [dict(zip(names, part.numpy(), strict=True)) for part in values]
     known = [p.known for p in pairs]
@@ -100,6 +101,7 @@ def score_layers(
         edited=model.family.edited,
         abs_new={n: parts[3][n] for n in names if n.endswith("weight")} if abs_new else {},
         sizes={name: _elements(model, name) for name in names},
+        per_expert={name: per_expert[name] for name in names if name in per_expert},
         kinds=tuple(sorted({r.kind for r in requests})),
         dropped=tuple(dropped),
         provenance=provenance.of(model)
@@ -129,8 +131,7 @@ def _generated(requests: Sequence[EditRequest], old: OldAnswer | None) -> int:
 
 
 def _elements(model: EditableModel, name: str) -> np.ndarray:
-    role, part = name.split(".")
-    return np.array([getattr(model.matrix(i, role), part).numel() for i in range(model.layers)])
+    return np.array([model.size(layer, name) for layer in range(model.layers)])
 
 
 class Pass:
@@ -151,6 +152,7 @@ class Pass:
         # axis 0: dot, norm2_old, norm2_new, and abs_new where it is asked for
         size = (4 if abs_new else 3, len(self.names), len(pairs), model.layers)
         self.sums = torch.zeros(size, dtype=torch.float64, device=model.device)
+        self.per_expert: dict[str, Tensor] = {}  # dot product [request layer expert]
         self.losses = torch.zeros(2, len(pairs), dtype=torch.float64)
         self.says_new = torch.zeros(len(pairs), dtype=torch.bool)
         self.sequence_forwards = 0  # rows that ran; a backward to activations counts as a forward
@@ -262,10 +264,16 @@ class Pass:
         factors = {"weight": tap.a}
         if f"{tap.matrix}.bias" in self.names:
             factors["bias"] = tap.a.new_ones(len(tap.a), 1)  # a bias is a weight on the input 1
+        rows = [tap.routing.rows(side) if tap.routing else side for side in (made.old, made.new)]
         for part, a in factors.items():
-            found = ops.grad_dot(a, d_old, made.old, a, tap.d, made.new)
+            found = ops.grad_dot(a, d_old, rows[0], a, tap.d, rows[1]).to(self.sums)
+            found = found.view(-1, len(where), 3) / self.scale**2  # axis 0: of experts, else of one
             name = self.names.index(f"{tap.matrix}.{part}")
-            self.sums[:3, name, where, tap.layer] = found.T.to(self.sums) / self.scale**2
+            self.sums[:3, name, where, tap.layer] = found.sum(0).T
+            if tap.routing:
+                shape = (len(self.pairs), self.model.layers, self.model.experts)
+                dot = self.per_expert.setdefault(self.names[name], self.sums.new_zeros(shape))
+                dot[where, tap.layer, : len(found)] = found[:, :, 0].T
             if len(self.sums) > 3 and part == "weight":
-                total = ops.grad_abs_sum(a, tap.d, made.new)
-                self.sums[3, name, where, tap.layer] = total.to(self.sums) / self.scale
+                total = ops.grad_abs_sum(a, tap.d, rows[1]).to(self.sums).view(-1, len(where))
+                self.sums[3, name, where, tap.layer] = total.sum(0) / self.scale

@@ -45,7 +45,7 @@ def token_bytes(model: EditableModel) -> int:
     """
     itemsize = torch.finfo(model.dtype).bits // 8
     hidden = model.config.hidden_size
-    inner = sum(max(model.shape(0, role)) for role in model.family.matrices) * 2
+    inner = model.mlp_width * 2
     return model.layers * (12 * hidden + inner) * itemsize
 
 

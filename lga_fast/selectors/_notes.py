@@ -8,8 +8,9 @@ from lga_fast.records import LayerRanking
 
 
 def with_notes(ranking: LayerRanking, own: list[str]) -> LayerRanking:
-    """`ranking` with a warning of the last layer, the selector's `own` notes, and any doubt."""
-    notes = []
+    """`ranking` with what was guessed, any doubt, and the selector's `own` notes."""
+    guess = ranking.provenance.get("family_guess")
+    notes = [guess] if guess else []
     last = len(ranking.scores) - 1
     if ranking.layer == last:
         notes.append(

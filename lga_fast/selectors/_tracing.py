@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lga_fast.models import EditableModel
-from lga_fast.models.restart import Recording
+from lga_fast.models.restart import Recording, bare
 from lga_fast.models.tensors import padded, wide
 from lga_fast.scoring import plan
 
@@ -111,8 +112,8 @@ class Tracer:
         recording = Recording(model, ids, {first for first, _ in self.windows()})
         clean: list[Tensor] = []  # by layer: MLP outputs of the clean rows [prompt token d_out]
 
-        def keep(module: torch.nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            clean.append(output.view(*ids.shape, -1)[::rows].clone())
+        def keep(module: torch.nn.Module, args: tuple[Tensor, ...], output: Any) -> None:
+            clean.append(bare(output).view(*ids.shape, -1)[::rows].clone())
 
         noise = self._noise(prompts, ids.shape[1])
         embedding = model.hf.get_input_embeddings()

@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 
-from lga_fast import registry, score_layers
+from lga_fast import score_layers
 from lga_fast.models import Tap
 from lga_fast.records import EditRequest
 from lga_fast.scoring import layout
@@ -19,7 +19,7 @@ EDITS = [
     EditRequest("c", "Q: Who wrote the long book? A:", "Danielle Darrieux and Ann Lee"),
 ]
 
-FAMILIES = registry.names("lga_fast.models.families")
+FAMILIES = tiny.names()
 
 
 @pytest.fixture(params=FAMILIES)
@@ -28,7 +28,7 @@ def model(request):
 
 
 def test_found_by_model_type(model):
-    assert model.hf.config.model_type == model.family_name
+    assert model.hf.config.model_type == model.family_name and not model.family_guess
     assert model.layers == 5
     assert model.shape(0, "down") == (32, 48)
 
@@ -43,15 +43,31 @@ def test_taps_give_weight_gradients(model):
             logits = model.hf(input_ids=ids, use_cache=False).logits
             torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids.flatten()).backward()
     assert [t.layer for t in taken] == sorted((t.layer for t in taken), reverse=True)
-    assert {(t.layer, t.matrix) for t in taken} == set(model._matrices)
+    assert len(taken) == len({(t.layer, t.matrix) for t in taken})
+    names = model.parameter_names()
+    seen = dict.fromkeys((layer, name) for layer in range(5) for name in names)
     for tap in taken:
-        module = model.matrix(tap.layer, tap.matrix)
-        gradient = tap.d.T @ tap.a
-        if model.family.orientation == "in_out":
-            gradient = gradient.T
-        torch.testing.assert_close(gradient, module.weight.grad, rtol=1e-12, atol=1e-15)
-        if module.bias is not None:
-            torch.testing.assert_close(tap.d.sum(0), module.bias.grad, rtol=1e-12, atol=1e-15)
+        stretch = torch.tensor([[0, 18]])
+        rows = tap.routing.rows(stretch).tolist() if tap.routing else stretch.tolist()
+        a, d = ([x[start : start + n] for start, n in rows] for x in (tap.a, tap.d))
+        for part, made in (
+            ("weight", torch.stack([y.T @ x for x, y in zip(a, d, strict=True)])),
+            ("bias", torch.stack([y.sum(0) for y in d])),
+        ):
+            name = f"{tap.matrix}.{part}"
+            if name in names:
+                wanted = tiny.gradient(model, tap.layer, name)
+                made = made if tap.routing else made[0]
+                torch.testing.assert_close(made, wanted, rtol=1e-12, atol=1e-15)
+                assert wanted.numel() == model.size(tap.layer, name)
+                seen.pop((tap.layer, name))
+    assert all(not tiny.gradient(model, *place).any() for place in seen)
+    # What no tap told of is no part of an MLP, or routes.
+    told = {id(p) for m in model._matrices.values() for p in m.parameters()}
+    told |= {id(p) for e in model._experts.values() for p in e.module.parameters()}
+    for layer in range(5):
+        for name, p in model.part(layer, "mlp").named_parameters():
+            assert id(p) in told or "router" in name or name.endswith("gate.weight"), name
 
 
 def test_logits_at_equal_the_models_own(model):
@@ -88,7 +104,7 @@ def test_packed_rows_score_as_separate_rows(family, attention, monkeypatch):
     """Two answers behind one prompt, the second blind to the first, equal two rows."""
     model = tiny.model(family, attention=attention, sliding_window=64, window_size=64)
     packs = [layout.can_pack(model, pair) for pair in build_pairs(model, EDITS)[0]]
-    assert all(packs) == model.family.packs
+    assert all(packs) == model.takes_masks
     for loss_scope in ("target", "full"):
         scores = {}
         for packed in (True, False):

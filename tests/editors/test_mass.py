@@ -10,7 +10,6 @@ import torch
 from mass import CONTEXTS, EDITORS, FAMILIES, GENTLE, LAYER, OPTIONS, REQUESTS, editor, solved
 
 import lga_fast
-from lga_fast import registry
 from lga_fast.editors import _keys
 from lga_fast.editors._values import Optimisation
 from lga_fast.errors import EditError
@@ -104,7 +103,7 @@ def test_each_layer_takes_its_part_of_what_the_ones_before_left(name, family):
     assert left_over[2] != pytest.approx(left_over[1], rel=1e-5) != left_over[0]
 
 
-@pytest.mark.parametrize("family", registry.names("lga_fast.models.families"))
+@pytest.mark.parametrize("family", tiny.dense())
 def test_families_say_truly_whether_a_norm_follows_the_mlp(family):
     """A change of the MLP's output moves the stream by itself, unless a norm lies between."""
     model = tiny.model(family)

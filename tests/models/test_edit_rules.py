@@ -102,9 +102,12 @@ def test_what_does_not_fit_the_model_is_refused_even_by_force():
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (torch.nn.utils.parametrizations.weight_norm, "a parameter, got a weight that is computed"),
+        (torch.nn.utils.parametrizations.weight_norm, "got a weight that is computed in a Param"),
         (lambda module: module.to("meta"), "a weight in memory, got one on 'meta'"),
-        (lambda module: module.to(torch.float8_e4m3fn), "got torch.float8_e4m3fn; load the model"),
+        (
+            lambda module: module.to(torch.float8_e4m3fn),
+            "got a Parameter of torch.float8_e4m3fn in a Linear",
+        ),
     ],
     ids=("computed", "meta", "float8"),
 )

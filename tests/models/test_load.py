@@ -66,15 +66,6 @@ def test_memory_sizes(text, size):
     assert parse_bytes(text) == size
 
 
-def test_an_unknown_family_is_told_how_to_be_added():
-    from transformers import AutoModelForCausalLM, BloomConfig
-
-    config = BloomConfig(vocab_size=50, hidden_size=8, n_layer=1, n_head=2)
-    hf = AutoModelForCausalLM.from_config(config)
-    with pytest.raises(UnsupportedModel, match=r"'bloom'. Known: gemma2.*models/families/bloom.py"):
-        EditableModel(hf, tiny.byte_level(), "bloom")
-
-
 def test_a_model_that_is_not_what_its_family_says():
     model = tiny.model("gpt2")
     model.hf.transformer.h[2].mlp.c_fc = torch.nn.Linear(32, 48)

@@ -45,9 +45,8 @@ def autograd(model: EditableModel, pairs: list[Pair], full=False, mean=True) -> 
                 (-picked.mean() if mean else -picked.sum()).backward()
                 sides.append(
                     {
-                        (name, layer): getattr(model.matrix(layer, role), part).grad.double()
+                        (name, layer): tiny.gradient(model, layer, name).double()
                         for name in names
-                        for role, part in [name.split(".")]
                         for layer in range(model.layers)
                     }
                 )

@@ -10,6 +10,7 @@ import torch
 from lga_fast import registry, select_layer
 from lga_fast.errors import ScoringError
 from lga_fast.models import EditableModel
+from lga_fast.models.restart import bare
 from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors import cma
 from lga_fast.selectors._tracing import Prompt, Trace, Tracer, noise_level
@@ -38,9 +39,10 @@ def plain(model: EditableModel, prompt: Prompt, how: Tracer) -> Trace:
 
     def probabilities(token: int | None = None, layers: range = range(0)) -> torch.Tensor:
         def restore(module, args, output):
-            rows = output.clone().view(samples + 1, last + 1, -1)
+            rows = bare(output).clone().view(samples + 1, last + 1, -1)
             rows[1:, token] = rows[0, token]
-            return rows.view_as(output)
+            given = rows.view_as(bare(output))
+            return (given, *output[1:]) if isinstance(output, tuple) else given
 
         hooks = [model.part(i, "mlp").register_forward_hook(restore) for i in layers]
         hooks.append(model.hf.get_input_embeddings().register_forward_hook(disturb))

@@ -1,0 +1,172 @@
+"""Mixtures of experts: the tokens that each expert got, and the factors of its gradients.
+
+transformers keeps a layer's experts in parameters of three axes, which no hook on a linear module
+sees. So a layer's experts run here, through transformers' experts interface, while taps listen:
+tokens sorted by expert, one product per expert, the router's weights on the outputs as ever. What
+the router says is an input; its own weights are no part of θ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int, Int64
+from torch import Tensor, nn
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+
+from lga_fast.errors import UnsupportedModel
+
+Watch = Callable[[str, Callable[[], Tensor], Tensor, "Routing"], None]
+_INTERFACE = ("num_experts", "has_gate", "has_bias", "has_post_expert_norm", "is_transposed")
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Which tokens went to which experts: an axis of slots, sorted by expert, then by token."""
+
+    experts: int
+    tokens: int
+    slots: Int64[Tensor, " slot"]  # expert · tokens + token, ascending, on the CPU
+
+    def rows(self, stretches: Int64[Tensor, "pair 2"]) -> Int64[Tensor, "expert_pair 2"]:
+        """Slots of each expert's tokens in these stretches (start, length) of the token axis.
+
+        All pairs of the first expert come first; where it got no token the length is 0.
+        """
+        first = torch.arange(self.experts).unsqueeze(1) * self.tokens + stretches[:, 0]
+        begin, end = torch.searchsorted(
+            self.slots, torch.stack([first, first + stretches[:, 1]]), side="left"
+        )
+        return torch.stack([begin, end - begin], -1).flatten(0, 1)
+
+
+class Experts:
+    """The fused experts of one layer, whichever way round they are stored.
+
+    Args:
+        module: a module of transformers' experts interface.
+        where: how to call it in an error.
+
+    Raises:
+        UnsupportedModel: the module does not have that interface.
+    """
+
+    def __init__(self, module: Any, where: str) -> None:
+        missing = [name for name in _INTERFACE if not hasattr(module, name)]
+        if missing:
+            raise UnsupportedModel(
+                f"{where}: expected experts with transformers' experts interface, got a "
+                f"{type(module).__name__} without {', '.join(missing)}. If they are quantised, "
+                "load them dequantised, e.g. with quantization_config=Mxfp4Config(dequantize=True)."
+            )
+        self.module = module
+        self.count = int(module.num_experts)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Roles of an expert's matrices."""
+        return ("gate", "up", "down") if self.module.has_gate else ("up", "down")
+
+    def shape(self, role: str) -> tuple[int, int]:
+        """(d_out, d_in) of one expert's matrix."""
+        down = role == "down"
+        stored = (self.module.down_proj if down else self._first()[0]).shape[1:]
+        out, into = reversed(stored) if self.module.is_transposed else stored
+        return (out if down or not self.module.has_gate else out // 2), into
+
+    def size(self, role: str, part: str) -> int:
+        """Elements of a role's weights or biases, of all experts together; 0: it has none."""
+        if role not in self.roles or (part == "bias" and not self.module.has_bias):
+            return 0
+        out, into = self.shape(role)
+        return self.count * out * (into if part == "weight" else 1)
+
+    def forward(
+        self,
+        watch: Watch,
+        hidden: Float[Tensor, "token d_model"],
+        index: Int[Tensor, "token chosen"],
+        weights: Float[Tensor, "token chosen"],
+    ) -> Float[Tensor, "token d_model"]:
+        """What the module gives, while `watch` is told of each linear map.
+
+        `watch(role, inputs, outputs, routing)` gets the outputs [slot d_out] before anything has
+        read them, and a function that makes the inputs [slot d_in] when they are wanted.
+        """
+        module, (tokens, chosen) = self.module, index.shape
+        token = torch.arange(tokens, device=index.device).repeat_interleave(chosen)
+        slots, order = (index.flatten() * tokens + token).sort()
+        sizes = index.flatten().bincount(minlength=self.count).tolist()
+        routing = Routing(self.count, tokens, slots.cpu())
+        # A repeat and a permutation: their backward has one order of summation, that of an index
+        # with repeated entries has none on several threads.
+        entering = hidden.unsqueeze(1).expand(-1, chosen, -1).flatten(0, 1)[order]
+        first = _linear(entering, sizes, *self._first(), module.is_transposed)
+        taken = hidden.detach()
+        watch("first", lambda: taken[token[order]], first, routing)
+        inner = module._apply_gate(first) if module.has_gate else module.act_fn(first)
+        bias = module.down_proj_bias if module.has_bias else None
+        last = _linear(inner, sizes, module.down_proj, bias, module.is_transposed)
+        kept = inner.detach()
+        watch("down", lambda: kept, last, routing)
+        if module.has_post_expert_norm:
+            last = module.post_expert_norm(last)
+        weighted = last * weights.flatten()[order].unsqueeze(1)
+        return weighted[order.argsort()].unflatten(0, (tokens, chosen)).sum(1).to(hidden.dtype)
+
+    def split(self, d: Float[Tensor, "slot d_first"]) -> dict[str, Float[Tensor, "slot d_out"]]:
+        """Gradients by role, of the outputs that gate and up have in one matrix."""
+        if not self.module.has_gate:
+            return {"up": d}
+        halves = d.chunk(2, 1) if self.module.is_concatenated else (d[:, ::2], d[:, 1::2])
+        return dict(zip(("gate", "up"), halves, strict=True))
+
+    def _first(self) -> tuple[Tensor, Tensor | None]:
+        name = "gate_up_proj" if self.module.has_gate else "up_proj"
+        bias = getattr(self.module, f"{name}_bias") if self.module.has_bias else None
+        return getattr(self.module, name), bias
+
+
+@contextmanager
+def watched(experts: Mapping[int, Experts], watch: Callable[[int], Watch]) -> Iterator[None]:
+    """Experts of these layers run by `Experts.forward` while inside, each with its own `watch`."""
+    layers = {one.module: layer for layer, one in experts.items()}
+
+    def run(module: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
+        layer = layers[module]
+        return experts[layer].forward(watch(layer), *args, **kwargs)
+
+    name = f"lga_fast_{id(layers)}"
+    configs = {id(module.config): module.config for module in layers}
+    before = [(config, config._experts_implementation) for config in configs.values()]
+    ALL_EXPERTS_FUNCTIONS[name] = run
+    try:
+        for config in configs.values():
+            config._experts_implementation = name
+        yield
+    finally:
+        for config, implementation in before:
+            config._experts_implementation = implementation
+        del ALL_EXPERTS_FUNCTIONS[name]
+
+
+def _linear(
+    x: Float[Tensor, "slot d_in"],
+    sizes: Sequence[int],
+    weight: Float[Tensor, "expert d_1 d_2"],
+    bias: Float[Tensor, "expert d_out"] | None,
+    transposed: bool,
+) -> Float[Tensor, "slot d_out"]:
+    """Each stretch of slots through its expert's matrix; experts without tokens are not read."""
+    parts = [
+        nn.functional.linear(
+            part, weight[i].T if transposed else weight[i], None if bias is None else bias[i]
+        )
+        for i, part in enumerate(x.split(list(sizes)))
+        if len(part)
+    ]
+    return torch.cat(parts)

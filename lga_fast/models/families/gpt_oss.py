@@ -1,0 +1,5 @@
+"""GPT-OSS: experts with biases, stored d_in × d_out, gate and up interleaved."""
+
+from lga_fast.models.families.mixtral import FAMILY
+
+__all__ = ["FAMILY"]

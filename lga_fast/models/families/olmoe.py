@@ -1,0 +1,5 @@
+"""OLMoE: named like Mixtral."""
+
+from lga_fast.models.families.mixtral import FAMILY
+
+__all__ = ["FAMILY"]
