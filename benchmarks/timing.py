@@ -3,7 +3,6 @@
 import json
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,20 +18,12 @@ RESULTS = Path(__file__).parent / "results"
 
 def environment(seed: int | None = None) -> dict[str, Any]:
     """What is needed to repeat a number: commit, versions, device, threads, kernels, seed."""
-    from lga_fast import ops
+    from lga_fast import ops, provenance
 
-    git = ["git", "-C", str(Path(__file__).parent)]
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
-    # What benchmarks write does not count: a second one would find the first one's results.
-    code = ["status", "--porcelain", "-uno", "--", ":/", ":!/benchmarks/results", ":!/README.md"]
-    changed = subprocess.run([*git, *code], capture_output=True, text=True)
-    record: dict[str, Any] = {
-        "commit": commit.stdout.strip() or None,
-        "changed_since_commit": bool(changed.stdout.strip()),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
+    record = provenance.environment() | {
+        # What benchmarks write does not count: a second one would find the first one's results.
+        "commit": provenance.commit(apart_from=("benchmarks/results", "README.md")),
         "cpu": _cpu_name(),
-        "threads": torch.get_num_threads(),
         "kernels": ops.kernels(),
         "seed": seed,
     }

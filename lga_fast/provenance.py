@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import resource
 import subprocess
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -41,14 +42,24 @@ def environment() -> dict[str, Any]:
     }
 
 
-def commit() -> str | None:
-    """Commit of the checkout this package runs from; None for an installed package."""
+def commit(apart_from: Sequence[str] = ()) -> str | None:
+    """Commit of the checkout this package runs from; None for an installed package.
+
+    It ends in -dirty where tracked files differ from it, apart from those of the given paths (from
+    the checkout's root).
+    """
     root = Path(__file__).parent.parent
     if not (root / ".git").exists():
         return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
+    name = _git(root, "rev-parse", "--short=12", "HEAD")
+    paths = [":/", *(f":(top,exclude){path}" for path in apart_from)]
+    changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", *paths)
+    return f"{name}-dirty" if changed else name or None
+
+
+def _git(root: Path, *command: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def peak_bytes(device: torch.device) -> int:

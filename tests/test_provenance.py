@@ -1,0 +1,33 @@
+"""What is needed to repeat a result."""
+
+from __future__ import annotations
+
+import subprocess
+
+from lga_fast import provenance
+
+
+def test_the_commit_says_whether_anything_that_counts_has_changed(tmp_path, monkeypatch):
+    def git(*command):
+        who = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+        done = subprocess.run(["git", "-C", tmp_path, *who, *command], capture_output=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.decode().strip()
+
+    code, result = tmp_path / "lga_fast" / "provenance.py", tmp_path / "results" / "a.json"
+    monkeypatch.setattr(provenance, "__file__", str(code))
+    assert provenance.commit() is None
+    for file in (code, result):
+        file.parent.mkdir()
+        file.write_text("1")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "all")
+    name = git("rev-parse", "HEAD")[:12]
+    (tmp_path / "untracked").touch()
+    assert provenance.commit() == name
+    result.write_text("2")
+    assert provenance.commit() == f"{name}-dirty"
+    assert provenance.commit(apart_from=["results"]) == name
+    code.write_text("2")
+    assert provenance.commit(apart_from=["results"]) == f"{name}-dirty"
