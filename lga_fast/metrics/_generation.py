@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -14,8 +15,8 @@ from torch import Tensor
 from lga_fast import progress
 from lga_fast.errors import ScoringError
 from lga_fast.metrics._virtual import VirtualEdits
-from lga_fast.models import EditableModel
-from lga_fast.models.tensors import padded, wide
+from lga_fast.models import EditableModel, decoding
+from lga_fast.models.tensors import wide
 from lga_fast.scoring import plan
 from lga_fast.weight_edit import WeightEdit
 
@@ -131,35 +132,12 @@ def _total(model: EditableModel, ask: Continuation) -> int:
 def _continue(
     model: EditableModel, asks: Sequence[Continuation], prompts: Sequence[list[int]]
 ) -> list[list[int]]:
-    """Token ids that follow each prompt, decoded with a KV cache.
-
-    Padded and masked as in `EditableModel.greedy`.
-    """
-    left = [_total(model, ask) - len(p) for ask, p in zip(asks, prompts, strict=True)]
+    """Token ids that follow each prompt."""
+    lengths = [_total(model, ask) - len(p) for ask, p in zip(asks, prompts, strict=True)]
     ends = [set() if ask.past_end else model.end_ids() for ask in asks]
     draws = {i: _generator(ask) for i, ask in enumerate(asks) if ask.sampler == "top5"}
-    found: list[list[int]] = [[] for _ in asks]
-    ids = padded(prompts)
-    sizes = torch.tensor([len(p) for p in prompts])
-    mask = (torch.arange(ids.shape[1]) < sizes.unsqueeze(1)).long()
-    rows, at, places = torch.arange(len(asks)), sizes - 1, sizes - 1
-    inputs: dict[str, Any] = {}
-    while any(left):
-        logits, output = model.logits_at(ids.to(model.device), rows, at, use_cache=True, **inputs)
-        ids = _pick(logits, draws).unsqueeze(1)
-        for row, token in enumerate(ids[:, 0].tolist()):
-            left[row] = 0 if token in ends[row] else left[row]
-            if left[row]:
-                found[row].append(token)
-                left[row] -= 1
-        mask, places = torch.cat([mask, torch.ones_like(mask[:, :1])], 1), places + 1
-        at = torch.zeros_like(places)
-        inputs = {
-            "attention_mask": mask.to(model.device),
-            "position_ids": places.unsqueeze(1).to(model.device),
-            "past_key_values": output.past_key_values,
-        }
-    return found
+    pick = partial(_pick, draws=draws)
+    return decoding.to_end(model, decoding.steps_of(model, prompts, lengths, ends, pick))
 
 
 def _generator(ask: Continuation) -> torch.Generator:
@@ -170,7 +148,7 @@ def _pick(
     logits: Float[Tensor, "row vocab"], draws: dict[int, torch.Generator]
 ) -> Int[Tensor, " row"]:
     """The most likely token of each row, or one drawn from its five most likely."""
-    picked = logits.argmax(-1).cpu()
+    picked = decoding.most_likely(logits)
     for row, generator in draws.items():
         top = wide(logits[row]).topk(min(5, logits.shape[1]))
         draw = torch.multinomial(top.values.softmax(-1).cpu(), 1, generator=generator)

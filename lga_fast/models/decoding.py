@@ -1,11 +1,12 @@
-"""Greedy continuations, as steps: whoever runs the steps decides how their forwards are done."""
+"""Continuations of prompts, as steps: who runs the steps decides how their forwards are done."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lga_fast.models.tensors import padded
@@ -36,7 +37,12 @@ def greedy(
             together = [[i for i, p in enumerate(prompts) if len(p) == width] for width in widths]
         groups += [(number, rows) for rows in together]
     steps = [
-        _steps(model, [prompts[i] for i in rows], [lengths[i] for i in rows])
+        steps_of(
+            model,
+            [prompts[i] for i in rows],
+            [lengths[i] for i in rows],
+            [model.end_ids()] * len(rows),
+        )
         for (prompts, lengths), rows in ((batches[number], rows) for number, rows in groups)
     ]
     found: list[Answers] = [[[] for _ in prompts] for prompts, _ in batches]
@@ -49,10 +55,11 @@ def greedy(
 
 def one_by_one(model: EditableModel, steps: Sequence[Steps]) -> list[Answers]:
     """Take steps to their ends, a batch after the other."""
-    return [_run(model, one) for one in steps]
+    return [to_end(model, one) for one in steps]
 
 
-def _run(model: EditableModel, steps: Steps) -> Answers:
+def to_end(model: EditableModel, steps: Steps) -> Answers:
+    """Take one batch's steps to their end, by forwards of the whole model."""
     try:
         ids, at, inputs = next(steps)
         while True:
@@ -63,7 +70,28 @@ def _run(model: EditableModel, steps: Steps) -> Answers:
         return end.value
 
 
-def _steps(model: EditableModel, prompts: list[Sequence[int]], left: list[int]) -> Steps:
+def most_likely(logits: Float[Tensor, "row vocab"]) -> Int[Tensor, " row"]:
+    """The most likely token of each row."""
+    return logits.argmax(-1).cpu()
+
+
+def steps_of(
+    model: EditableModel,
+    prompts: Sequence[Sequence[int]],
+    lengths: Sequence[int],
+    ends: Sequence[Collection[int]],
+    choose: Callable[[Tensor], Tensor] = most_likely,
+) -> Steps:
+    """The steps of one batch, with a KV cache; the model is frozen while they run.
+
+    Args:
+        model: the model.
+        prompts: token ids, special tokens included. Where a sliding window may reach the padding
+            between a prompt and its answer, all of one length.
+        lengths: how many tokens each row may get.
+        ends: by row, tokens before which it ends.
+        choose: the next token of each row [row], on the CPU, from its logits [row vocab].
+    """
     # Prompts are padded on the right: no query is ever without a key, which some attention
     # code answers with NaN; a mask then hides the padding from the answer's tokens.
     width = max(map(len, prompts))
@@ -71,13 +99,13 @@ def _steps(model: EditableModel, prompts: list[Sequence[int]], left: list[int]) 
     mask = torch.tensor([[1] * len(p) + [0] * (width - len(p)) for p in prompts])
     places = mask.sum(1) - 1
     inputs: dict[str, Any] = {}
-    ends, found = model.end_ids(), [[] for _ in prompts]
+    left, found = list(lengths), [[] for _ in prompts]
     at = places  # where in `ids` each row's newest token lies
     while any(left):
         logits, cache = yield ids.to(model.device), at, inputs
-        ids = logits.argmax(-1).cpu().unsqueeze(1)
+        ids = choose(logits).unsqueeze(1)
         for row, token in enumerate(ids[:, 0].tolist()):
-            left[row] = 0 if token in ends else left[row]
+            left[row] = 0 if token in ends[row] else left[row]
             if left[row]:
                 found[row].append(token)
                 left[row] -= 1
