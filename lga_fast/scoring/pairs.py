@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -71,11 +71,18 @@ def encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]] 
     return ids, out["offset_mapping"][: len(ids)] if fast else None
 
 
+# Old answers: of a model, the prompts by request, how many tokens each may get, tokens at a time.
+Generate = Callable[
+    [EditableModel, dict[int, tuple[int, ...]], dict[int, int], int], dict[int, Row]
+]
+
+
 def build_pairs(
     model: EditableModel,
     requests: Sequence[EditRequest],
     old: OldAnswer | None = "model",
     batch_tokens: int = 4096,
+    generate: Generate | None = None,
 ) -> tuple[list[Pair], list[Dropped]]:
     """Rows for every request; old answers are generated where they are not taken from the data.
 
@@ -86,6 +93,7 @@ def build_pairs(
             the new answer where there is none. "ground_truth": `target_old` where there is one.
             None: there are none, and nothing is generated.
         batch_tokens: prompt tokens decoded at a time.
+        generate: what to use in place of the model's generation.
 
     Returns:
         Pairs in the order of the requests, and the requests that gave none: a model that ends its
@@ -113,7 +121,7 @@ def build_pairs(
     lengths = {i: len(old_rows.get(i, new).target) for i, new in enumerate(new_rows)}
     if old == "model":
         old_rows = {}
-    old_rows |= _generated(
+    old_rows |= (generate or _generated)(
         model,
         {i: new.ids[: new.start] for i, new in enumerate(new_rows) if i not in old_rows},
         lengths,

@@ -7,7 +7,11 @@ from collections.abc import Mapping
 import psutil
 import torch
 
-from lga_fast.models import EditableModel
+from lga_fast.errors import ScoringError
+from lga_fast.models import EditableModel, StreamedModel
+
+# What a process holds beside tensors: the interpreter and libraries take 0.2 to 0.3 GiB.
+_PROCESS = 320 << 20
 
 
 def batches(lengths: Mapping[int, int], batch_tokens: int, alike: float = 0.0) -> list[list[int]]:
@@ -27,8 +31,8 @@ def batches(lengths: Mapping[int, int], batch_tokens: int, alike: float = 0.0) -
     return groups
 
 
-def memory_left(model: EditableModel) -> int:
-    """Bytes a pass may use: the model's budget, or half of what its device has free."""
+def memory(model: EditableModel) -> int:
+    """The model's memory budget, or half of what its device has free."""
     if model.memory_budget is not None:
         return model.memory_budget
     if model.device.type == "cuda":
@@ -36,19 +40,79 @@ def memory_left(model: EditableModel) -> int:
     return psutil.virtual_memory().available // 2
 
 
+def memory_left(model: EditableModel) -> int:
+    """Bytes a pass may use for activations.
+
+    Resident weights lie outside the budget, streamed ones within it; and of what these leave, a
+    quarter is for tensors that wait between the sweeps.
+
+    Raises:
+        ScoringError: the budget does not hold what a streamed pass needs.
+    """
+    if not isinstance(model, StreamedModel):
+        return memory(model)
+    left = memory(model) - weights_bytes(model)
+    if left <= 0:
+        raise ScoringError(
+            f"{model.name!r}: expected memory for streaming its weights, got "
+            f"{size(memory(model))} for {size(weights_bytes(model))}: "
+            f"two blocks of {size(model.block_bytes())} or a head of {size(model.head_bytes())}, "
+            f"{size(model.rest_bytes())} that stay, and what the process itself takes. Give a "
+            "larger memory_budget."
+        )
+    return left * 3 // 4
+
+
+def waiting_left(model: EditableModel) -> int:
+    """Bytes that may wait in memory between the sweeps of a streamed pass."""
+    return max(0, memory(model) - weights_bytes(model)) // 4
+
+
+def weights_bytes(model: EditableModel) -> int:
+    """Bytes within the budget that a pass uses for weights, and the process for itself."""
+    if not isinstance(model, StreamedModel):
+        return 0
+    held = max(2 * model.block_bytes(), model.head_bytes()) + model.rest_bytes()
+    return held + (_PROCESS if model.device.type == "cpu" else 0)
+
+
 def token_bytes(model: EditableModel) -> int:
     """Bytes one token holds in a pass with backward, of all blocks together; an upper estimate.
 
     Per block: the residual stream, norms and attention keep about twelve vectors of the hidden
     size; the MLP keeps inputs and outputs of its activation and of every matrix. The attention's
-    T² terms are left to the factor of two that `memory_left` keeps.
+    T² terms are left to the factor of two that `memory_left` keeps. A streamed model holds one
+    block's activations at a time.
     """
     itemsize = torch.finfo(model.dtype).bits // 8
     hidden = model.config.hidden_size
     inner = model.mlp_width * 2
-    return model.layers * (12 * hidden + inner) * itemsize
+    blocks = 1 if isinstance(model, StreamedModel) else model.layers
+    return blocks * (12 * hidden + inner) * itemsize
+
+
+def decoded_tokens(model: EditableModel, batch_tokens: int) -> int:
+    """Tokens that are decoded at a time."""
+    if not isinstance(model, StreamedModel):
+        return batch_tokens
+    return min(batch_tokens, int(memory_left(model) / token_bytes(model)))
 
 
 def logit_bytes(model: EditableModel) -> int:
     """Bytes one labelled position holds: logits, log-probabilities and their gradient."""
     return model.hf.get_output_embeddings().weight.shape[0] * 4 * 4
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice, on whichever device."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count / 1024:.0f} KiB"

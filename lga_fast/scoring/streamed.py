@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,10 +17,10 @@ from lga_fast import progress
 from lga_fast.models.streamed import Call, StreamedModel
 from lga_fast.scoring.graph import backward
 from lga_fast.scoring.layout import Layout
+from lga_fast.scoring.sums import Pass
 from lga_fast.scoring.waiting import Waiting
 
-if TYPE_CHECKING:
-    from lga_fast.scoring.engine import Pass
+_EXPERTS = "per_expert."
 
 
 class Sweeps:
@@ -64,8 +64,9 @@ class Sweeps:
         for layer in self._walk(range(first, self.layers), "blocks forward"):
             leaving = {}
             for i, entering in enumerate(self._entering(layer)):
-                # With a graph, though nothing goes back: some kernels ask whether there is one.
-                with torch.enable_grad():
+                # As in the other sweep, though nothing goes back: experts run in another way for
+                # taps, and some kernels ask whether there is a graph.
+                with torch.enable_grad(), self.scoring.taps(*self.batches[i], [layer], 0):
                     leaving[str(i)] = self.model.run(layer, entering, self._calls[i]).detach()
             self.waiting.put(f"entering-{layer + 1}", leaving)
 
@@ -128,6 +129,7 @@ class Sweeps:
         """The gradients of what enters a block are known, and what the pass finds from there on."""
         scoring = self.scoring
         found = {"sums": scoring.sums, "losses": scoring.losses, "says_new": scoring.says_new}
+        found |= {f"{_EXPERTS}{name}": dot for name, dot in scoring.per_expert.items()}
         forwards = torch.tensor(scoring.sequence_forwards)
         self.waiting.put(f"gradient-{layer}", gradients | found | {"forwards": forwards})
         self.waiting.drop(f"entering-{layer}")
@@ -138,3 +140,7 @@ class Sweeps:
         for name in ("sums", "losses", "says_new"):
             getattr(scoring, name).copy_(found[name])
         scoring.sequence_forwards = int(found["forwards"])
+        for name in found:
+            if name.startswith(_EXPERTS):
+                dot = found[name].to(scoring.sums.device, copy=True)
+                scoring.per_expert[name.removeprefix(_EXPERTS)] = dot

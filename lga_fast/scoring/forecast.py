@@ -1,0 +1,183 @@
+"""What a pass will cost, before it runs: memory, reading, and seconds from measured rates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lga_fast.models import EditableModel, StreamedModel
+from lga_fast.models.fused import fused_gelu
+from lga_fast.records import EditRequest
+from lga_fast.scoring import plan
+from lga_fast.scoring.engine import LossScope, Reduction
+from lga_fast.scoring.graph import backward
+from lga_fast.scoring.pairs import OldAnswer, Row, build_pairs
+from lga_fast.scoring.plan import size
+from lga_fast.scoring.running import waiting_bytes
+from lga_fast.scoring.sums import Pass
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """What a streamed pass reads, and how long it takes.
+
+    `answer_reads` is how often all blocks are read for the old answers: once per token at most.
+    """
+
+    read_bytes: int
+    answer_reads: int
+    waiting_bytes: int
+    waits_in_memory: bool
+    bytes_per_second: float  # of reading a block, measured
+    seconds_reading: float
+    seconds_computing: float
+    seconds: float  # reading and computing overlap
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a pass will cost; upper bounds where the old answers are not known yet."""
+
+    model: str
+    facts: int
+    batches: int
+    batch_tokens: int  # of the largest batch
+    memory: int  # the budget
+    weights_bytes: int  # in memory at once; resident weights are outside the budget
+    activation_bytes: int
+    streaming: Streaming | None
+
+    def __str__(self) -> str:
+        """For people."""
+        kind = "streamed" if self.streaming else "resident"
+        lines = [
+            f"{self.model}, {kind} weights: {self.facts} facts in {self.batches} batches of at "
+            f"most {self.batch_tokens} tokens",
+            f"memory: {size(self.weights_bytes)} weights, {size(self.activation_bytes)} "
+            f"activations; budget {size(self.memory)}",
+        ]
+        if told := self.streaming:
+            where = "in memory" if told.waits_in_memory else "in files"
+            sweeps = f"2 sweeps over the blocks and {told.answer_reads} for old answers"
+            lines += [
+                f"waiting between the sweeps: {size(told.waiting_bytes)} {where}",
+                f"reading: {size(told.read_bytes)}, {sweeps}, at {size(told.bytes_per_second)}/s",
+                f"time: about {told.seconds:.0f} s (reading {told.seconds_reading:.0f} s, "
+                f"computing {told.seconds_computing:.0f} s, side by side)",
+            ]
+        return "\n".join(lines)
+
+
+def forecast(
+    model: EditableModel,
+    edits: Sequence[EditRequest | dict[str, Any]],
+    *,
+    old: OldAnswer | None = "model",
+    abs_new: bool = False,
+    loss_scope: LossScope = "target",
+    reduction: Reduction = "mean",
+    batch_tokens: int = 4096,
+    resume: Any = None,
+) -> Forecast:
+    """What `score_layers` with these arguments will cost.
+
+    Of streamed weights one block is read and run to measure both rates.
+
+    Raises:
+        ScoringError: as of `score_layers`.
+        DataError: as of `score_layers`.
+    """
+    from lga_fast.datasets import easyedit_requests
+
+    answers: list[int] = []  # tokens of each old answer that the model will be asked for
+
+    def guess(
+        model: EditableModel, prompts: dict[int, tuple[int, ...]], lengths: dict[int, int], _: int
+    ) -> dict[int, Row]:
+        answers.extend(lengths[i] for i in prompts)
+        return {i: Row((*p, *p[-1:] * lengths[i]), len(p)) for i, p in prompts.items()}
+
+    pairs, _ = build_pairs(model, easyedit_requests(edits), old, batch_tokens, guess)
+    scoring = Pass(model, pairs, loss_scope, reduction, abs_new)
+    batches = list(scoring.batches(batch_tokens))
+    tokens = [scoring.made(batch, packed).ids.numel() for batch, packed in batches]
+    streaming = None
+    if isinstance(model, StreamedModel):
+        waiting = waiting_bytes(scoring, batches)
+        in_memory = resume is None and waiting <= plan.waiting_left(model)
+        reads = max(answers, default=0)
+        streaming = _streaming(model, scoring, batches[0], tokens, reads, waiting, in_memory)
+    weights = plan.weights_bytes(model) or sum(p.nbytes for p in model.hf.parameters())
+    return Forecast(
+        model=model.name,
+        facts=len(pairs),
+        batches=len(batches),
+        batch_tokens=max(tokens),
+        memory=plan.memory(model),
+        weights_bytes=weights,
+        activation_bytes=max(tokens) * plan.token_bytes(model),
+        streaming=streaming,
+    )
+
+
+def _streaming(
+    model: StreamedModel,
+    scoring: Pass,
+    batch: tuple[list[int], bool],
+    tokens: list[int],
+    answer_reads: int,
+    waiting: int,
+    in_memory: bool,
+) -> Streaming:
+    rate, forward, both = _rates(model, scoring, *batch)
+    read = model.sweep_bytes() / rate
+    head = model.head_bytes() / rate
+    compute = [sum(tokens) * rate for rate in (forward, both)]
+    # An old answer's first token runs its prompt; of the tokens after it only the reading counts.
+    first = [sum(tokens) / 2 * forward] if answer_reads else []
+    sweeps = [*compute, *first, *[0.0] * (answer_reads - 1)]
+    heads = head * (answer_reads + 1)
+    return Streaming(
+        read_bytes=len(sweeps) * model.sweep_bytes() + (answer_reads + 1) * model.head_bytes(),
+        answer_reads=answer_reads,
+        waiting_bytes=waiting,
+        waits_in_memory=in_memory,
+        bytes_per_second=rate,
+        seconds_reading=len(sweeps) * read + heads,
+        seconds_computing=sum(sweeps),
+        seconds=sum(max(read, one) for one in sweeps) + heads,
+    )
+
+
+def _rates(
+    model: StreamedModel, scoring: Pass, batch: list[int], packed: bool
+) -> tuple[float, float, float]:
+    """Bytes per second of reading, and seconds per token of both sweeps through all blocks."""
+    made = scoring.made(batch, packed)
+    inputs = {"input_ids": made.ids, **made.inputs}
+    inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
+    seconds = []
+    began, before = time.perf_counter(), model.shards.bytes_read
+    with model.frozen(), fused_gelu(model.hf), closing(model.walk([0])) as walk:
+        next(walk)
+        _wait(model)
+        rate = (model.shards.bytes_read - before) / (time.perf_counter() - began)
+        [call] = model.record([{**inputs, "use_cache": False}])
+        for gradients in (0, 0, 2 if packed else 1):  # the first one to warm up
+            began = time.perf_counter()
+            with torch.enable_grad(), scoring.taps(batch, made, [0], backwards=gradients):
+                output = model.run(0, call.hidden, call)
+                backward(output, [torch.ones_like(output)] * gradients)
+            _wait(model)
+            seconds.append((time.perf_counter() - began) * model.layers / made.ids.numel())
+    return rate, seconds[1], seconds[2]
+
+
+def _wait(model: EditableModel) -> None:
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)

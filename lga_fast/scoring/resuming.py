@@ -1,0 +1,109 @@
+"""The folder of a streamed pass that may be killed at any moment and goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lga_fast import files, provenance
+from lga_fast.datasets import LoadedEdits, jsonl
+from lga_fast.errors import ScoringError
+from lga_fast.models import StreamedModel
+from lga_fast.records import Dropped
+from lga_fast.scoring.pairs import Pair, Row
+from lga_fast.scoring.waiting import InFolder
+
+Pairs = tuple[list[Pair], list[Dropped]]
+Batches = list[tuple[list[int], bool]]
+
+
+class State:
+    """What a run has found so far; all of it is written whole or not at all.
+
+    Args:
+        folder: where it lies; made if it is not there.
+        model: what is scored.
+        requests: the facts.
+        options: those of the pass.
+
+    Raises:
+        ScoringError: the folder holds another run.
+    """
+
+    def __init__(
+        self, folder: Path, model: StreamedModel, requests: LoadedEdits, options: dict[str, Any]
+    ) -> None:
+        self._folder = folder
+        self.waiting = InFolder(folder)
+        text = jsonl.dump(requests).encode(errors="surrogatepass")
+        environment = provenance.environment()
+        about = options | {
+            "model": model.name,
+            "files": [[f.name, *_stamp(f)] for f in model.shards.files],
+            "dtype": str(model.dtype),
+            "device": provenance.device_name(model.device),
+            "requests": hashlib.sha256(text).hexdigest(),
+            **{
+                name: environment[name] for name in ("lga_fast", "torch", "transformers", "threads")
+            },
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        self._clear_abandoned(model.layers)
+        there = self._kept("run", lambda: about)
+        differ = [name for name in about if there.get(name) != about[name]]
+        if differ:
+            raise ScoringError(
+                f"{folder}: expected the state of this run, got one of another "
+                f"{', '.join(differ)}. Give another folder, or remove this one."
+            )
+
+    def pairs(self, make: Callable[[], Pairs]) -> Pairs:
+        """The pairs, made if this is the first time."""
+
+        def plain() -> dict[str, Any]:
+            pairs, dropped = make()
+            return {
+                "pairs": [asdict(pair) for pair in pairs],
+                "dropped": [asdict(one) for one in dropped],
+            }
+
+        kept = self._kept("pairs", plain)
+        pairs = [Pair(p["request"], _row(p["old"]), _row(p["new"])) for p in kept["pairs"]]
+        return pairs, [Dropped(**one) for one in kept["dropped"]]
+
+    def batches(self, make: Callable[[], Batches]) -> Batches:
+        """The batches, made if this is the first time: free memory may be another one later."""
+        kept = self._kept("batches", lambda: {"batches": make()})
+        return [(batch, packed) for batch, packed in kept["batches"]]
+
+    def start_over(self) -> None:
+        """Forget all that depends on the batches."""
+        for name in self.waiting.names():
+            self.waiting.drop(name)
+        (self._folder / "batches.json").unlink(missing_ok=True)
+
+    def _kept(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        file = self._folder / f"{name}.json"
+        if not file.exists():
+            files.write_atomic(file, json.dumps(make(), indent=1) + "\n")
+        return json.loads(file.read_text(encoding="utf-8"))
+
+    def _clear_abandoned(self, layers: int) -> None:
+        for name in ("run.json", "pairs.json", "batches.json"):
+            files.clear_abandoned(self._folder / name)
+        for layer in range(layers + 1):
+            for kind in ("entering", "gradient"):
+                files.clear_abandoned(self._folder / f"{kind}-{layer}.safetensors")
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    stat = file.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _row(plain: dict[str, Any] | None) -> Any:
+    return plain and Row(tuple(plain["ids"]), plain["start"])
