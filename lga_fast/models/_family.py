@@ -10,8 +10,9 @@ from torch import nn
 from lga_fast import registry
 from lga_fast.errors import TapError, UnsupportedModel
 from lga_fast.models import families
-from lga_fast.models._guess import NotUnderstood, at_rest, blocks_path, guess, short_row
+from lga_fast.models._guess import NotUnderstood, blocks_path, guess, short_row
 from lga_fast.models._modules import find_blocks, find_matrices, whole_weight
+from lga_fast.models._state import at_rest
 from lga_fast.models.families import ModelFamily
 from lga_fast.models.taps import Tap, Taps
 

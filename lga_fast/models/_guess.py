@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from lga_fast.models._modules import shape_of
+from lga_fast.models._state import at_rest
 from lga_fast.models.families import ModelFamily
 
 _TOWERS = ("vision", "visual", "image", "audio", "speech", "encoder")
@@ -137,25 +137,6 @@ def _calls(hf: Any, blocks: str) -> list[_Call]:
                 stack.callback(hook.remove)
         hf(input_ids=short_row(hf), use_cache=False)
     return found
-
-
-@contextmanager
-def at_rest(hf: nn.Module) -> Iterator[None]:
-    """Evaluation mode and frozen weights; both put back."""
-    training = [(module, module.training) for module in hf.modules()]
-    tracked = [(p, p.requires_grad) for p in hf.parameters()]
-    hf.eval()
-    for p, needed in tracked:
-        if needed:
-            p.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p, needed in tracked:
-            if p.requires_grad != needed:
-                p.requires_grad_(needed)
-        for module, mode in training:
-            module.training = mode
 
 
 def short_row(hf: Any) -> Int[Tensor, "1 token"]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import torch
@@ -13,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lga_fast.errors import EditError
-from lga_fast.models import decoding
+from lga_fast.models import _state, decoding
 from lga_fast.models._family import family_of
 from lga_fast.models._modules import Key, find_blocks, find_matrices, shape_of
 from lga_fast.models.applying import Applied, Applier
@@ -35,6 +33,8 @@ class EditableModel:
         UnsupportedModel: no family file fits and none can be guessed, or a block does not hold what
             its family file says.
     """
+
+    placement = ""  # why the weights are in memory or are not, where `load` chose
 
     def __init__(
         self,
@@ -167,22 +167,11 @@ class EditableModel:
 
     def fingerprint(self) -> str:
         """A short checksum of configuration and weights (64 values of every parameter)."""
-        config = self.config.to_dict()
-        for name in ("dtype", "transformers_version", "_name_or_path"):  # how it was loaded
-            config.pop(name, None)
-        digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-        parts = []
-        for name, shape, values in sorted(self._samples(64), key=lambda sample: sample[0]):
-            digest.update(f"{name}{tuple(shape)}".encode())
-            parts.append(values.float().to(self.device))
-        digest.update(torch.cat(parts).cpu().numpy().tobytes())  # one wait for the device, not many
-        return digest.hexdigest()[:16]
+        return _state.fingerprint(self.config, self._samples(64), self.device)
 
-    def _samples(self, count: int) -> Iterator[tuple[str, torch.Size, Tensor]]:
+    def _samples(self, count: int) -> Iterable[_state.Sample]:
         """Every parameter's name, shape, and so many of its values."""
-        for name, parameter in self.hf.named_parameters():
-            flat = parameter.detach().reshape(-1)
-            yield name, parameter.shape, flat[:: max(1, flat.numel() // count)][:count]
+        return _state.samples(self.hf, count)
 
     # -- editing -------------------------------------------------------------------------------
     def edited(self, edit: WeightEdit, *, force: bool = False) -> AbstractContextManager[Applied]:
@@ -211,21 +200,9 @@ class EditableModel:
         return self._applier.apply(self, edit, force)
 
     # -- running -------------------------------------------------------------------------------
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
+    def frozen(self) -> AbstractContextManager[None]:
         """Evaluation mode and no gradients for any parameter; both put back on exit."""
-        training = [(module, module.training) for module in self.hf.modules()]
-        tracked = [p for p in self.hf.parameters() if p.requires_grad]
-        self.hf.eval()
-        for p in tracked:
-            p.requires_grad_(False)
-        try:
-            yield
-        finally:
-            for p in tracked:
-                p.requires_grad_(True)
-            for module, mode in training:
-                module.training = mode
+        return _state.at_rest(self.hf)
 
     def taps(
         self,

@@ -19,6 +19,12 @@ from lga_fast.errors import TapError
 from lga_fast.models._modules import Key
 from lga_fast.models.experts import Experts, Routing, watched
 
+_INFERENCE = (
+    "gives no gradient to its input. Is it quantised in a form for inference only? bitsandbytes "
+    "turns 4-bit weights into one on some CPUs; after loading, set support_avx512bf16_for_cpu = "
+    "False on its modules"
+)
+
 
 @dataclass(frozen=True)
 class Tap:
@@ -89,10 +95,11 @@ class Taps:
     ) -> None:
         layer, matrix = key
         a = args[0].detach()
+        if args[0].requires_grad and not output.requires_grad:
+            raise TapError(f"{_name(key)}: its {type(module).__name__} {_INFERENCE}")
 
         def taps(d: Tensor) -> None:
-            # A quantised module may answer in another dtype than it was asked in.
-            self._on_tap(Tap(layer, matrix, a.flatten(0, -2).to(d.dtype), d.flatten(0, -2)))
+            self._on_tap(Tap(layer, matrix, a.flatten(0, -2), d.flatten(0, -2)))
 
         self._listen(key, output, taps)
 
@@ -122,13 +129,15 @@ class Taps:
         # The hook lives as long as the graph: it holds the key only, not the inputs.
         self._stack.callback(output.register_hook(partial(self._gradient, key)).remove)
 
-    def _gradient(self, key: Key, d: Tensor) -> None:
+    def _gradient(self, key: Key, d: Tensor | None) -> None:
         # After `with` has closed, a late backward must find nothing to do rather than half a tap.
         taps, left = self._waiting.pop(key, (None, 0))
         if taps is None:
             return
         if left > 1:
             self._waiting[key] = taps, left - 1
+        if d is None:
+            raise TapError(f"{_name(key)} got no gradient: a module after it {_INFERENCE}")
         taps(d)
 
 

@@ -62,6 +62,40 @@ def test_a_module_that_runs_twice_is_an_error():
         linear(linear(torch.ones(1, 3)))
 
 
+def _no_gradient(forward):
+    return torch.no_grad()(forward)
+
+
+def _undefined_gradient(forward):
+    """As of an op that torch knows no backward of: a graph that hands on nothing."""
+
+    class Cut(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return forward(x)
+
+        @staticmethod
+        def backward(ctx, *grad_outputs):
+            return None
+
+    return Cut.apply
+
+
+@pytest.mark.parametrize(
+    ("cut", "message"),
+    [
+        (_no_gradient, "layer 3, matrix 'down': its Linear gives no gradient to its input"),
+        (_undefined_gradient, "layer 3, matrix '(up|gate)' got no gradient: a module after it"),
+    ],
+)
+def test_a_module_that_cuts_the_graph_is_an_error(cut, message):
+    model = tiny.model("llama")
+    down = model.matrix(3, "down")
+    down.forward = cut(down.forward)
+    with pytest.raises(TapError, match=message):
+        run(model, lambda tap: None)
+
+
 def test_an_exception_inside_is_not_covered_up():
     model = tiny.model("gpt2")
     with pytest.raises(ZeroDivisionError):

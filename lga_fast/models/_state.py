@@ -1,0 +1,67 @@
+"""A model's weights at rest, and a checksum of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+Sample = tuple[str, torch.Size, Tensor]  # a parameter's name, shape, and some of its values
+
+
+@contextmanager
+def at_rest(hf: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients for any parameter; both put back on exit."""
+    training = [(module, module.training) for module in hf.modules()]
+    tracked = [(p, p.requires_grad) for p in hf.parameters()]
+    hf.eval()
+    for p, needed in tracked:
+        if needed:
+            p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p, needed in tracked:
+            if p.requires_grad != needed:
+                p.requires_grad_(needed)
+        for module, mode in training:
+            module.training = mode
+
+
+def samples(hf: nn.Module, count: int) -> Iterator[Sample]:
+    """So many values of every parameter, and of what quantised modules have in its place."""
+    for name, parameter in hf.named_parameters():
+        yield from _sample(name, parameter, count)
+    for path, module in hf.named_modules():
+        if hasattr(module, "in_features") and getattr(module, "weight", None) is None:
+            for name, buffer in module.named_buffers(recurse=False):
+                yield from _sample(f"{path}.{name}", buffer, count)
+
+
+def fingerprint(config: Any, found: Iterable[Sample], device: torch.device) -> str:
+    """A short checksum of a configuration and of samples of the weights."""
+    settings = config.to_dict()
+    for name in ("dtype", "transformers_version", "_name_or_path"):  # how it was loaded
+        settings.pop(name, None)
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    parts = []
+    for name, shape, values in sorted(found, key=lambda sample: sample[0]):
+        digest.update(f"{name}{tuple(shape)}".encode())
+        parts.append(values.float().to(device))
+    digest.update(torch.cat(parts).cpu().numpy().tobytes())  # one wait for the device, not many
+    return digest.hexdigest()[:16]
+
+
+def _sample(name: str, tensor: Tensor, count: int) -> Iterator[Sample]:
+    if is_traceable_wrapper_subclass(tensor):  # of several tensors, as torchao's are
+        for part in tensor.__tensor_flatten__()[0]:
+            yield from _sample(f"{name}.{part}", getattr(tensor, part), count)
+        return
+    flat = tensor.detach().reshape(-1)
+    yield name, tensor.shape, flat[:: max(1, flat.numel() // count)][:count]
