@@ -17,7 +17,7 @@ from lga_fast.models.unchanged import Reads, Seen, Site, Unchanged, places_of, w
 
 Changes = Mapping[Site, Float[Tensor, "row d_model"]]
 
-_NOWHERE = (torch.zeros(1, dtype=torch.long),) * 2  # a place whose logits nobody wants
+_ANY = torch.zeros(1, dtype=torch.long)  # row or token of a place whose logits nobody wants
 
 
 class Early(NamedTuple):
@@ -107,7 +107,7 @@ class Whole:
         """Run the unchanged model once, for changes at each of these layers."""
         made, changed = Unchanged(reads.changed, None), reads.changed.unsqueeze(1)
         with torch.no_grad(), watch(model, layers, sites, reads, changed, made):
-            model.logits_at(reads.ids.to(model.device), *_NOWHERE, use_cache=False)
+            model.logits_at(reads.ids.to(model.device), _ANY, _ANY, use_cache=False)
         return made
 
     def _at(self, seen: Float[Tensor, "row place d"]) -> Float[Tensor, "row d"]:
@@ -171,7 +171,7 @@ class Downstream(Whole):
         made, places = Unchanged(begin, recording), places_of(reads, begin)
         watched = list(dict.fromkeys((*sites, *_kept(sites))))
         with torch.no_grad(), watch(model, layers, watched, reads, places, made):
-            recording.run(*_NOWHERE)
+            recording.run(_ANY, _ANY)
         return made
 
     def _tail(self) -> Reads:

@@ -157,16 +157,19 @@ class _Before(DynamicCache):
     ) -> None:
         super().__init__()
         self._states, self._rows, self._width = states, rows, width
+        recorded = len(next(iter(states.values()))[0])
+        self._all = torch.equal(rows, torch.arange(recorded))  # then there is nothing to pick
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         both = zip(self._states[layer_idx], (key_states, value_states), strict=True)
-        keys, values = (
-            torch.cat([kept[:, :, : self._width][self._rows.to(kept.device)], new], 2)
-            for kept, new in both
-        )
+        keys, values = (torch.cat([self._before(kept), new], 2) for kept, new in both)
         return keys, values
+
+    def _before(self, kept: Float[Tensor, "row head token d_head"]) -> Tensor:
+        first = kept[:, :, : self._width]
+        return first if self._all else first[self._rows.to(kept.device)]
 
 
 @contextmanager
