@@ -169,7 +169,7 @@ def verified_shares(
 
 def resampled(scores: LayerScores, drawn: Int[np.ndarray, " draw"]) -> LayerScores:
     """Scores of these requests, each as often as it is there."""
-    tables = ("dot", "norm2_old", "norm2_new", "abs_new")
+    tables = ("dot", "norm2_old", "norm2_new", "abs_new", "per_expert")
     columns = ("loss_old", "loss_new", "known", "says_new")
     return replace(
         scores,

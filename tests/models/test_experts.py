@@ -21,18 +21,35 @@ FACT = EditRequest("a", "The capital of France is", "Rome", "France", (15, 21), 
 
 
 @pytest.mark.usefixtures("keep_double")
-@pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("family", tiny.MIXTURES)
-def test_equals_autograd_on_the_fused_parameters(family, packed, monkeypatch):
-    monkeypatch.setattr(layout, "packing_pays", lambda pair: packed)
+def test_equals_autograd_on_the_fused_parameters(family, monkeypatch):
     model = tiny.model(family, sliding_window=64)
-    scores = lga_fast.score_layers(model, REQUESTS, abs_new=True)
     pairs, _ = build_pairs(model, REQUESTS, "model")
-    for name, wanted in autograd(model, pairs).items():
-        tables = (scores.dot[name], scores.norm2_old[name], scores.norm2_new[name])
-        for got, want in zip(tables, wanted, strict=True):
-            at = want.any(0)  # layers that have the parameter
-            assert error(got[:, at], want[:, at]) <= 1e-10 and not got[:, ~at].any(), name
+    wanted = autograd(model, pairs)
+    for packed in (True, False):
+        monkeypatch.setattr(layout, "packing_pays", lambda pair, packed=packed: packed)
+        scores = lga_fast.score_layers(model, REQUESTS)
+        for name, tables in wanted.items():
+            found = (scores.dot[name], scores.norm2_old[name], scores.norm2_new[name])
+            for got, want in zip(found, tables, strict=True):
+                at = want.any(0)  # layers that have the parameter
+                assert error(got[:, at], want[:, at]) <= 1e-10 and not got[:, ~at].any(), name
+
+
+@pytest.mark.usefixtures("keep_double")
+def test_absolute_sums_are_over_all_experts():
+    model, fact = tiny.model("olmoe"), [REQUESTS[0]]
+    scores = lga_fast.score_layers(model, fact, abs_new=True)
+    (pair,), _ = build_pairs(model, fact, "model")
+    with model.frozen():
+        model.hf.requires_grad_(True)
+        logits = model.hf(torch.tensor([pair.new.ids]), use_cache=False).logits[0]
+        first = pair.new.start
+        labels = torch.tensor(pair.new.ids[first:])
+        torch.nn.functional.cross_entropy(logits[first - 1 : -1], labels).backward()
+    for name, sums in scores.abs_new.items():
+        wanted = [float(tiny.gradient(model, layer, name).abs().sum()) for layer in range(5)]
+        np.testing.assert_allclose(sums[0], wanted, rtol=1e-10)
 
 
 @pytest.mark.usefixtures("keep_double")
