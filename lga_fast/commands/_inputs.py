@@ -10,17 +10,22 @@ from lga_fast.commands import _options
 from lga_fast.datasets import LoadedEdits
 from lga_fast.editors import Preset
 from lga_fast.models import EditableModel, load
+from lga_fast.models.load import Weights
 
 
 def model(
-    source: str, device: str | None, dtype: str | None, memory_budget: str | None
+    source: str,
+    device: str | None,
+    dtype: str | None,
+    memory_budget: str | None,
+    weights: Weights = "resident",
 ) -> EditableModel:
     """The model of `_options.model`; transformers says nothing while it loads."""
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    return load(source, device=device, dtype=dtype, memory_budget=memory_budget)
+    return load(source, device=device, dtype=dtype, weights=weights, memory_budget=memory_budget)
 
 
 def edits(data: str) -> LoadedEdits:

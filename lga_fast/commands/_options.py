@@ -47,7 +47,10 @@ def model() -> list[click.Option]:
         ),
         click.Option(["--device"], help="cpu, cuda, or auto to spread over several devices."),
         click.Option(["--dtype"], help="float32, bfloat16, ...; default: the checkpoint's."),
-        click.Option(["--memory-budget"], help="Memory beside the weights, e.g. 8GiB."),
+        click.Option(
+            ["--memory-budget"],
+            help="Memory beside resident weights, or in all with streamed ones, e.g. 8GiB.",
+        ),
     ]
 
 

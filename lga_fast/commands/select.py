@@ -16,9 +16,12 @@ from rich.console import Console
 
 from lga_fast import registry, select_layer
 from lga_fast.commands import _inputs, _options
+from lga_fast.models import StreamedModel
+from lga_fast.models.load import Weights
 from lga_fast.records import LayerRanking
 from lga_fast.reports import json as json_report
 from lga_fast.reports import plot, table
+from lga_fast.selectors import forecast_selection
 
 _SELECTORS = "lga_fast.selectors"
 
@@ -28,6 +31,11 @@ def command() -> click.Command:
     made = click.Command("select", callback=_run, help=__doc__)
     made.params += [
         *_options.model(),
+        _options.choice(
+            "--weights",
+            Weights,
+            "In memory, or read block by block while they are used; auto: by what fits.",
+        ),
         _options.data(),
         _options.proxy(),
         _options.seed(),
@@ -39,6 +47,7 @@ def command() -> click.Command:
             help="How to choose the layer; several with commas between, e.g. lga,lga_new,salem, "
             "which share one scoring pass.",
         ),
+        click.Option(["--plan"], is_flag=True, help="Say what scoring will cost, and stop."),
         _options.as_json(),
         _options.folder(
             "--out",
@@ -56,6 +65,8 @@ def _run(
     proxy: int,
     seed: int,
     selector: list[str],
+    weights: Weights,
+    plan: bool,
     as_json: bool,
     out: Path | None,
     device: str | None,
@@ -68,7 +79,14 @@ def _run(
     if any("seed" in member.__dataclass_fields__ for member in members):
         options["seed"] = seed
     facts = _inputs.proxy_facts(_inputs.edits(data), proxy, seed)
-    model = _inputs.model(source, device, dtype, memory_budget)
+    model = _inputs.model(source, device, dtype, memory_budget, weights)
+    if model.placement:
+        click.echo(model.placement, err=True)
+    if plan or isinstance(model, StreamedModel):
+        cost = forecast_selection(model, facts, selector, **options)
+        click.echo(str(cost or "There is no scoring pass to plan."), err=not plan)
+        if plan:
+            return
     rankings = select_layer(model, facts, selector, **options)
     written = _write(rankings, out) if out else []
     if as_json:

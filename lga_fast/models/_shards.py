@@ -7,15 +7,15 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
 from torch import Tensor
 
 from lga_fast.errors import LgaFastError, UnsupportedModel
+from lga_fast.models._tensor_file import TensorFile
 
 _ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -48,6 +48,14 @@ def stored_dtype(files: Sequence[str]) -> torch.dtype:
     return next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
 
 
+def weight_bytes(files: Sequence[str], dtype: torch.dtype | None) -> int:
+    """Bytes that all tensors take in memory, in this dtype or as they are stored."""
+    from transformers.modeling_utils import load_state_dict
+
+    tensors = [t for file in files for t in load_state_dict(file, map_location="meta").values()]
+    return sum(t.numel() * (dtype or t.dtype).itemsize for t in tensors)
+
+
 @dataclass
 class _Group:
     """Tensors of the checkpoint that become one tensor of the model, or several by a converter."""
@@ -74,13 +82,13 @@ class Shards:
         from transformers.modeling_utils import load_state_dict
 
         self.files = [Path(file) for file in files]
-        self.bytes_read = 0
+        self.bytes_read, self._counting = 0, Lock()
         self._hf = hf
         self._stored: dict[str, Tensor] = {}  # on meta
-        self._handles: dict[str, Any] = {}
-        for file in files:
+        self._where: dict[str, TensorFile] = {}
+        for file in self.files:
             part = load_state_dict(file, map_location="meta")
-            self._handles |= dict.fromkeys(part, _opened(file))
+            self._where |= dict.fromkeys(part, TensorFile(file))
             self._stored |= part
         transforms = get_model_conversion_mapping(hf)
         self._fit(transforms)
@@ -179,10 +187,9 @@ class Shards:
                 "cannot be read alone; load the model with weights='resident'"
             )
         key = group.keys[0][0]
-        matrix = self._handles[key].get_slice(key)
-        rows = torch.cat([matrix[i : i + 1] for i in numbers])
-        self.bytes_read += rows.nbytes
-        return rows.to(self._dtypes[name])
+        width = self._stored[key].shape[1]
+        rows = [self._elements(key, width * i, width) for i in numbers]
+        return torch.stack(rows).to(self._dtypes[name])
 
     def sample(self, name: str, count: int) -> Float[Tensor, " value"]:
         """So many values of a tensor, evenly spread over it."""
@@ -191,20 +198,16 @@ class Shards:
             flat = self.read([name])[name].reshape(-1)
             return flat[:: max(1, len(flat) // count)][:count]
         key = group.keys[0][0]
-        shape, whole = self._stored[key].shape, self._handles[key].get_slice(key)
-        step = max(1, shape.numel() // count)
-        places = [np.unravel_index(i, shape) for i in range(0, shape.numel(), step)[:count]]
-        values = [whole[tuple(slice(i, i + 1) for i in place)].reshape(1) for place in places]
-        self.bytes_read += len(values) * dtype.itemsize
-        return torch.cat(values).to(dtype)
+        size = self._stored[key].numel()
+        places = range(0, size, max(1, size // count))[:count]
+        return torch.cat([self._elements(key, i, 1) for i in places]).to(dtype)
 
     def _tensor(self, key: str, dtype: torch.dtype) -> Tensor:
-        stored = self._handles[key].get_tensor(key)
-        self.bytes_read += stored.nbytes
-        return stored.to(dtype)
+        stored = self._stored[key]
+        return self._elements(key, 0, stored.numel()).view(stored.shape).to(dtype)
 
-
-def _opened(file: str) -> Any:
-    # By pread, so that a tensor is read now, into memory of its own: pages of a mapped file would
-    # be read in the middle of a product, where no other thread can do it beforehand.
-    return safe_open(file, framework="pt", backend="pread")
+    def _elements(self, key: str, first: int, count: int) -> Tensor:
+        dtype = self._stored[key].dtype
+        with self._counting:  # the next block is read by another thread
+            self.bytes_read += count * dtype.itemsize
+        return self._where[key].read(key, dtype, first, count)

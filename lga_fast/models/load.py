@@ -7,10 +7,11 @@ import re
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import psutil
 import torch
 
 from lga_fast.errors import LgaFastError
-from lga_fast.models._shards import Shards, find_files, stored_dtype
+from lga_fast.models._shards import Shards, find_files, stored_dtype, weight_bytes
 from lga_fast.models._skeleton import skeleton
 from lga_fast.models.editable import EditableModel
 from lga_fast.models.streamed import StreamedModel
@@ -76,11 +77,15 @@ def load(
         dtype = _dtype(dtype)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     placed = {"device_map": "auto"} if device == "auto" else {}
-    editing = _editing(Path(path) / "editing.json")
+    editing, placement = _editing(Path(path) / "editing.json"), ""
     try:
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(path)
+        if weights == "auto":
+            weights, placement = _chosen(path, device, dtype, budget)
         if weights == "streamed":
-            return _streamed(path, tokenizer, name, torch.device(device), dtype, budget, editing)
+            made = _streamed(path, tokenizer, name, torch.device(device), dtype, budget, editing)
+            made.placement = placement
+            return made
         hf = AutoModelForCausalLM.from_pretrained(path, dtype=dtype or "auto", **placed)
     except (OSError, ValueError, ImportError) as error:
         raise LgaFastError(
@@ -89,7 +94,31 @@ def load(
         ) from error
     if not placed:
         hf.to(torch.device(device))  # type: ignore[arg-type]
-    return EditableModel(hf.eval(), tokenizer, name, budget, editing)
+    made = EditableModel(hf.eval(), tokenizer, name, budget, editing)
+    made.placement = placement
+    return made
+
+
+def _chosen(
+    path: str, device: str | torch.device, dtype: Any, budget: int | None
+) -> tuple[Weights, str]:
+    """Where the weights shall be, and why."""
+    if device == "auto":
+        return "resident", "weights: resident, spread over the devices"
+    if torch.device(device).type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        free = psutil.virtual_memory().available
+    try:
+        needed = weight_bytes(find_files(path), None if dtype == "auto" else dtype)
+    except LgaFastError:
+        return "resident", "weights: resident, there are no safetensors files to stream"
+    limit, what = (budget, "the memory budget") if budget else (free // 2, "half the free memory")
+    fits = needed <= limit
+    sizes = f"they take {needed >> 20} MiB, {what} is {limit >> 20} MiB"
+    return "resident" if fits else "streamed", (
+        f"weights: {'resident' if fits else 'streamed'}, {sizes}"
+    )
 
 
 def _streamed(

@@ -84,13 +84,13 @@ class InFolder:
 
 
 class _Mapped(Mapping[str, Tensor]):
-    """A file's tensors, each mapped into memory when it is asked for."""
+    """A file's tensors, each read when it is asked for, and aligned as any other tensor."""
 
     def __init__(self, file: Path) -> None:
         self._handle = safe_open(file, framework="pt")
 
     def __getitem__(self, key: str) -> Tensor:
-        return self._handle.get_tensor(key)
+        return self._handle.get_tensor(key).clone()
 
     def __iter__(self):
         return iter(self._handle.keys())

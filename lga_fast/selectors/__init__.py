@@ -9,7 +9,8 @@ from lga_fast import registry
 from lga_fast.errors import UnknownName
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, LayerRanking
-from lga_fast.selectors._scored import Scored, rank_together
+from lga_fast.scoring import Forecast, forecast
+from lga_fast.selectors._scored import Scored, pass_options, rank_together
 
 
 class LayerSelector(Protocol):
@@ -78,6 +79,23 @@ def select_layer(
     if isinstance(selector, str):
         return rankings[selector]
     return {name: rankings[name] for name in chosen}
+
+
+def forecast_selection(
+    model: EditableModel,
+    edits: Sequence[EditRequest | dict[str, Any]],
+    selector: str | list[str] | tuple[str, ...] = "lga",
+    **options: Any,
+) -> Forecast | None:
+    """What the scoring pass of `select_layer` with these arguments will cost; None: it has none.
+
+    Raises:
+        UnknownName: no such selector, or it has no such option.
+        ScoringError: nothing is left to score, or memory does not suffice.
+    """
+    chosen = _configured([selector] if isinstance(selector, str) else selector, options)
+    scored = [each for each in chosen.values() if isinstance(each, Scored)]
+    return forecast(model, edits, **pass_options(scored)) if scored else None
 
 
 def _configured(names: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,9 @@ class Scored(ABC):
     loss_scope: LossScope = field(default="target", metadata={"help": "Tokens the loss counts."})
     reduction: Reduction = field(default="mean", metadata={"help": "Loss over a row's tokens."})
     batch_tokens: int = field(default=4096, metadata={"help": "Tokens in one pass at most."})
+    resume: str | None = field(
+        default=None, metadata={"help": "Folder where a pass with streamed weights goes on."}
+    )
 
     def needs(self) -> dict[str, Any]:
         """What it wants of `score_layers` beside these options."""
@@ -49,20 +52,19 @@ def rank_together(
     return {name: selector.aggregate(scores) for name, selector in selectors.items()}
 
 
+def pass_options(selectors: Sequence[Scored]) -> dict[str, Any]:
+    """Options for `score_layers` of a pass that serves all these selectors."""
+    names = ("loss_scope", "reduction", "batch_tokens", "resume")
+    options: dict[str, Any] = {name: getattr(selectors[0], name) for name in names}
+    needs: dict[str, Any] = {"old": None}
+    for selector in selectors:
+        needs |= selector.needs()
+    return options | needs
+
+
 def _scores(
     model: EditableModel,
     requests: Sequence[EditRequest | dict[str, Any]],
     selectors: Sequence[Scored],
 ) -> LayerScores:
-    needs: dict[str, Any] = {"old": None}
-    for selector in selectors:
-        needs |= selector.needs()
-    first = selectors[0]
-    return score_layers(
-        model,
-        requests,
-        loss_scope=first.loss_scope,
-        reduction=first.reduction,
-        batch_tokens=first.batch_tokens,
-        **needs,
-    )
+    return score_layers(model, requests, **pass_options(selectors))

@@ -1,0 +1,47 @@
+"""Reading one safetensors file by offsets.
+
+A tensor is read at once, into memory of its own: pages of a mapped file would be read in the middle
+of a product, where no other thread can do it beforehand. And it comes to lie as it would in the
+mapped file, modulo 64 bytes: a matrix product on a CPU may round in another way where its operands
+are aligned in another way, and resident weights are what was mapped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+_LINE = 64  # bytes of a cache line, and torch's own alignment
+
+
+class TensorFile:
+    """Where the tensors of a safetensors file lie, and their bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+        length = int.from_bytes(self._file.read(8), "little")
+        header = json.loads(self._file.read(length))
+        self._begin = {
+            name: 8 + length + entry["data_offsets"][0]
+            for name, entry in header.items()
+            if name != "__metadata__"
+        }
+
+    def read(self, name: str, dtype: torch.dtype, first: int, count: int) -> Tensor:
+        """So many elements of a tensor from the `first` on, in the dtype that it is stored in."""
+        offset = self._begin[name] + first * dtype.itemsize
+        size = count * dtype.itemsize
+        buffer = torch.empty(size + _LINE, dtype=torch.uint8)
+        shift = (offset - buffer.data_ptr()) % _LINE
+        into = buffer[shift : shift + size]
+        view, done = into.numpy().data, 0
+        while done < size:
+            got = os.preadv(self._file.fileno(), [view[done:]], offset + done)
+            if not got:
+                raise OSError(f"{self._file.name}: ends {size - done} bytes too early in {name}")
+            done += got
+        return into.view(dtype)

@@ -1,0 +1,94 @@
+"""What is said beforehand holds: bytes read, memory, and what happens when memory runs out."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+from streaming import REQUESTS, assert_same_bits, both
+
+from lga_fast import score_layers
+from lga_fast.errors import ScoringError
+from lga_fast.scoring import forecast, plan, running, waiting
+from lga_fast.selectors import forecast_selection
+
+
+@pytest.mark.parametrize("old", ["model", None])
+def test_what_is_read_is_what_was_said(old, tmp_path):
+    _, streamed = both(tmp_path, tiny.model("llama", torch.float32))
+    said = forecast(streamed, REQUESTS, old=old, batch_tokens=60)
+    assert said.streaming and said.batches > 1
+    assert said.streaming.answer_reads == (0 if old is None else 6)
+    streamed.fingerprint()
+    rows, before = streamed.hf.get_input_embeddings(), streamed.shards.bytes_read
+    known = len(rows.weight)
+    score_layers(streamed, REQUESTS, old=old, batch_tokens=60)
+    new_rows = (len(rows.weight) - known) * 32 * 4
+    assert streamed.shards.bytes_read - before == said.streaming.read_bytes + new_rows
+    told = str(said)
+    assert f"4 facts in {said.batches} batches" in told and "2 sweeps over the blocks" in told
+
+
+def test_a_forecast_leaves_nothing_behind_and_knows_resident_weights(tmp_path):
+    resident, streamed = both(tmp_path, tiny.model("gpt2", torch.float32))
+    said = forecast_selection(streamed, REQUESTS, ["lga", "salem"], batch_tokens=60)
+    assert said and said.streaming and said.streaming.waits_in_memory
+    assert all(p.is_meta for block in streamed._blocks for p in block.parameters())
+    plain = forecast_selection(resident, REQUESTS, "lga", batch_tokens=60)
+    assert plain and plain.streaming is None and plain.batches == said.batches
+    assert plain.weights_bytes == sum(p.nbytes for p in resident.hf.parameters())
+    assert forecast_selection(streamed, REQUESTS, "fixed", layer=1) is None
+
+
+def test_a_budget_must_hold_two_blocks(tmp_path):
+    _, streamed = both(tmp_path, tiny.model("llama", torch.float32), memory_budget="300 MiB")
+    with pytest.raises(ScoringError, match="got 300.0 MiB for .*two blocks of .* or a head of"):
+        score_layers(streamed, REQUESTS)
+
+
+def test_a_small_budget_makes_batches_smaller_and_lets_inputs_wait_in_files(tmp_path, monkeypatch):
+    resident, streamed = both(tmp_path, tiny.model("llama", torch.float32))
+    kept = []
+    monkeypatch.setattr(
+        running, "InFolder", lambda folder: kept.append(folder) or waiting.InFolder(folder)
+    )
+    streamed.memory_budget = plan.weights_bytes(streamed) + 40 * plan.token_bytes(streamed)
+    said = forecast(streamed, REQUESTS)
+    assert said.batch_tokens < 40 and said.streaming and not said.streaming.waits_in_memory
+    got = score_layers(streamed, REQUESTS)
+    assert len(kept) == 1 and not kept[0].exists()
+    want = score_layers(resident, REQUESTS)
+    for name, dot in want.dot.items():
+        assert got.dot[name] == pytest.approx(dot, rel=1e-3, abs=1e-5 * abs(dot).max())
+
+
+@pytest.mark.parametrize("weights", ["resident", "streamed"])
+def test_when_memory_runs_out_it_starts_over_with_smaller_batches(weights, tmp_path, monkeypatch):
+    models = dict(zip(("resident", "streamed"), both(tmp_path, tiny.model("qwen2")), strict=True))
+    model, real, seen = models[weights], torch.nn.functional.cross_entropy, []
+    answered = [replace(r, target_old="Ann Lee") for r in REQUESTS]
+
+    def limited(logits, *rest, **more):
+        seen.append(len(logits))
+        if len(logits) > 12:
+            raise torch.OutOfMemoryError("too much")
+        return real(logits, *rest, **more)
+
+    with monkeypatch.context() as patch, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        patch.setattr(torch.nn.functional, "cross_entropy", limited)
+        got = score_layers(model, answered, old="ground_truth")
+    told = [str(w.message) for w in caught if "out of memory" in str(w.message)]
+    assert len(told) == 1 and "starts over with half as many" in told[0]
+    assert max(seen) > 12 and seen[-1] <= 12
+    for tokens in (200, 100, 50, 25):  # some halving gives the very same batches
+        want = score_layers(models["resident"], answered, old="ground_truth", batch_tokens=tokens)
+        if all((got.dot[n] == want.dot[n]).all() for n in want.dot):
+            break
+    assert_same_bits(got, want)
+    with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
+        patch.setattr(torch.nn.functional, "cross_entropy", lambda *a, **k: limited(range(99)))
+        score_layers(model, answered[:1], old="ground_truth")

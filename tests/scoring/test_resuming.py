@@ -1,0 +1,112 @@
+"""A streamed pass that is killed goes on where it was, with the same bits in the end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from streaming import REQUESTS, assert_same_bits, both
+
+from lga_fast import score_layers
+from lga_fast.errors import LgaFastError, ScoringError
+
+# Half a file is written, then the process is gone.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import lga_fast
+from lga_fast.scoring import waiting
+folder, state, puts = sys.argv[1], sys.argv[2], int(sys.argv[3])
+real, calls = waiting.save_file, []
+def save(tensors, path):
+    calls.append(path)
+    if len(calls) == puts:
+        Path(path).write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(tensors, path)
+waiting.save_file = save
+model = lga_fast.load(folder, device="cpu", weights="streamed")
+sys.path.insert(0, sys.argv[4])
+from streaming import REQUESTS
+lga_fast.score_layers(model, REQUESTS, batch_tokens=60, resume=state)
+"""
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a run."""
+
+
+def test_it_goes_on_after_every_block(tmp_path, monkeypatch):
+    resident, streamed = both(tmp_path / "model", tiny.model("gemma2", torch.float32))
+    want = score_layers(resident, REQUESTS, batch_tokens=60)
+    state, real, ran = tmp_path / "state", streamed.run, []
+
+    def failing(layer, *rest):
+        if ran and ran[-1] != layer and len(set(ran)) == 2:
+            raise Interrupted
+        ran.append(layer)
+        return real(layer, *rest)
+
+    streamed.fingerprint()
+    attempts, found = 0, None
+    while found is None:
+        ran.clear()
+        attempts += 1
+        with monkeypatch.context() as patch:
+            # Old answers run all blocks; a kill among them is for their own beginning again.
+            if (state / "pairs.json").exists():
+                patch.setattr(streamed, "run", failing)
+            try:
+                found = score_layers(streamed, REQUESTS, batch_tokens=60, resume=state)
+            except Interrupted:
+                assert ran and attempts < 12
+        if attempts == 1 and found:  # the first one had no interruption: begin again
+            (state / "gradient-0.safetensors").unlink()
+            found = None
+    assert attempts >= 5
+    assert_same_bits(found, want)
+    assert sorted(file.name for file in state.iterdir()) == [
+        *("batches.json", "gradient-0.safetensors", "pairs.json", "run.json")
+    ]
+    before = streamed.shards.bytes_read
+    assert_same_bits(score_layers(streamed, REQUESTS, batch_tokens=60, resume=state), want)
+    assert streamed.shards.bytes_read == before  # what is finished is there
+
+
+def test_sigkill_in_the_middle_of_a_file(tmp_path):
+    folder, state = tmp_path / "model", tmp_path / "state"
+    resident, streamed = both(folder, tiny.model("mixtral", torch.float32))
+    command = [sys.executable, "-c", KILLED, folder, state, "9", Path(__file__).parent.parent]
+    killed = subprocess.run([str(part) for part in command], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
+    assert any(file.name.startswith(".") for file in state.iterdir())
+    assert_same_bits(
+        score_layers(streamed, REQUESTS, batch_tokens=60, resume=state),
+        score_layers(resident, REQUESTS, batch_tokens=60),
+    )
+    assert not any(file.name.startswith(".") for file in state.iterdir())
+
+
+def test_the_state_of_another_run_is_refused(tmp_path):
+    resident, streamed = both(tmp_path / "model", tiny.model("llama", torch.float32))
+    state = tmp_path / "state"
+    score_layers(streamed, REQUESTS[:2], old=None, resume=state)
+    for requests, options, differ in [
+        (REQUESTS[:2], {"abs_new": True, "old": None}, "abs_new"),
+        (REQUESTS[:1], {"old": None}, "requests"),
+        (REQUESTS[:2], {"old": None, "batch_tokens": 9}, "batch_tokens"),
+    ]:
+        with pytest.raises(ScoringError, match=f"got one of another {differ}. Give another folder"):
+            score_layers(streamed, requests, resume=state, **options)
+    run = state / "run.json"
+    run.write_text(json.dumps(json.loads(run.read_text()) | {"torch": "1.0"}))
+    with pytest.raises(ScoringError, match="got one of another torch"):
+        score_layers(streamed, REQUESTS[:2], old=None, resume=state)
+    with pytest.raises(LgaFastError, match="expected a model with weights='streamed', whose pass"):
+        score_layers(resident, REQUESTS, resume=state)
