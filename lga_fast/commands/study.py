@@ -14,6 +14,7 @@ from rich.console import Console
 
 from lga_fast import registry
 from lga_fast.commands import _inputs, _options
+from lga_fast.datasets import LoadedEdits
 from lga_fast.editors import Preset
 from lga_fast.studies import Setting, study
 from lga_fast.studies._trials import METRICS
@@ -101,7 +102,7 @@ def _run(
     shared = {key: asked.pop(key) for key in list(asked) if key in Setting.__dataclass_fields__}
     setting = Setting(
         out=out,
-        data={Path(one.rpartition("=")[2]).stem: _inputs.edits(one) for one in data},
+        data=_named(data),
         models=models,
         editors=tuple(editors),
         metrics=tuple(metrics),
@@ -109,5 +110,21 @@ def _run(
         **shared,
     )
     report = study(name, setting, **_options.given(asked))
-    Console().print(f"[bold]{report.title}[/bold]", *report.text, sep="\n", highlight=False)
+    console = Console(highlight=False, markup=False)
+    console.print(report.title, style="bold")
+    console.print(*report.text, sep="\n")
     click.echo(f"Written to {out}: {name}.html, {name}.md, {name}.json and figures")
+
+
+def _named(data: tuple[str, ...]) -> dict[str, LoadedEdits]:
+    """Data sets by the stems of their files."""
+    found: dict[str, LoadedEdits] = {}
+    for one in data:
+        name = Path(one.rpartition("=")[2]).stem
+        if name in found:
+            raise click.BadParameter(
+                f"two data sets are called {name!r}: expected files of different names",
+                param_hint="--data",
+            )
+        found[name] = _inputs.edits(one)
+    return found

@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -44,7 +44,7 @@ def curves(
     for i, one in enumerate(series):
         errors = [one.values - one.low, one.high - one.values]
         axes.errorbar(
-            layers,
+            np.array(layers) + (i - (len(series) - 1) / 2) * 0.08,  # bars side by side
             one.values,
             yerr=errors,
             label=one.name,
@@ -79,27 +79,31 @@ def curves(
 def heat(
     title: str,
     rows: Sequence[str],
-    layers: Sequence[int],
-    values: Float[np.ndarray, "row layer"],
+    columns: Sequence[int] | Sequence[str],
+    values: Float[np.ndarray, "row column"],
     label: str,
-    stars: Sequence[tuple[int, int]],
-    columns: Sequence[int] = (),
+    stars: Sequence[tuple[int, int | str]],
+    framed: Sequence[int] = (),
+    xlabel: str = "layer",
 ) -> Figure:
-    """A cell for each row and layer; `stars` marks some (row, layer), `columns` some layers."""
-    figure, axes = _new(max(6.0, 0.42 * len(layers) + 3), 0.38 * len(rows) + 1.8)
-    image = axes.imshow(values, cmap="cividis", aspect="auto")
+    """A cell for each row and column, its colour from 0 on.
+
+    `stars` marks some cells by number of the row and name of the column, `framed` some columns.
+    """
+    figure, axes = _new(max(6.0, 0.42 * len(columns) + 3), max(3.2, 0.38 * len(rows) + 1.8))
+    image = axes.imshow(values, cmap="cividis", aspect="auto", vmin=0)
     figure.colorbar(image, ax=axes, label=label)
-    numbers = len(layers) <= 16
-    middle = (np.nanmin(values) + np.nanmax(values)) / 2
-    places = {layer: x for x, layer in enumerate(layers)}
+    numbers = len(columns) <= 16
+    dark = np.asarray(image.norm(values)) < 0.5
+    places = {column: x for x, column in enumerate(columns)}
     for y, row in enumerate(values):
         for x, value in enumerate(row):
-            star = "☆" if (y, layers[x]) in stars else ""
+            star = "☆" if (y, columns[x]) in stars else ""
             text = f"{star}{value:.2f}" if numbers else star
-            colour = "white" if value < middle else "black"
+            colour = "white" if dark[y, x] else "black"
             axes.text(x, y, text, ha="center", va="center", fontsize=8, color=colour)
-    for layer in columns:
-        x = places[layer]
+    for column in framed:
+        x = places[column]
         axes.plot(
             [x - 0.5, x - 0.5, x + 0.5, x + 0.5, x - 0.5],
             [-0.5, len(rows) - 0.5, len(rows) - 0.5, -0.5, -0.5],
@@ -107,8 +111,8 @@ def heat(
             linewidth=2,
             clip_on=False,
         )
-    axes.set(xlabel="layer", title=title)
-    axes.set_xticks(range(len(layers)), [str(i) if i in _ticks(layers) else "" for i in layers])
+    axes.set(xlabel=xlabel, title=title)
+    axes.set_xticks(range(len(columns)), [str(c) if c in _ticks(columns) else "" for c in columns])
     axes.set_yticks(range(len(rows)), rows)
     return figure
 
@@ -170,5 +174,5 @@ def _new(width: float, height: float):
     return figure, figure.subplots()
 
 
-def _ticks(layers: Sequence[int]) -> list[int]:
-    return [layer for layer in layers if len(layers) <= 24 or layer % 4 == 0]
+def _ticks(places: Sequence[Any]) -> list[Any]:
+    return [place for i, place in enumerate(places) if len(places) <= 24 or i % 4 == 0]

@@ -9,8 +9,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from lga_fast.metrics import choose
 from lga_fast.studies import _reduce, _t_tests
 from lga_fast.studies._sweep import Sweep
+
+
+def headlines(values: Mapping[str, np.ndarray], metrics: Sequence[str]) -> list[str]:
+    """Names that sum up these metrics, of those that any sample has a value of."""
+    names = [name for metric in choose(metrics).values() for name in metric.headline]
+    return [name for name in names if name in values and np.isfinite(values[name]).any()]
 
 
 def best(means: Float[np.ndarray, " layer"], layers: Sequence[int]) -> list[int]:
@@ -58,7 +65,7 @@ def existence(
         golden: layers by where they come from.
     """
     best_of_each = np.nanmax(values, axis=1)
-    found: dict[str, Any] = {"best_of_each": _of_samples(best_of_each)}
+    found: dict[str, Any] = {"best_of_each": of_samples(best_of_each)}
     for source, layer in golden.items():
         one = values[:, layers.index(layer)]
         tests = {
@@ -68,13 +75,16 @@ def existence(
                 ("paired", _t_tests.paired(best_of_each, one)),
             )
         }
-        found[source] = _of_samples(one) | {"layer": layer, "tests": tests}
+        found[source] = of_samples(one) | {"layer": layer, "tests": tests}
     return found
 
 
-def _of_samples(values: Float[np.ndarray, " sample"]) -> dict[str, float]:
-    sd = float(values.std(ddof=1)) if len(values) > 1 else 0.0
-    return {"mean": float(values.mean()), "sd": sd, "sem": sd / math.sqrt(len(values))}
+def of_samples(values: Float[np.ndarray, " sample"]) -> dict[str, float]:
+    """Mean, standard deviation (n - 1) and standard error over the samples that have a value."""
+    there = values[np.isfinite(values)]
+    sd = float(there.std(ddof=1)) if len(there) > 1 else 0.0
+    sem = sd / math.sqrt(len(there))
+    return {"mean": float(there.mean()), "sd": sd, "sem": sem, "count": len(there)}
 
 
 def union(parts: Mapping[str, tuple[Sweep, Sweep]], name: str) -> dict[str, Any]:

@@ -48,6 +48,22 @@ def resamples(samples: int, draws: int, seed: int) -> Int[np.ndarray, "draw samp
     return np.random.default_rng(seed).multinomial(samples, even, size=draws)
 
 
+def regret(
+    mean: Float[np.ndarray, " layer"],
+    drawn: Float[np.ndarray, "draw layer"],
+    places: Sequence[int],
+) -> dict[str, float]:
+    """Golden layer's mean minus that of the chosen one, with a 95% percentile interval.
+
+    Every resample has its own golden layer, so that no resample's regret is below 0. Of several
+    layers the mean counts.
+    """
+    every = drawn.max(-1) - drawn[:, list(places)].mean(-1)
+    low, high = np.percentile(every, [2.5, 97.5])
+    point = mean.max() - mean[list(places)].mean()
+    return {"value": float(point), "low": float(low), "high": float(high)}
+
+
 def order(columns: Sequence[Float[np.ndarray, "*draw layer"]]) -> Int[np.ndarray, "*draw layer"]:
     """Layers from best to worst: by the first value; equal ones by the next, at last by number.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,3 +71,13 @@ def plain(x: Any) -> Any:
     if hasattr(x, "tolist"):
         return plain(x.tolist())
     return None if isinstance(x, float) and not math.isfinite(x) else x
+
+
+def layers(chosen: Sequence[int]) -> str:
+    """Layers for people; of many only how many."""
+    return ", ".join(map(str, chosen)) if len(chosen) <= 4 else f"{len(chosen)} layers"
+
+
+def interval(one: Mapping[str, float]) -> str:
+    """A value with its interval for people."""
+    return f"{one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from lga_fast.reports import figures
 from lga_fast.reports.figures import Series
 from lga_fast.reports.html import Table
 from lga_fast.studies import _golden_layers, _reduce
 from lga_fast.studies._choices import Choice, choices
-from lga_fast.studies._report import Picture, Report
+from lga_fast.studies._report import Picture, Report, interval, layers
 from lga_fast.studies._trials import Setting, Trial, run
 
 _REGRETS = ("rewrite", "combined")
+_LGA = "lga (mlp_all, signed)"  # as in the paper
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Study:
     def _compare(self, trial: Trial) -> dict[str, Any]:
         """Every choice with its values and regrets, by its name."""
         proxy, test = trial.parts()
-        names = [n for n in trial.setting.metrics if np.isfinite(test.acc[n]).any()]
+        names = _golden_layers.headlines(test.acc, trial.setting.metrics)
         means = {n: _reduce.mean(_golden_layers.value(test, n)) for n in (*names, "combined")}
         golden = {n: _golden_layers.best(means[n], test.layers) for n in means}
         counts = _reduce.resamples(len(test.case_ids), self.draws, trial.setting.seed)
@@ -63,7 +62,7 @@ class Study:
             rows[one.name] = {
                 "layers": one.layers,
                 "values": {name: float(mean[places].mean()) for name, mean in means.items()},
-                "regret": {n: regret(means[n], drawn[n], places) for n in _REGRETS},
+                "regret": {n: _reduce.regret(means[n], drawn[n], places) for n in _REGRETS},
                 "resampled": _resampled(one, means),
                 "notes": one.notes,
             }
@@ -73,21 +72,6 @@ class Study:
             "golden_values": {name: float(np.nanmax(mean)) for name, mean in means.items()},
             "choices": rows,
         }
-
-
-def regret(
-    mean: Float[np.ndarray, " layer"],
-    drawn: Float[np.ndarray, "draw layer"],
-    places: Sequence[int],
-) -> dict[str, float]:
-    """Golden layer's mean minus that of the chosen one, with a 95% percentile interval.
-
-    Every resample has its own golden layer, so that no resample's regret is below 0.
-    """
-    every = drawn.max(-1) - drawn[:, list(places)].mean(-1)
-    low, high = np.percentile(every, [2.5, 97.5])
-    point = mean.max() - mean[list(places)].mean()
-    return {"value": float(point), "low": float(low), "high": float(high)}
 
 
 def _resampled(one: Choice, means: dict[str, np.ndarray]) -> dict[str, Any] | None:
@@ -105,9 +89,9 @@ def _resampled(one: Choice, means: dict[str, np.ndarray]) -> dict[str, Any] | No
 
 def _text(setting: Setting, study: Study, found: dict[str, Any]) -> tuple[str, ...]:
     said = [
-        f"{name}: the golden layer of the test facts is {_layers(one['golden']['rewrite'])} with a "
+        f"{name}: the golden layer of the test facts is {layers(one['golden']['rewrite'])} with a "
         f"rewrite accuracy of {one['golden_values']['rewrite']:.3f}; by the combined score it is "
-        f"{_layers(one['golden']['combined'])}."
+        f"{layers(one['golden']['combined'])}. Regret in rewrite accuracy: {_regrets_of(one)}."
         for name, one in found.items()
     ]
     return (
@@ -119,6 +103,18 @@ def _text(setting: Setting, study: Study, found: dict[str, Any]) -> tuple[str, .
     )
 
 
+def _regrets_of(one: dict[str, Any]) -> str:
+    """Every choice's regret, without the variants of lga that the paper does not have."""
+    rows = {
+        "lga" if choice == _LGA else choice: row
+        for choice, row in one["choices"].items()
+        if choice == _LGA or not choice.startswith("lga (")
+    }
+    return ", ".join(
+        f"{name} {row['regret']['rewrite']['value']:.3f}" for name, row in rows.items()
+    )
+
+
 def _table(name: str, one: dict[str, Any]) -> Table:
     values = [key for key in one["golden_values"] if key != "combined"]
     rows = []
@@ -127,9 +123,9 @@ def _table(name: str, one: dict[str, Any]) -> Table:
         rows.append(
             (
                 choice,
-                _layers(row["layers"]),
+                layers(row["layers"]),
                 *(f"{row['values'][key]:.3f}" for key in values),
-                *(_interval(row["regret"][key]) for key in _REGRETS),
+                *(interval(row["regret"][key]) for key in _REGRETS),
                 *((f"{again['mean_regret'][key]:.3f}" if again else "") for key in _REGRETS),
                 f"{again['worst_regret']['rewrite']:.3f}" if again else "",
                 f"{again['last_layer']:.0%}" if again else "",
@@ -144,7 +140,7 @@ def _table(name: str, one: dict[str, Any]) -> Table:
             *values,
             *regrets,
             *(f"resampled {text}" for text in regrets),
-            "worst, rewrite",
+            "worst resampled, rewrite",
             "last layer",
         ),
         tuple(rows),
@@ -155,14 +151,6 @@ def _table(name: str, one: dict[str, Any]) -> Table:
     )
 
 
-def _layers(layers: Sequence[int]) -> str:
-    return ", ".join(map(str, layers)) if len(layers) <= 4 else f"{len(layers)} layers"
-
-
-def _interval(one: dict[str, float]) -> str:
-    return f"{one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
-
-
 def _regrets(number: int, name: str, one: dict[str, Any]) -> Picture:
     rows = one["choices"]
     series = []
@@ -171,7 +159,7 @@ def _regrets(number: int, name: str, one: dict[str, Any]) -> Picture:
         series.append(
             Series(key, *(np.array([f[part] for f in found]) for part in ("value", "low", "high")))
         )
-    labels = [f"{choice}: {_layers(row['layers'])}" for choice, row in rows.items()]
+    labels = [f"{choice}: {layers(row['layers'])}" for choice, row in rows.items()]
     figure = figures.intervals(
         f"{name}: selectors and the layers they choose",
         labels,

@@ -13,7 +13,7 @@ from lga_fast.reports.figures import Series
 from lga_fast.reports.html import Table
 from lga_fast.studies import _golden_layers
 from lga_fast.studies._report import Picture, Report
-from lga_fast.studies._trials import Setting, Trial, run
+from lga_fast.studies._trials import METRICS, Setting, Trial, by_model, run
 
 _BY = "rewrite"  # golden layers are chosen by it, as in arXiv 2602.20207
 _SOURCES = {"test": "golden layer of test facts", "proxy": "golden layer of proxy facts"}
@@ -46,13 +46,15 @@ class Study:
 def reduce(trial: Trial) -> dict[str, Any]:
     """Everything that the report says of a trial."""
     sweep, (proxy, test) = trial.sweep(), trial.parts()
-    names = [n for n in trial.setting.metrics if np.isfinite(test.acc[n]).any()]
+    there = [_golden_layers.headlines(part.acc, trial.setting.metrics) for part in (proxy, test)]
+    names = [name for name in there[1] if name in there[0]]
     by_value = _golden_layers.by_value(proxy, test, [*names, "combined"])
     golden = {part: layers[0] for part, layers in by_value[_BY]["golden"].items()}
     return trial.account() | {
         "layers": list(test.layers),
         "before": {name: float(np.nanmean(test.before[name])) for name in names},
         "values": by_value,
+        "in_one_part_only": sorted(set(there[0]) ^ set(there[1])),
         "existence": _golden_layers.existence(test.values(_BY), test.layers, golden),
         "seconds_sweeping": sweep.seconds(),
         "runs": sweep.provenance["runs"],
@@ -63,12 +65,10 @@ def reduce(trial: Trial) -> dict[str, Any]:
 
 def _unions(trials: Sequence[Trial]) -> dict[str, Any]:
     """By model and editor."""
-    parts: dict[str, dict[str, Any]] = {}
-    for trial in trials:
-        several = len(trial.setting.editors) > 1
-        name = f"{trial.source}, {trial.editor}" if several else trial.source
-        parts.setdefault(name, {})[trial.data] = trial.parts()
-    return {name: _golden_layers.union(one, _BY) for name, one in parts.items()}
+    return {
+        name: _golden_layers.union({data: trial.parts() for data, trial in few.items()}, _BY)
+        for name, few in by_model(trials).items()
+    }
 
 
 def _text(setting: Setting, found: dict[str, Any]) -> tuple[str, ...]:
@@ -82,6 +82,11 @@ def _text(setting: Setting, found: dict[str, Any]) -> tuple[str, ...]:
             f"{golden['mean']:.3f} ({_verdict(golden)}). Proxy facts alone choose layer "
             f"{proxy['layer']}, which reaches {proxy['mean']:.3f} on the test facts."
         )
+        if one["in_one_part_only"]:
+            said.append(
+                f"{name}: left out, because proxy or test facts have nothing to measure it with: "
+                f"{', '.join(one['in_one_part_only'])}."
+            )
     return (
         f"{setting.proxy} proxy and {setting.test} test facts, drawn with seed {setting.seed}, "
         "each edited alone at every layer. The golden layer is that of the largest mean rewrite "
@@ -92,6 +97,8 @@ def _text(setting: Setting, found: dict[str, Any]) -> tuple[str, ...]:
 
 def _verdict(one: dict[str, Any]) -> str:
     test = one["tests"]["independent"]
+    if np.isnan(test["p"]):
+        return "no t-test: neither varies over the facts"
     word = "significantly less" if test["significant"] else "not significantly less"
     return f"{word} at α = 0.05 in the t-test for independent samples, p = {test['p']:.2g}"
 
@@ -154,11 +161,12 @@ def _curves(number: int, name: str, one: dict[str, Any]) -> Picture:
     golden = one["values"][_BY]["golden"]
     marks = {f"golden, {part}": layers[0] for part, layers in golden.items()}
     facts = len(one["test_indices"])
+    unit = "share of answer tokens" if {s.name for s in series} <= set(METRICS) else "0 to 1"
     figure = figures.curves(
         f"{name}: {one['editor']}, {facts} test facts",
         one["layers"],
         series,
-        "mean over facts [share of answer tokens]",
+        f"mean over facts [{unit}]",
         marks,
     )
     caption = f"{name}: what an edit does, by layer. Bars are standard errors over test facts."

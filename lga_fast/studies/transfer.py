@@ -1,0 +1,241 @@
+"""Whether a layer that one data set chose serves another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lga_fast.records import LayerScores
+from lga_fast.reports import figures
+from lga_fast.reports.html import Table
+from lga_fast.scoring import score_layers
+from lga_fast.selectors import _tukey, lga
+from lga_fast.studies import Sweep, _golden_layers, _reduce
+from lga_fast.studies._choices import fence_constant
+from lga_fast.studies._groups import data_sets
+from lga_fast.studies._report import Picture, Report, interval
+from lga_fast.studies._trials import Setting, Trial, by_model, run
+
+_WORDS = {"rewrite": "rewrite accuracy", "combined": "the combined score"}
+_UNION = "all together"
+_MACRO = "mean over data sets"  # of the same facts; large data sets count no more than small ones
+
+
+@dataclass(frozen=True)
+class Study:
+    """Regret on every data set's test facts of layers chosen on every data set's proxy facts."""
+
+    draws: int = field(
+        default=2000, metadata={"help": "Bootstrap resamples of the test facts, for intervals."}
+    )
+
+    def run(self, setting: Setting) -> Report:
+        """Sweep what is missing, let brute force and lga choose, and compare."""
+        parts = data_sets(setting)
+        found = {}
+        for name, trials in by_model(run(parts)).items():
+            sweeps = {data: trial.parts() for data, trial in trials.items()}
+            scores = {
+                data: score_layers(trial.model, trial.split.proxy) for data, trial in trials.items()
+            }
+            accounts = {data: trial.account() for data, trial in trials.items()}
+            made = transfer(sweeps, scores, self.draws, setting.seed)
+            found[name] = {"trials": accounts, "shared": _shared(trials)} | made
+        return Report(
+            study="transfer",
+            title="Does a layer that one data set chose serve another?",
+            text=_text(setting, parts, self, found),
+            tables=tuple(
+                _table(name, one, value) for name, one in found.items() for value in _WORDS
+            ),
+            pictures=tuple(_heat(i, name, one) for i, (name, one) in enumerate(found.items())),
+            data={"models": found},
+            made=parts.made() | vars(self),
+        )
+
+
+def transfer(
+    parts: Mapping[str, tuple[Sweep, Sweep]],
+    scores: Mapping[str, LayerScores],
+    draws: int,
+    seed: int,
+) -> dict[str, Any]:
+    """The layers chosen on proxy facts, and their regret on test facts.
+
+    Args:
+        parts: by data set, the sweeps of proxy and test facts.
+        scores: by data set, of its proxy facts.
+        draws: resamples of the test facts.
+        seed: of the resamples.
+    """
+    layers = next(iter(parts.values()))[0].layers
+    chosen = {
+        "brute_force": by_brute_force({data: proxy for data, (proxy, _) in parts.items()}),
+        "lga": by_lga(scores),
+    }
+    regret: dict[str, Any] = {value: {} for value in _WORDS}
+    for data, (_, test) in parts.items():
+        counts = _reduce.resamples(len(test.case_ids), draws, seed)
+        for value in _WORDS:
+            values = _golden_layers.value(test, value)
+            mean, drawn = _reduce.mean(values), _reduce.means(values, counts)
+            for selector, by_source in chosen.items():
+                for source, layer in by_source.items():
+                    row = regret[value].setdefault(selector, {}).setdefault(source, {})
+                    row[data] = _reduce.regret(mean, drawn, [layers.index(layer)])
+            row = regret[value].setdefault("any", {})
+            row[data] = _reduce.regret(mean, drawn, range(len(layers)))
+    golden = {
+        data: _golden_layers.best(_reduce.mean(test.values("rewrite")), layers)
+        for data, (_, test) in parts.items()
+    }
+    return {"layers": list(layers), "chosen": chosen, "golden": golden, "regret": regret}
+
+
+def by_brute_force(proxies: Mapping[str, Sweep]) -> dict[str, int]:
+    """The best layer of each data set's proxy facts, of all of them, and of the data sets' means.
+
+    As the selector of that name: ties by rephrase, then by locality.
+    """
+    layers = next(iter(proxies.values())).layers
+    names = [n for n in _reduce.SCORE if any(n in proxy.acc for proxy in proxies.values())]
+    values = {
+        data: [proxy.acc.get(n, np.full_like(proxy.acc["rewrite"], np.nan)) for n in names]
+        for data, proxy in proxies.items()
+    }
+    means = {data: [_reduce.mean(v) for v in columns] for data, columns in values.items()}
+    columns = list(zip(*values.values(), strict=True))
+    means[_UNION] = [_reduce.mean(np.concatenate(column)) for column in columns]
+    columns = list(zip(*(means[data] for data in proxies), strict=True))
+    means[_MACRO] = [_reduce.mean(np.stack(column)) for column in columns]
+    return {source: layers[_reduce.order(columns)[0]] for source, columns in means.items()}
+
+
+def by_lga(scores: Mapping[str, LayerScores]) -> dict[str, int]:
+    """What lga chooses on each data set's proxy facts, on all, and by the data sets' means."""
+    chosen = {data: lga.Selector(bootstrap=0).aggregate(one).layer for data, one in scores.items()}
+    phi = [one.per_request() for one in scores.values()]
+    constant = max(fence_constant(one) for one in scores.values())
+    sums = {
+        _UNION: np.concatenate(phi).sum(0),
+        _MACRO: np.mean([values.mean(0) for values in phi], axis=0),
+    }
+    return chosen | {name: int(_tukey.choose(total, constant)) for name, total in sums.items()}
+
+
+def _shared(trials: Mapping[str, Trial]) -> int:
+    """Proxy facts of one data set that are test facts of another."""
+    test = {data: {fact.prompt for fact in trial.split.test} for data, trial in trials.items()}
+    return sum(
+        fact.prompt in prompts
+        for source, trial in trials.items()
+        for target, prompts in test.items()
+        for fact in trial.split.proxy
+        if target != source
+    )
+
+
+def _text(setting: Setting, parts: Setting, study: Study, found: dict[str, Any]) -> tuple[str, ...]:
+    said = []
+    if parts is not setting:
+        ((name, edits),) = setting.data.items()
+        sizes = {kind: len(few) for kind, few in parts.data.items()}
+        out = len(edits) - sum(sizes.values())
+        said.append(
+            f"There is one data set only, {name}. Its facts are grouped by the kind of their "
+            "answers, and each group is taken for a data set: "
+            f"{', '.join(f'{kind} {size} facts' for kind, size in sizes.items())}."
+            + (f" {out} facts are in none: too few, or no subject in the prompt." if out else "")
+        )
+    for name, one in found.items():
+        union, macro = (
+            " and ".join(f"{layers[row]} ({who})" for who, layers in one["chosen"].items())
+            for row in (_UNION, _MACRO)
+        )
+        own, other, any_layer = _means(one)
+        said.append(
+            f"{name}: mean regret in rewrite accuracy where proxy and test facts are of the same "
+            f"data set: {own}; of different ones: {other}; of a layer drawn at random: "
+            f"{any_layer:.3f}. All proxy facts together choose layer {union}; the mean over data "
+            f"sets, where each counts the same, layer {macro}."
+        )
+        if one["shared"]:
+            said.append(
+                f"{name}: {one['shared']} proxy facts are test facts of another data set too."
+            )
+    return (
+        f"A layer is chosen on {setting.proxy} proxy facts of one data set (row) and judged on "
+        f"{setting.test} test facts of every one (column). Regret is what the golden layer of the "
+        "test facts, the best one there in hindsight, is better by on these; intervals hold 95% of "
+        f"{study.draws} bootstrap resamples of the test facts. Combined is each fact's mean of "
+        "rewrite, rephrase and locality.",
+        *said,
+    )
+
+
+def _means(one: dict[str, Any]) -> tuple[str, str, float]:
+    """Mean regret in rewrite accuracy on the own and on other data sets, and of any layer."""
+    regret, data = one["regret"]["rewrite"], list(one["golden"])
+    found: dict[bool, list[str]] = {True: [], False: []}
+    for selector in one["chosen"]:
+        for same, texts in found.items():
+            values = [
+                regret[selector][source][target]["value"]
+                for source in data
+                for target in data
+                if (source == target) == same
+            ]
+            texts.append(f"{np.mean(values):.3f} ({selector})")
+    any_layer = float(np.mean([row["value"] for row in regret["any"].values()]))
+    return ", ".join(found[True]), ", ".join(found[False]), any_layer
+
+
+def _rows(one: dict[str, Any], value: str) -> list[tuple[str, str, str, dict[str, Any]]]:
+    """Who chose, on what, which layer, and its regret by data set."""
+    regret = one["regret"][value]
+    rows = [
+        (selector, source, str(layer), regret[selector][source])
+        for selector, by_source in one["chosen"].items()
+        for source, layer in by_source.items()
+        if source != _MACRO
+    ]
+    return [*rows, ("any layer", "", "mean of all", regret["any"])]
+
+
+def _table(name: str, one: dict[str, Any], value: str) -> Table:
+    data = list(one["golden"])
+    rows = (
+        (f"{who} on {source}" if source else who, layer, *(interval(row[d]) for d in data))
+        for who, source, layer, row in _rows(one, value)
+    )
+    return Table(
+        f"{name}: regret in {_WORDS[value]}",
+        ("layer chosen by", "layer", *(f"on {target}" for target in data)),
+        tuple(rows),
+        "Rows: who chose, on the proxy facts of which data set. Columns: the test facts of which "
+        "data set.",
+    )
+
+
+def _heat(number: int, name: str, one: dict[str, Any]) -> Picture:
+    data, rows = list(one["golden"]), _rows(one, "rewrite")
+    figure = figures.heat(
+        f"{name}: layers chosen on one data set, used on another",
+        [
+            f"{who} on {source}: layer {layer}" if source else f"{who}: {layer}"
+            for who, source, layer, _ in rows
+        ],
+        data,
+        np.array([[row[target]["value"] for target in data] for *_, row in rows]),
+        "regret in rewrite accuracy",
+        [(y, source) for y, (_, source, *_) in enumerate(rows) if source in data],
+        xlabel="test facts of",
+    )
+    caption = (
+        f"{name}: regret in rewrite accuracy [share of answer tokens] of the layer of each row on "
+        "the test facts of each column. ☆ proxy and test facts of the same data set."
+    )
+    return Picture(f"regret-{number}", figure, caption)
