@@ -46,3 +46,15 @@ def test_the_editing_benchmark_compares_equal_changes(monkeypatch):
         "plain",
         "usual",
     }
+
+
+def test_the_streamed_benchmark_reads_each_block_twice(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    streamed = pytest.importorskip("streamed")
+    # In this process, whose memory and reading then are not the pass's alone.
+    monkeypatch.setattr(streamed, "_child", streamed.score)
+    row = streamed.measure(streamed.shape(3, 64, 96, 500), "1GiB", facts=3, resident=True)
+    assert row["same_bits_as_resident"] and row["block_reads"] == 6
+    rows_and_fingerprint = 30_000
+    assert 0 <= row["bytes_read_by_our_count"] - row["bytes_needed"] < rows_and_fingerprint
+    assert row["checkpoint_bytes"] > 0 < row["peak_anonymous_bytes"]

@@ -1,0 +1,248 @@
+"""A checkpoint that does not fit, scored by reading it twice: `python benchmarks/streamed.py`.
+
+Makes a random bfloat16 checkpoint of Llama's shape in a temporary folder (6 GB; `--layers` and the
+other sizes change that), scores it under a memory budget in a process of its own, and deletes it.
+Told are the peak of anonymous memory (RssAnon, sampled every 5 ms), bytes read (by the system's
+count and by our own), and wall time against the sum over blocks of the longer of reading and
+computing, all of the same run. `--resident` scores it with resident weights too and compares.
+Writes results/streamed.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from transformers import LlamaConfig
+
+import lga_fast
+from lga_fast.models import StreamedModel
+
+try:
+    from benchmarks import selection, timing
+except ImportError:
+    import selection
+    import timing
+
+SEED = 0
+
+
+def make(folder: Path, config: LlamaConfig) -> int:
+    """Write a random checkpoint, a file per block; its bytes."""
+    d, inner, words = config.hidden_size, config.intermediate_size, config.vocab_size
+    generator = torch.Generator().manual_seed(SEED)
+
+    def random(*shape: int) -> torch.Tensor:
+        drawn = torch.empty(shape, dtype=torch.bfloat16)
+        return drawn.normal_(0, shape[-1] ** -0.5, generator=generator)
+
+    def norm() -> torch.Tensor:
+        return torch.ones(d, dtype=torch.bfloat16)
+
+    def block(layer: int) -> dict[str, torch.Tensor]:
+        part = {f"self_attn.{x}_proj.weight": random(d, d) for x in "qkvo"}
+        part |= {f"mlp.{x}_proj.weight": random(inner, d) for x in ("gate", "up")}
+        part |= {"mlp.down_proj.weight": random(d, inner)}
+        part |= {f"{x}_layernorm.weight": norm() for x in ("input", "post_attention")}
+        return {f"model.layers.{layer}.{name}": tensor for name, tensor in part.items()}
+
+    ends = {"model.embed_tokens.weight": random(words, d), "lm_head.weight": random(words, d)}
+    parts = chain(
+        [ends | {"model.norm.weight": norm()}], map(block, range(config.num_hidden_layers))
+    )
+    where, total = {}, 0
+    for number, part in enumerate(parts):
+        name = f"model-{number:05}.safetensors"
+        save_file(part, folder / name, metadata={"format": "pt"})
+        where |= dict.fromkeys(part, name)
+        total += sum(tensor.nbytes for tensor in part.values())
+    index = {"metadata": {"total_size": total}, "weight_map": where}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    config.save_pretrained(folder)
+    return total
+
+
+class Watched:
+    """Seconds that a streamed model reads and computes, block by block, both sweeps."""
+
+    def __init__(self, model: StreamedModel) -> None:
+        self.reading: list[float] = []
+        self.computing: list[float] = []
+        read, walk = model.shards.read, model.walk
+
+        def timed_read(names: Any) -> Any:
+            begun = time.perf_counter()
+            found = read(names)
+            self.reading.append(time.perf_counter() - begun)
+            return found
+
+        def timed_walk(layers: Any) -> Any:
+            for layer in walk(layers):
+                begun = time.perf_counter()
+                yield layer
+                self.computing.append(time.perf_counter() - begun)
+
+        model.shards.read, model.walk = timed_read, timed_walk
+
+
+class Peak(threading.Thread):
+    """The most anonymous memory that this process has while the thread runs."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.most, self.done = 0, threading.Event()
+
+    def run(self) -> None:
+        """Sample until `done`."""
+        while not self.done.wait(0.005):
+            self.most = max(self.most, anonymous())
+
+
+def anonymous() -> int:
+    """Bytes of anonymous memory."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon"))
+
+
+def characters_read() -> int:
+    """Bytes that this process has read so far, from wherever."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+def score(folder: str, weights: str, budget: str, facts: int) -> dict[str, Any]:
+    """Score random facts, and what that took; runs in a process of its own."""
+    model = lga_fast.load(
+        folder,
+        tokenizer=selection.Numbers(),
+        device="cpu",
+        weights=weights,  # type: ignore[arg-type]
+        memory_budget=budget if weights == "streamed" else None,
+    )
+    requests = selection.facts_of(facts, 14, 3, model.config.vocab_size)
+    plan = lga_fast.scoring.forecast(model, requests, old="ground_truth")
+    watched = Watched(model) if isinstance(model, StreamedModel) else None
+    own = model.shards.bytes_read if isinstance(model, StreamedModel) else 0
+    peak, before = Peak(), characters_read()
+    peak.start()
+    wall, cpu = time.perf_counter(), time.process_time()
+    scores = lga_fast.score_layers(model, requests, old="ground_truth", show_progress=False)
+    row: dict[str, Any] = {
+        "weights": weights,
+        "seconds": time.perf_counter() - wall,
+        "cpu_seconds": time.process_time() - cpu,
+    }
+    peak.done.set()
+    row |= {
+        "peak_anonymous_bytes": peak.most,
+        "bytes_read": characters_read() - before,
+        "batches": plan.batches,
+        "scores": {name: dot.tolist() for name, dot in scores.dot.items()},
+    }
+    if isinstance(model, StreamedModel) and watched and plan.streaming:
+        blocks = 2 * model.layers
+        # The head is read between the sweeps, in the middle of what was read; nothing overlaps it.
+        head = watched.reading.pop(model.layers)
+        bound = sum(map(max, watched.reading, watched.computing)) + head
+        row |= {
+            "bytes_read_by_our_count": model.shards.bytes_read - own,
+            "block_reads": len(watched.reading),
+            "bytes_needed": plan.streaming.read_bytes,
+            "seconds_reading": sum(watched.reading) + head,
+            "seconds_computing": sum(watched.computing),
+            "seconds_bound": bound,
+            "seconds_forecast": plan.streaming.seconds,
+        }
+        assert len(watched.reading) == len(watched.computing) == blocks
+    return row
+
+
+def measure(config: LlamaConfig, budget: str, facts: int, resident: bool) -> dict[str, Any]:
+    """One row of the results: a checkpoint made, scored and deleted."""
+    with tempfile.TemporaryDirectory(prefix="lga_fast-benchmark-") as folder:
+        size = make(Path(folder), config)
+        timing.say(f"checkpoint of {size / 1e9:.2f} GB, {config.num_hidden_layers} blocks")
+        kinds = ["streamed", *["resident"] * resident]
+        rows = {kind: _child(folder, kind, budget, facts) for kind in kinds}
+    found = rows["streamed"]
+    wanted = found.pop("scores")
+    if resident:
+        found["resident"] = rows["resident"]
+        found["same_bits_as_resident"] = rows["resident"].pop("scores") == wanted
+    return {
+        "checkpoint_bytes": size,
+        "layers": config.num_hidden_layers,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "facts": facts,
+        "memory_budget": budget,
+        # The embedding is read by rows, the head once, so that this is below 1.
+        "read_to_twice_the_checkpoint": found["bytes_read"] / (2 * size),
+        "read_to_needed": found["bytes_read"] / found["bytes_needed"],
+        "wall_to_bound": found["seconds"] / found["seconds_bound"],
+        **found,
+    }
+
+
+def _child(folder: str, weights: str, budget: str, facts: int) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--child", folder, weights, budget, str(facts)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-3000:])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--layers", type=int, default=36)
+    parser.add_argument("--hidden", type=int, default=2560)
+    parser.add_argument("--inner", type=int, default=6912)
+    parser.add_argument("--vocabulary", type=int, default=32000)
+    parser.add_argument("--facts", type=int, default=32)
+    parser.add_argument("--budget", default="1GiB")
+    parser.add_argument("--resident", action="store_true")
+    parser.add_argument("--child", nargs=4, metavar="ARGUMENT", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def shape(layers: int, hidden: int, inner: int, vocabulary: int) -> LlamaConfig:
+    """Llama's shape in these sizes; heads of 64."""
+    return LlamaConfig(
+        num_hidden_layers=layers,
+        hidden_size=hidden,
+        intermediate_size=inner,
+        vocab_size=vocabulary,
+        num_attention_heads=max(1, hidden // 64),
+        num_key_value_heads=max(1, hidden // 64),
+        dtype="bfloat16",
+        eos_token_id=None,
+        bos_token_id=None,
+    )
+
+
+def main() -> None:
+    """Run as the module says."""
+    given = _options()
+    if given.child:
+        torch.set_num_threads(1)
+        folder, weights, budget, facts = given.child
+        timing.say(json.dumps(score(folder, weights, budget, int(facts))))
+        return
+    config = shape(given.layers, given.hidden, given.inner, given.vocabulary)
+    row = measure(config, given.budget, given.facts, given.resident)
+    for name, value in row.items():
+        timing.say(f"{name}: {value}")
+    timing.write_result("streamed", [row], SEED)
+
+
+if __name__ == "__main__":
+    main()
