@@ -16,7 +16,7 @@ from lga_fast import select_layer
 from lga_fast.records import EditRequest
 from lga_fast.selectors import _tukey
 edits = [EditRequest(str(i), "The capital of France is", t) for i, t in enumerate(("Rome", "Ann"))]
-for family in ("gpt2", "llama"):
+for family in ("gpt2", "llama", "mixtral"):
     for selector in ("lga", "random_layer"):
         select_layer(tiny.model(family, torch.float32), edits, selector)
 {more}

@@ -81,6 +81,7 @@ def _confirm(hf: Any, family: ModelFamily, name: str) -> float:
 
 def _help(hf: nn.Module, name: str, why: Exception) -> str:
     """What the model has, and what a family file of it needs."""
+    experts = ""
     try:
         blocks = blocks_path(hf)
         block = hf.get_submodule(f"{blocks}.0")
@@ -91,6 +92,8 @@ def _help(hf: nn.Module, name: str, why: Exception) -> str:
             for path, parameters in own.items()
             if parameters
         ]
+        fused = [path for path, m in block.named_modules() if hasattr(m, "has_gate")]
+        experts = "".join(f"    experts={path!r},\n" for path in fused)
         block_text = f"{blocks}.0 ({type(block).__name__}) holds\n" + "\n".join(held)
     except NotUnderstood:
         blocks = "..."
@@ -105,6 +108,5 @@ def _help(hf: nn.Module, name: str, why: Exception) -> str:
         "    matrices={'up': ..., 'down': ...},\n"
         "    attention=...,\n"
         "    mlp=...,\n"
-        "    final_norm=...,\n"
-        ")"
+        f"    final_norm=...,\n{experts})"
     )

@@ -53,10 +53,18 @@ def test_absolute_sums_are_over_all_experts():
 
 
 @pytest.mark.usefixtures("keep_double")
-def test_every_implementation_of_experts_gives_the_same():
-    model, found = tiny.model("qwen2_moe"), {}
+@pytest.mark.parametrize("family", ["qwen2_moe", "gpt_oss"])
+def test_every_implementation_of_experts_gives_the_same(family):
+    model, found = tiny.model(family), {}
+    ids = torch.randint(0, 300, (2, 9))
     for implementation in ("eager", "batched_mm"):
         model.hf.set_experts_implementation(implementation)
+        with model.frozen():
+            plain = model.hf(ids, use_cache=False).logits
+            with model.taps(lambda tap: None):
+                tapped = model.hf(ids, use_cache=False).logits
+                tapped.sum().backward()
+        torch.testing.assert_close(tapped, plain, rtol=1e-12, atol=1e-12)
         found[implementation] = lga_fast.score_layers(model, REQUESTS).per_request()
         assert model.hf.config._experts_implementation == implementation
     assert error(found["batched_mm"], found["eager"]) < 1e-10

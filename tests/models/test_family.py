@@ -121,3 +121,4 @@ def test_a_refusal_shows_the_block_and_what_a_file_needs():
     exec(code.replace("...", "'x'"), scope)
     assert isinstance(scope["FAMILY"], families.ModelFamily)
     assert scope["FAMILY"].blocks == "model.layers"
+    assert scope["FAMILY"].experts == "mlp.experts"
