@@ -14,6 +14,7 @@ from rich.console import Console
 
 from lga_fast import registry
 from lga_fast.commands import _inputs, _options
+from lga_fast.commands._text import first_line
 from lga_fast.datasets import LoadedEdits
 from lga_fast.editors import Preset
 from lga_fast.studies import Setting, study
@@ -24,7 +25,7 @@ _STUDIES = "lga_fast.studies"
 
 def command() -> click.Command:
     """The command; its last options are the fields of the studies."""
-    made = click.Command("study", callback=_run, help=__doc__)
+    made = click.Command("study", callback=_run, help=f"{__doc__}\n\b\n{_studies()}")
     made.params += [
         click.Argument(["name"], type=click.Choice(registry.names(_STUDIES))),
         click.Option(
@@ -78,6 +79,12 @@ def command() -> click.Command:
         *_options.fields(_STUDIES, "Study", taken=["seed"]),
     ]
     return made
+
+
+def _studies() -> str:
+    """A line for each study."""
+    names = registry.names(_STUDIES)
+    return "\n".join(f"{name}: {first_line(f'{_STUDIES}.{name}')}" for name in names)
 
 
 def _size(flag: str, default: int, text: str) -> click.Option:

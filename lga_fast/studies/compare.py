@@ -89,9 +89,9 @@ def _resampled(one: Choice, means: dict[str, np.ndarray]) -> dict[str, Any] | No
 
 def _text(setting: Setting, study: Study, found: dict[str, Any]) -> tuple[str, ...]:
     said = [
-        f"{name}: the golden layer of the test facts is {layers(one['golden']['rewrite'])} with a "
+        f"{name}: the golden layer of the test facts is {_first(one['golden']['rewrite'])} with a "
         f"rewrite accuracy of {one['golden_values']['rewrite']:.3f}; by the combined score it is "
-        f"{layers(one['golden']['combined'])}. Regret in rewrite accuracy: {_regrets_of(one)}."
+        f"{_first(one['golden']['combined'])}. Regret in rewrite accuracy: {_regrets_of(one)}."
         for name, one in found.items()
     ]
     return (
@@ -101,6 +101,12 @@ def _text(setting: Setting, study: Study, found: dict[str, Any]) -> tuple[str, .
         "each fact's mean of rewrite, rephrase and locality.",
         *said,
     )
+
+
+def _first(golden: list[int]) -> str:
+    """The golden layer, and how many others are as good."""
+    others = len(golden) - 1
+    return f"{golden[0]} ({others} others are as good)" if others else f"{golden[0]}"
 
 
 def _regrets_of(one: dict[str, Any]) -> str:

@@ -192,7 +192,7 @@ def _existence_figure(found: dict[str, Any]) -> Picture:
 def _heat(number: int, name: str, one: dict[str, Any]) -> Picture:
     rows = list(one["distance"])
     figure = figures.heat(
-        name,
+        f"{name}: layers against the golden ones",
         rows,
         one["layers"],
         np.array(list(one["distance"].values())),

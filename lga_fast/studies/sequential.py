@@ -129,13 +129,12 @@ def _means(
 def _text(study: Study, found: dict[str, Any]) -> tuple[str, ...]:
     said = []
     for name, one in found.items():
-        places = "; ".join(
-            f"{choice}, at {layers(row['layers'])}: {row['sequential']['overall']['mean']:.3f}"
+        places = ", ".join(
+            f"{choice} {row['sequential']['overall']['mean']:.3f} "
+            f"({'layers' if len(row['layers']) > 1 else 'layer'} {layers(row['layers'])})"
             for choice, row in one["choices"].items()
         )
-        said.append(
-            f"{name}, {one['editor']}, overall after edits one after another, at layer: {places}."
-        )
+        said.append(f"{name}, {one['editor']}: overall after edits one after another: {places}.")
     when = {
         "end": "when all of them are in effect",
         "after_each": "each right after its own edit, with the ones before in effect",

@@ -45,6 +45,7 @@ def test_two_data_sets_of_one_name_are_refused(tmp_path):
 
 
 def test_options_of_studies_say_whose_they_are():
+    assert "\nsequential: Edits one after another" in (command.command().help or "")
     help_of = {param.name: getattr(param, "help", "") for param in command.command().params}
     assert help_of["draws"].startswith("compare, transfer: ")
     assert help_of["eval_when"].startswith("sequential: ")
