@@ -2,6 +2,8 @@
 PYTHON ?= python3
 # The torch to install. Any torch >= 2.11 will do: the native part uses torch's stable ABI.
 TORCH ?= torch==2.13.0
+# Processes that test, one thread each.
+JOBS ?= 2
 BIN := .venv/bin
 
 .PHONY: demo test bench lint format clean
@@ -28,8 +30,8 @@ lint: .venv/deps
 	$(BIN)/pyright
 
 test: lint .venv/built
-	LGA_FAST_NO_EXT=1 $(BIN)/pytest -q
-	$(BIN)/pytest -q
+	LGA_FAST_NO_EXT=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS)
 
 bench: .venv/built
 	$(BIN)/pytest -q benchmarks --benchmark-only
