@@ -105,6 +105,10 @@ def _chosen(
     """Where the weights shall be, and why."""
     if device == "auto":
         return "resident", "weights: resident, spread over the devices"
+    from transformers import AutoConfig
+
+    if getattr(AutoConfig.from_pretrained(path), "quantization_config", None):
+        return "resident", "weights: resident, quantised ones cannot be streamed"
     if torch.device(device).type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
     else:

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lga_fast.errors import LgaFastError
+from lga_fast.errors import LgaFastError, UnsupportedModel
 from lga_fast.models import decoding
 from lga_fast.models._blocks import BlockReader, assign
 from lga_fast.models._in_step import in_step
@@ -125,8 +125,8 @@ class StreamedModel(EditableModel):
 
     def _samples(self, count: int) -> Iterator[tuple[str, torch.Size, Tensor]]:
         for name, shape in self._shapes.items():
-            source = self.shards.source(name)
-            yield name, shape, self.shards.sample(source or name, count)
+            source = self.shards.source(name)  # None: of a part that does not run, and is not there
+            yield name, shape, self.shards.sample(source, count) if source else torch.empty(0)
 
     # -- what it cannot do ---------------------------------------------------------------------
     def edited(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -173,8 +173,10 @@ class StreamedModel(EditableModel):
     def record(self, inputs: Sequence[Mapping[str, Any]]) -> list[Call]:
         """What each of these forwards hands to the blocks, which do not run; see `walk` for that.
 
-        A block's first argument is the hidden states, whatever else it takes. All of this must not
-        depend on what a block gives.
+        A block's first argument is the hidden states, whatever else it takes.
+
+        Raises:
+            UnsupportedModel: the model does something to the hidden states between its blocks.
         """
         return [self._record(one, self.layers) for one in inputs]
 
@@ -218,16 +220,24 @@ class StreamedModel(EditableModel):
         entering: list[Tensor] = []
         others: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
-        def pass_by(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        def pass_by(layer: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
             entering.append(hidden)
+            also = any(other is hidden for other in (*args, *kwargs.values()))
+            if layer != len(others) or hidden is not entering[0] or also:
+                raise UnsupportedModel(
+                    f"{type(self.hf).__name__} does not hand hidden states from block to block as "
+                    f"they are (seen at block {layer}), so that blocks cannot run one at a time; "
+                    "load it with weights='resident'"
+                )
             others.append((args, kwargs))
             if len(others) == until:
                 raise _Recorded
             return formed(hidden, self._form or 0)
 
+        forwards = {block: partial(pass_by, layer) for layer, block in enumerate(self._blocks)}
         with (
             torch.no_grad(),
-            replaced(dict.fromkeys(self._blocks, pass_by)),
+            replaced(forwards),
             self.running(),
             suppress(_Recorded),
         ):

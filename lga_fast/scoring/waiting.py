@@ -65,7 +65,7 @@ class InFolder:
     def put(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """See `Waiting`."""
         with files.replacing(self._file(name)) as beside:
-            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, beside)
+            save_file({key: tensor.cpu().contiguous() for key, tensor in tensors.items()}, beside)
 
     def get(self, name: str) -> Mapping[str, Tensor]:
         """See `Waiting`."""

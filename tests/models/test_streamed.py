@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 import lga_fast
 from lga_fast.errors import LgaFastError
 from lga_fast.models import StreamedModel
+from lga_fast.models.load import _chosen
 
 
 @pytest.fixture
@@ -111,6 +112,18 @@ def test_what_it_cannot_do_says_so(folder):
             call()
 
 
+def test_a_model_that_changes_hidden_states_between_blocks_is_refused(folder):
+    model = streamed(folder)
+    facts = [{"prompt": "Paris is in", "target_new": "Rome"}]
+    lga_fast.score_layers(model, facts)
+    block = model.part(2, "block")
+    handle = block.register_forward_pre_hook(lambda module, args: (2 * args[0], *args[1:]))
+    with pytest.raises(LgaFastError, match="does not hand hidden states .*seen at block 2"):
+        lga_fast.score_layers(model, facts)
+    handle.remove()
+    lga_fast.score_layers(model, facts)
+
+
 def rewrite(folder, change) -> None:
     tensors = load_file(folder / "model.safetensors")
     save_file(change(tensors), folder / "model.safetensors", metadata={"format": "pt"})
@@ -153,6 +166,8 @@ def test_what_cannot_be_streamed_says_why(folder):
     )
     with pytest.raises(LgaFastError, match="has quantised ones; load it with weights='resident'"):
         streamed(folder)
+    placed, why = _chosen(str(folder), "cpu", None, 1)
+    assert placed == "resident" and "quantised ones cannot be streamed" in why
     (folder / "model.safetensors").unlink()
     with pytest.raises(LgaFastError, match="expected model.safetensors or model.safetensors.index"):
         streamed(folder)
