@@ -120,7 +120,7 @@ def resolve(
         )
     if not 0 <= chosen < model.layers:
         raise EditError(f"layer {chosen}: {model.name} has layers 0 to {model.layers - 1}")
-    check_editable(model, [chosen])
+    check_editable(model, {*(getattr(editor, "layers", None) or ()), chosen})
     about = {"config": asdict(editor), "config_source": source, "config_report": report}
     return editor, chosen, about
 

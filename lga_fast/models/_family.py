@@ -16,6 +16,8 @@ from lga_fast.models._state import at_rest
 from lga_fast.models.families import ModelFamily
 from lga_fast.models.taps import Tap, Taps
 
+# What running a model raises that is no decoder, such as one that wants an encoder's input too.
+_FOREIGN = (AttributeError, RuntimeError, StopIteration, TypeError, ValueError)
 _ROUNDING = 16  # times a dtype's epsilon: how far dᵀa may be from autograd's gradient
 
 
@@ -32,8 +34,8 @@ def family_of(hf: Any) -> tuple[str, ModelFamily, str]:
     try:
         family = guess(hf)
         worst = _confirm(hf, family, name)
-    except (NotUnderstood, TapError, UnsupportedModel) as error:
-        raise UnsupportedModel(_help(hf, name, error)) from None
+    except (NotUnderstood, TapError, UnsupportedModel, *_FOREIGN) as error:
+        raise UnsupportedModel(_help(hf, name, error)) from error
     roles = ", ".join(f"{role} {path}" for role, path in family.matrices.items())
     note = (
         f"There is no family file for {name!r}: its blocks ({family.blocks}) and matrices "

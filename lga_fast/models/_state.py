@@ -20,11 +20,11 @@ def at_rest(hf: nn.Module) -> Iterator[None]:
     """Evaluation mode and no gradients for any parameter; both put back on exit."""
     training = [(module, module.training) for module in hf.modules()]
     tracked = [(p, p.requires_grad) for p in hf.parameters()]
-    hf.eval()
-    for p, needed in tracked:
-        if needed:
-            p.requires_grad_(False)
     try:
+        hf.eval()
+        for p, needed in tracked:
+            if needed:
+                p.requires_grad_(False)
         yield
     finally:
         for p, needed in tracked:

@@ -143,15 +143,15 @@ def watched(experts: Mapping[int, Experts], watch: Callable[[int], Watch]) -> It
     name = f"lga_fast_{id(layers)}"
     configs = {id(module.config): module.config for module in layers}
     before = [(config, config._experts_implementation) for config in configs.values()]
-    ALL_EXPERTS_FUNCTIONS[name] = run
     try:
+        ALL_EXPERTS_FUNCTIONS[name] = run
         for config in configs.values():
             config._experts_implementation = name
         yield
     finally:
         for config, implementation in before:
             config._experts_implementation = implementation
-        del ALL_EXPERTS_FUNCTIONS[name]
+        ALL_EXPERTS_FUNCTIONS.pop(name, None)
 
 
 def _linear(

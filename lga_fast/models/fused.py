@@ -25,10 +25,10 @@ def fused_gelu(hf: nn.Module) -> Iterator[None]:
         for module in hf.modules()
         if type(module) is NewGELUActivation and "forward" not in vars(module)
     ]
-    for module in found:
-        module.forward = partial(nn.functional.gelu, approximate="tanh")
     try:
+        for module in found:
+            module.forward = partial(nn.functional.gelu, approximate="tanh")
         yield
     finally:
         for module in found:
-            del module.forward
+            vars(module).pop("forward", None)

@@ -72,12 +72,14 @@ class Taps:
         self._stack = ExitStack()
 
     def __enter__(self) -> Taps:
-        for key, module in self._modules.items():
-            handle = module.register_forward_hook(partial(self._of_module, key))
-            self._stack.callback(handle.remove)
-        self._stack.enter_context(
-            watched(self._experts, lambda layer: partial(self._of_experts, layer))
-        )
+        with ExitStack() as hooks:  # removes them if it does not come to its end
+            for key, module in self._modules.items():
+                handle = module.register_forward_hook(partial(self._of_module, key))
+                hooks.callback(handle.remove)
+            hooks.enter_context(
+                watched(self._experts, lambda layer: partial(self._of_experts, layer))
+            )
+            self._stack = hooks.pop_all()
         return self
 
     def __exit__(self, kind: object, *rest: object) -> None:

@@ -82,11 +82,11 @@ def watch(
         into.keys[layer] = pick(args[0], changed).squeeze(1)
         into.outputs[layer] = pick(output, changed).squeeze(1)
 
-    hooks = ExitStack()
-    for layer in layers:
-        matrix = model.matrix(layer, model.family.edited)
-        hook = partial(see_matrix, layer)
-        hooks.callback(matrix.register_forward_hook(hook).remove)
-        for module in (model.part(layer, site) for site in sites):
-            hooks.callback(module.register_forward_hook(see).remove)
-    return hooks
+    with ExitStack() as hooks:  # removes them if it does not come to its end
+        for layer in layers:
+            matrix = model.matrix(layer, model.family.edited)
+            hook = partial(see_matrix, layer)
+            hooks.callback(matrix.register_forward_hook(hook).remove)
+            for module in (model.part(layer, site) for site in sites):
+                hooks.callback(module.register_forward_hook(see).remove)
+        return hooks.pop_all()

@@ -85,13 +85,18 @@ class Selector:
             raise ScoringError(
                 f"lga_verified: none of {len(given)} requests has its subject in its prompt"
             )
+        edits = LayerEdits(  # first of all, for it refuses what cannot be edited
+            model,
+            self.editor,
+            _reduce.SCORE,
+            range(model.layers),
+            preset=self.preset,
+            config=self.config,
+        )
         ranked = lga.Selector(tukey=self.tukey, scope=self.scope).rank(model, given)
         layers = candidates(ranked, self.k, self.margin)
         facts = usable[: self.facts]
         started = time.perf_counter()
-        edits = LayerEdits(
-            model, self.editor, _reduce.SCORE, preset=self.preset, config=self.config
-        )
         cheaper = edits.drop_contexts(layers[0])
         budget = int(self.share * model.layers * len(given) * cheaper)
         edited: list[Done] = []

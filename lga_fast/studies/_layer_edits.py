@@ -14,6 +14,7 @@ from jaxtyping import Float
 from lga_fast import editors, provenance
 from lga_fast.metrics import Before, Values, choose, measure_cases
 from lga_fast.models import EditableModel
+from lga_fast.models.applying import check_editable
 from lga_fast.records import EditRequest
 from lga_fast.weight_edit import WeightEdit
 
@@ -37,6 +38,7 @@ class LayerEdits:
         model: left as it was.
         editor: a member of `lga_fast.editors`.
         metrics: members of `lga_fast.metrics`.
+        layers: that may be edited; all are checked before any work is done.
         preset: see `lga_fast.edit`.
         config: see `lga_fast.edit`.
         options: of the editor.
@@ -47,13 +49,17 @@ class LayerEdits:
         model: EditableModel,
         editor: str,
         metrics: Sequence[str],
+        layers: Sequence[int],
         *,
         preset: editors.Preset = "easyedit",
         config: editors.Config | None = None,
         **options: Any,
     ) -> None:
         self.model, self.metrics = model, choose(metrics)
-        self._editor, _, about = editors.resolve(model, editor, 0, preset, config, options)
+        self._editor, _, about = editors.resolve(
+            model, editor, layers[0], preset, config, options
+        )
+        check_editable(model, layers)
         self.about: dict[str, Any] = json.loads(json.dumps(about))
         del self.about["config_source"]["layer"]
         self._before: Before = {}

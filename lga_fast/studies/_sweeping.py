@@ -136,7 +136,7 @@ class Sweeping:
                 f"layers {self.layers}: expected some of 0 to {model.layers - 1}, which are those "
                 f"of {model.name}"
             )
-        self._edits = LayerEdits(model, editor, metrics, **how)
+        self._edits = LayerEdits(model, editor, metrics, self.layers, **how)
         made = provenance.of(model)
         text = dump(self.requests).encode(errors="surrogatepass")
         self.configuration: dict[str, Any] = {

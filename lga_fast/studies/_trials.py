@@ -144,6 +144,7 @@ class Trial:
             None,
             asked.metrics,
             out=self.file("sweeps", name, "npz"),
+            chunk=asked.chunk,
             preset=asked.preset,
             config=asked.config,
             **options,
