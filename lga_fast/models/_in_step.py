@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +10,22 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from lga_fast import progress
 from lga_fast.models.decoding import Answers, Steps
 
 if TYPE_CHECKING:
     from lga_fast.models.streamed import StreamedModel
 
 
-def in_step(model: StreamedModel, steps: Sequence[Steps]) -> list[Answers]:
-    """Take all steps to their ends together."""
+def in_step(model: StreamedModel, steps: Sequence[Steps], readings: int) -> list[Answers]:
+    """Take all steps to their ends together, in so many readings of all blocks at most."""
+    with progress.bar("tokens, each a reading of all blocks", readings) as advance:
+        return _in_step(model, steps, advance)
+
+
+def _in_step(
+    model: StreamedModel, steps: Sequence[Steps], advance: Callable[[int], None]
+) -> list[Answers]:
     found: list[Answers] = [[] for _ in steps]
     asked: dict[int, tuple[Tensor, Tensor, dict[str, Any]]] = {}
     caches = [DynamicCache(config=model.config) for _ in steps]
@@ -35,6 +43,7 @@ def in_step(model: StreamedModel, steps: Sequence[Steps]) -> list[Answers]:
         }
         places = {i: at for i, (_, at, _) in asked.items()}
         answers = dict(_logits(model, forwards, places)) if asked else {}
+        advance(1 if asked else 0)
     return found
 
 

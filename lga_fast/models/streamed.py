@@ -213,7 +213,8 @@ class StreamedModel(EditableModel):
 
     def greedy_each(self, batches: Sequence[decoding.Batch]) -> list[decoding.Answers]:
         """`greedy` of several batches: one reading of all blocks gives each of them a token."""
-        return decoding.greedy(self, batches, lambda model, steps: in_step(self, steps))
+        readings = max((length for _, lengths in batches for length in lengths), default=0)
+        return decoding.greedy(self, batches, lambda _, steps: in_step(self, steps, readings))
 
     # -- within --------------------------------------------------------------------------------
     def _record(self, inputs: Mapping[str, Any], until: int) -> Call:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from lga_fast import provenance
+from lga_fast import progress, provenance
 from lga_fast.errors import ScoringError
 from lga_fast.models import EditableModel, StreamedModel
 from lga_fast.records import EditRequest, LayerScores
@@ -78,7 +79,9 @@ def score_layers(
     with model.frozen():
         state = _state(resume, model, requests, options)
         make = partial(build_pairs, model, requests, old, plan.decoded_tokens(model, batch_tokens))
-        pairs, dropped = state.pairs(make) if state else make()
+        streamed = isinstance(model, StreamedModel)
+        with progress.bar("old answers", 1, show_progress) if streamed else nullcontext():
+            pairs, dropped = state.pairs(make) if state else make()
         answered = time.perf_counter()
         if not pairs:
             reasons = {d.reason for d in dropped} or {"there are no requests"}

@@ -33,7 +33,7 @@ class Streaming:
     answer_reads: int
     waiting_bytes: int
     waits_in_memory: bool
-    bytes_per_second: float  # of reading a block, measured
+    bytes_per_second: int  # of reading a block, measured
     seconds_reading: float
     seconds_computing: float
     seconds: float  # reading and computing overlap
@@ -147,7 +147,7 @@ def _streaming(
         answer_reads=answer_reads,
         waiting_bytes=waiting,
         waits_in_memory=in_memory,
-        bytes_per_second=rate,
+        bytes_per_second=int(rate),
         seconds_reading=len(sweeps) * read + heads,
         seconds_computing=sum(sweeps),
         seconds=sum(max(read, one) for one in sweeps) + heads,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -13,6 +13,7 @@ from torch import Tensor
 from lga_fast import files
 
 
+@runtime_checkable
 class Waiting(Protocol):
     """Sets of tensors by name; a set is there as a whole or not at all."""
 
