@@ -137,7 +137,7 @@ class StreamedModel(EditableModel):
         """
         self._refuse()
 
-    apply = edited
+    apply = weight_name = edited  # a weight's name is wanted by who is about to change it
 
     def _refuse(self) -> NoReturn:
         raise LgaFastError(

@@ -72,10 +72,9 @@ def select_layer(
     """
     chosen = _configured([selector] if isinstance(selector, str) else selector, options)
     scored = {name: each for name, each in chosen.items() if isinstance(each, Scored)}
-    rankings = rank_together(model, edits, scored) if scored else {}
-    for name, each in chosen.items():
-        if name not in scored:
-            rankings[name] = each.rank(model, edits)
+    # The scoring pass last: it may take hours, and others may refuse the model at once.
+    rankings = {n: each.rank(model, edits) for n, each in chosen.items() if n not in scored}
+    rankings |= rank_together(model, edits, scored) if scored else {}
     if isinstance(selector, str):
         return rankings[selector]
     return {name: rankings[name] for name in chosen}
