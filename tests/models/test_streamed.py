@@ -129,6 +129,34 @@ def test_a_model_that_changes_hidden_states_between_blocks_is_refused(folder):
     lga_fast.score_layers(model, facts)
 
 
+@pytest.mark.parametrize(
+    ("family", "old_name"),
+    [
+        ("gpt2", lambda name: name.removeprefix("transformer.")),
+        (
+            "gemma3",
+            lambda name: name.replace("model.language_model.", "language_model.model.").replace(
+                "model.vision_tower", "vision_tower"
+            ),
+        ),
+    ],
+)
+def test_names_of_older_checkpoints(family, old_name, tmp_path):
+    """Without the base model's prefix, under another one, with buffers that are gone by now."""
+    model = tiny.model(family, torch.float32)
+    model.hf.save_pretrained(tmp_path)
+    model.tokenizer.save_pretrained(tmp_path)
+    useless = {"h.0.attn.bias": torch.ones(3)} if family == "gpt2" else {}
+    rewrite(tmp_path, lambda tensors: {old_name(n): t for n, t in tensors.items()} | useless)
+    assert any(old_name(n) != n for n in model.hf.state_dict())
+    resident, lazy = lga_fast.load(tmp_path, device="cpu"), streamed(tmp_path)
+    assert lazy.fingerprint() == resident.fingerprint() == model.fingerprint()
+    facts = [{"prompt": "Paris is in", "target_new": "Rome"}]
+    want = lga_fast.score_layers(resident, facts).dot
+    for name, dot in lga_fast.score_layers(lazy, facts).dot.items():
+        assert (dot == want[name]).all()
+
+
 def rewrite(folder, change) -> None:
     tensors = load_file(folder / "model.safetensors")
     save_file(change(tensors), folder / "model.safetensors", metadata={"format": "pt"})
