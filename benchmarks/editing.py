@@ -39,9 +39,9 @@ SEED = 0
 # As many tokens from the subject's last one on as CounterFact's requests have: 4 in the mean.
 PROMPTS = [
     ("The mother tongue of {} is", "English"),
-    ("{} plays the instrument called", "piano"),
+    ("{} plays the instrument", "piano"),
     ("The capital city of {} is", "Rome"),
-    ("{} was born in the city of", "Paris"),
+    ("{} was born in the old city of", "Paris"),
 ]
 SUBJECTS = ["France", "Chet Baker", "Oscar Niemeyer", "Albert Camus"]
 LAYER = 5
