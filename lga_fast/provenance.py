@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 import resource
 import subprocess
@@ -28,6 +30,19 @@ def of(model: EditableModel) -> dict[str, Any]:
         "device": device_name(model.device),
         "kernel": ops.kernels()[model.device.type],
     }
+
+
+def tokenizer_checksum(tokenizer: Any) -> str:
+    """A short checksum of all that decides how a tokenizer cuts texts."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        decides = [type(tokenizer).__name__, tokenizer.get_vocab(), tokenizer.init_kwargs]
+    else:
+        decides = json.loads(backend.to_str())
+        for name in ("padding", "truncation"):  # as the last call left them
+            decides.pop(name, None)
+    text = json.dumps(decides, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def environment() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lga_fast import files, provenance
+from lga_fast import files, ops, provenance
 from lga_fast.datasets import LoadedEdits, jsonl
 from lga_fast.errors import ScoringError
 from lga_fast.models import StreamedModel
@@ -31,7 +31,7 @@ class State:
         options: those of the pass.
 
     Raises:
-        ScoringError: the folder holds another run.
+        ScoringError: the folder holds another run, or something else.
     """
 
     def __init__(
@@ -43,9 +43,13 @@ class State:
         environment = provenance.environment()
         about = options | {
             "model": model.name,
+            "fingerprint": model.fingerprint(),
+            "tokenizer": provenance.tokenizer_checksum(model.tokenizer),
+            "end_ids": sorted(model.end_ids()),
             "files": [[f.name, *_stamp(f)] for f in model.shards.files],
             "dtype": str(model.dtype),
             "device": provenance.device_name(model.device),
+            "kernel": ops.kernels()[model.device.type],
             "requests": hashlib.sha256(text).hexdigest(),
             **{
                 name: environment[name] for name in ("lga_fast", "torch", "transformers", "threads")
@@ -53,6 +57,11 @@ class State:
         }
         folder.mkdir(parents=True, exist_ok=True)
         self._clear_abandoned(model.layers)
+        if not (folder / "run.json").exists() and (others := sorted(folder.iterdir())):
+            raise ScoringError(
+                f"{folder}: expected the state of a run, or an empty folder, got "
+                f"{others[0].name!r} in it. Give another folder."
+            )
         there = self._kept("run", lambda: about)
         differ = [name for name in about if there.get(name) != about[name]]
         if differ:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -11,6 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lga_fast import files
+
+_NAME = r"(entering|gradient)-\d+"  # a folder may hold files of others too
 
 
 @runtime_checkable
@@ -78,7 +81,8 @@ class InFolder:
 
     def names(self) -> list[str]:
         """See `Waiting`."""
-        return [file.stem for file in self._folder.glob("*.safetensors") if file.stem[0] != "."]
+        found = self._folder.glob("*.safetensors")
+        return [file.stem for file in found if re.fullmatch(_NAME, file.stem)]
 
     def _file(self, name: str) -> Path:
         return self._folder / f"{name}.safetensors"

@@ -13,6 +13,7 @@ import tiny
 import torch
 from streaming import REQUESTS, assert_same_bits, both
 
+import lga_fast
 from lga_fast import score_layers
 from lga_fast.errors import LgaFastError, ScoringError
 
@@ -108,5 +109,42 @@ def test_the_state_of_another_run_is_refused(tmp_path):
     run.write_text(json.dumps(json.loads(run.read_text()) | {"torch": "1.0"}))
     with pytest.raises(ScoringError, match="got one of another torch"):
         score_layers(streamed, REQUESTS[:2], old=None, resume=state)
+    run.write_text(json.dumps(json.loads(run.read_text()) | {"torch": torch.__version__}))
+    streamed.tokenizer.backend_tokenizer.pre_tokenizer = None
+    with pytest.raises(ScoringError, match="got one of another tokenizer. Give"):
+        score_layers(streamed, REQUESTS[:2], old=None, resume=state)
+    config = tmp_path / "model" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"rms_norm_eps": 0.1}))
+    changed = lga_fast.load(tmp_path / "model", device="cpu", weights="streamed")
+    with pytest.raises(ScoringError, match="got one of another fingerprint. Give"):
+        score_layers(changed, REQUESTS[:2], old=None, resume=state)
     with pytest.raises(LgaFastError, match="expected a model with weights='streamed', whose pass"):
         score_layers(resident, REQUESTS, resume=state)
+
+
+def test_files_of_others_are_left_alone(tmp_path, monkeypatch):
+    _, streamed = both(tmp_path / "model", tiny.model("gpt2", torch.float32))
+    state = tmp_path / "state"
+    state.mkdir()
+    other = state / "edit.safetensors"
+    other.write_bytes(b"mine")
+    with pytest.raises(ScoringError, match="an empty folder, got 'edit.safetensors' in it"):
+        score_layers(streamed, REQUESTS, resume=state)
+    other.unlink()
+    want = score_layers(streamed, REQUESTS, old=None, resume=state)
+    (state / "gradient-0.safetensors").unlink()
+    for name in ("edit", "my-edit", "entering-mine"):
+        (state / f"{name}.safetensors").write_bytes(b"mine")
+    real, failing = torch.nn.functional.cross_entropy, [torch.OutOfMemoryError("too much")]
+
+    def once(*args, **kwargs):
+        if failing:
+            raise failing.pop()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", once)
+    with pytest.warns(UserWarning, match="out of memory"):
+        again = score_layers(streamed, REQUESTS, old=None, resume=state)
+    assert again.norm2_new["up.weight"] == pytest.approx(want.norm2_new["up.weight"])
+    for name in ("edit", "my-edit", "entering-mine"):
+        assert (state / f"{name}.safetensors").read_bytes() == b"mine"
