@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import weakref
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ class TensorFile:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb", buffering=0)
+        weakref.finalize(self, self._file.close)
         length = int.from_bytes(self._file.read(8), "little")
         header = json.loads(self._file.read(length))
         self._begin = {
@@ -35,13 +37,15 @@ class TensorFile:
         """So many elements of a tensor from the `first` on, in the dtype that it is stored in."""
         offset = self._begin[name] + first * dtype.itemsize
         size = count * dtype.itemsize
-        buffer = torch.empty(size + _LINE, dtype=torch.uint8)
-        shift = (offset - buffer.data_ptr()) % _LINE
-        into = buffer[shift : shift + size]
-        view, done = into.numpy().data, 0
+        storage = torch.UntypedStorage(size + _LINE)
+        shift = (offset - storage.data_ptr()) % _LINE
+        # A slice, and not an offset in the storage, which would count whole elements: some writers
+        # did not pad the header, so that tensors begin anywhere.
+        within = storage[shift : shift + size]
+        view, done = torch.empty(0, dtype=torch.uint8).set_(within).numpy().data, 0
         while done < size:
             got = os.preadv(self._file.fileno(), [view[done:]], offset + done)
             if not got:
                 raise OSError(f"{self._file.name}: ends {size - done} bytes too early in {name}")
             done += got
-        return into.view(dtype)
+        return torch.empty(0, dtype=dtype).set_(within)

@@ -61,7 +61,7 @@ def test_the_vision_tower_is_not_loaded(tmp_path):
     model.tokenizer.save_pretrained(tmp_path)
     read, lazy = [], streamed(tmp_path)
     inner = lazy.shards.read
-    lazy.shards.read = lambda names: read.extend(names) or inner(read[-len(names) :])
+    lazy.shards.read = lambda names: inner([read.append(name) or name for name in names])
     lga_fast.score_layers(lazy, [{"prompt": "Paris is in", "target_new": "Rome"}])
     assert read and not any("vision" in name or "projector" in name for name in read)
     assert all(p.is_meta for n, p in lazy.hf.named_parameters() if "vision" in n)
@@ -160,6 +160,26 @@ def test_names_of_older_checkpoints(family, old_name, tmp_path):
 def rewrite(folder, change) -> None:
     tensors = load_file(folder / "model.safetensors")
     save_file(change(tensors), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_tensors_that_begin_anywhere_in_their_file(folder):
+    """As writers left them that did not pad the header."""
+    file = folder / "model.safetensors"
+    whole = file.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    odd = length + 3
+    file.write_bytes(
+        odd.to_bytes(8, "little") + whole[8 : 8 + length] + b"   " + whole[8 + length :]
+    )
+    resident, lazy = lga_fast.load(folder, device="cpu"), streamed(folder)
+    assert lazy.fingerprint() == resident.fingerprint()
+    weights = resident.hf.state_dict()
+    for name in lazy.shards.names("model.layers.1."):
+        read = lazy.shards.read([name])[name]
+        assert torch.equal(read, weights[name]) and read.data_ptr() % 4 == 3
+    facts = [{"prompt": "Paris is in", "target_new": "Rome"}]
+    got, want = (lga_fast.score_layers(model, facts) for model in (lazy, resident))
+    assert (got.dot["down.weight"] == want.dot["down.weight"]).all()
 
 
 @pytest.mark.parametrize(
