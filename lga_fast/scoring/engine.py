@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -16,9 +16,9 @@ import torch
 from lga_fast import progress, provenance
 from lga_fast.errors import ScoringError
 from lga_fast.models import EditableModel, StreamedModel
-from lga_fast.records import EditRequest, LayerScores
+from lga_fast.records import Dropped, EditRequest, LayerScores
 from lga_fast.scoring import plan
-from lga_fast.scoring.pairs import OldAnswer, build_pairs
+from lga_fast.scoring.pairs import OldAnswer, Pair, build_pairs
 from lga_fast.scoring.resuming import State
 from lga_fast.scoring.running import run
 from lga_fast.scoring.sums import Pass
@@ -65,8 +65,7 @@ def score_layers(
     """
     from lga_fast.datasets import easyedit_requests
 
-    _check(loss_scope, ("target", "full"), "loss_scope")
-    _check(reduction, ("mean", "sum"), "reduction")
+    check_options(loss_scope, reduction)
     requests = easyedit_requests(edits)
     options = {
         "old": old,
@@ -83,9 +82,7 @@ def score_layers(
         with progress.bar("old answers", 1, show_progress) if streamed else nullcontext():
             pairs, dropped = state.pairs(make) if state else make()
         answered = time.perf_counter()
-        if not pairs:
-            reasons = {d.reason for d in dropped} or {"there are no requests"}
-            raise ScoringError(f"nothing to score: {'; '.join(sorted(reasons))}")
+        check_pairs(pairs, dropped)
         scoring = Pass(model, pairs, loss_scope, reduction, abs_new)
         run(scoring, batch_tokens, state, show_progress)
         values, losses = scoring.sums.cpu(), scoring.losses
@@ -135,9 +132,22 @@ def _state(
     return State(Path(resume), model, requests, options)
 
 
-def _check(value: str, known: tuple[str, ...], name: str) -> None:
-    if value not in known:
-        raise ScoringError(f"{name}={value!r}: expected {' or '.join(map(repr, known))}")
+def check_options(loss_scope: str, reduction: str) -> None:
+    """Refuse options that a pass does not know; raises `ScoringError`."""
+    for name, value, kind in (
+        ("loss_scope", loss_scope, LossScope),
+        ("reduction", reduction, Reduction),
+    ):
+        if value not in get_args(kind):
+            known = " or ".join(map(repr, get_args(kind)))
+            raise ScoringError(f"{name}={value!r}: expected {known}")
+
+
+def check_pairs(pairs: Sequence[Pair], dropped: Sequence[Dropped]) -> None:
+    """Refuse a pass over nothing; raises `ScoringError`."""
+    if not pairs:
+        reasons = {d.reason for d in dropped} or {"there are no requests"}
+        raise ScoringError(f"nothing to score: {'; '.join(sorted(reasons))}")
 
 
 def _generated(requests: Sequence[EditRequest], old: OldAnswer | None) -> int:

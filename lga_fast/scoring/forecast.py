@@ -14,7 +14,7 @@ from lga_fast.models import EditableModel, StreamedModel
 from lga_fast.models.fused import fused_gelu
 from lga_fast.records import EditRequest
 from lga_fast.scoring import plan
-from lga_fast.scoring.engine import LossScope, Reduction
+from lga_fast.scoring.engine import LossScope, Reduction, check_options, check_pairs
 from lga_fast.scoring.graph import backward
 from lga_fast.scoring.pairs import OldAnswer, Row, build_pairs
 from lga_fast.scoring.plan import size
@@ -102,7 +102,9 @@ def forecast(
         answers.extend(lengths[i] for i in prompts)
         return {i: Row((*p, *p[-1:] * lengths[i]), len(p)) for i, p in prompts.items()}
 
-    pairs, _ = build_pairs(model, easyedit_requests(edits), old, batch_tokens, guess)
+    check_options(loss_scope, reduction)
+    pairs, dropped = build_pairs(model, easyedit_requests(edits), old, batch_tokens, guess)
+    check_pairs(pairs, dropped)
     scoring = Pass(model, pairs, loss_scope, reduction, abs_new)
     batches = list(scoring.batches(batch_tokens))
     tokens = [scoring.made(batch, packed).ids.numel() for batch, packed in batches]
@@ -134,7 +136,7 @@ def _streaming(
     waiting: int,
     in_memory: bool,
 ) -> Streaming:
-    rate, forward, both = _rates(model, scoring, *batch)
+    rate, forward, both = _rates_within_memory(model, scoring, *batch)
     read = model.sweep_bytes() / rate
     head = model.head_bytes() / rate
     compute = [sum(tokens) * rate for rate in (forward, both)]
@@ -152,6 +154,19 @@ def _streaming(
         seconds_computing=sum(sweeps),
         seconds=sum(max(read, one) for one in sweeps) + heads,
     )
+
+
+def _rates_within_memory(
+    model: StreamedModel, scoring: Pass, batch: list[int], packed: bool
+) -> tuple[float, float, float]:
+    """`_rates`, of as much of the batch as memory suffices for."""
+    while True:
+        try:
+            return _rates(model, scoring, batch, packed)
+        except Exception as error:
+            if not plan.out_of_memory(error) or len(batch) == 1:
+                raise
+        batch = batch[: len(batch) // 2]
 
 
 def _rates(

@@ -92,3 +92,31 @@ def test_when_memory_runs_out_it_starts_over_with_smaller_batches(weights, tmp_p
     with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
         patch.setattr(torch.nn.functional, "cross_entropy", lambda *a, **k: limited(range(99)))
         score_layers(model, answered[:1], old="ground_truth")
+
+
+def test_a_forecast_refuses_what_the_pass_refuses(tmp_path):
+    for model in both(tmp_path, tiny.model("gpt2", torch.float32)):
+        for edits, options, message in [
+            ([], {}, "nothing to score: there are no requests"),
+            (REQUESTS, {"loss_scope": "x"}, "loss_scope='x': expected 'target' or 'full'"),
+            (REQUESTS, {"reduction": "x"}, "reduction='x': expected 'mean' or 'sum'"),
+        ]:
+            for call in (forecast, score_layers):
+                with pytest.raises(ScoringError, match=message):
+                    call(model, edits, **options)
+
+
+def test_rates_are_measured_on_what_fits(tmp_path, monkeypatch):
+    _, streamed = both(tmp_path, tiny.model("gpt2", torch.float32))
+    real, rows = streamed.run, []
+
+    def limited(layer, hidden, call):
+        rows.append(len(hidden))
+        if len(hidden) > 1:
+            raise torch.OutOfMemoryError("too much")
+        return real(layer, hidden, call)
+
+    monkeypatch.setattr(streamed, "run", limited)
+    assert forecast(streamed, REQUESTS, old=None).streaming
+    assert rows == [4, 2, 1, 1, 1]
+    assert all(p.is_meta for block in streamed._blocks for p in block.parameters())
