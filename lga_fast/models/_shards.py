@@ -149,14 +149,28 @@ class Shards:
         tied = [ties.get(name), *(target for target, source in ties.items() if source == name)]
         return next((n for n in (name, *tied) if n in self._groups), None)
 
-    def nbytes(self, names: Iterable[str]) -> int:
+    def stored_bytes(self, names: Iterable[str]) -> int:
         """Bytes that these tensors take in the files."""
         keys = (key for name in names for key, _ in self._groups[name].keys)
         return sum(self._stored[key].nbytes for key in keys)
 
-    def total_bytes(self) -> int:
-        """Bytes of all tensors in the files."""
-        return sum(tensor.nbytes for tensor in self._stored.values())
+    def loaded_bytes(self, names: Iterable[str]) -> int:
+        """Bytes that these tensors take in memory."""
+        return sum(
+            self._stored[key].numel() * self._dtypes[name].itemsize
+            for name in names
+            for key, _ in self._groups[name].keys
+        )
+
+    def making_bytes(self, names: Iterable[str]) -> int:
+        """Bytes in memory beside these tensors while one of them is converted, at most."""
+        return max((self._making_bytes(name) for name in names), default=0)
+
+    def _making_bytes(self, name: str) -> int:
+        group, dtype = self._groups[name], self._dtypes[name]
+        others = [key for key, _ in group.keys if self._stored[key].dtype != dtype]
+        parts = self.loaded_bytes([name]) if group.converter is not None else 0
+        return parts + max((self._stored[key].nbytes for key in others), default=0)
 
     # -- reading -------------------------------------------------------------------------------
     def read(self, names: Iterable[str]) -> dict[str, Tensor]:

@@ -102,21 +102,29 @@ class StreamedModel(EditableModel):
         return self._device
 
     def block_bytes(self) -> int:
-        """Bytes of the largest block in the files."""
-        return max(self.shards.nbytes(names) for names in self._block_names)
+        """Bytes of the largest block in memory."""
+        return max(self.shards.loaded_bytes(names) for names in self._block_names)
 
     def head_bytes(self) -> int:
-        """Bytes of the head in the files."""
-        return self.shards.nbytes(self._head_names.values())
+        """Bytes of the head in memory."""
+        return self.shards.loaded_bytes(self._head_names.values())
 
     def rest_bytes(self) -> int:
         """Bytes that stay in memory: norms and positions, and buffers that were computed."""
         buffers = sum(b.nbytes for b in self.hf.buffers() if not b.is_meta)
-        return self.shards.nbytes(self._rest) + buffers
+        return self.shards.loaded_bytes(self._rest) + buffers
+
+    def making_bytes(self) -> int:
+        """Bytes beside all this while a tensor gets the form or dtype that the model wants."""
+        return self.shards.making_bytes(chain(*self._block_names, self._head_names.values()))
 
     def sweep_bytes(self) -> int:
         """Bytes that one pass over all blocks reads."""
-        return sum(self.shards.nbytes(names) for names in self._block_names)
+        return sum(self.shards.stored_bytes(names) for names in self._block_names)
+
+    def head_read_bytes(self) -> int:
+        """Bytes that are read for the head."""
+        return self.shards.stored_bytes(self._head_names.values())
 
     def fingerprint(self) -> str:
         """As of the model with resident weights; few bytes are read for it, and once."""

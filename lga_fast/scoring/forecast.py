@@ -138,14 +138,14 @@ def _streaming(
 ) -> Streaming:
     rate, forward, both = _rates_within_memory(model, scoring, *batch)
     read = model.sweep_bytes() / rate
-    head = model.head_bytes() / rate
+    head = model.head_read_bytes() / rate
     compute = [sum(tokens) * rate for rate in (forward, both)]
     # An old answer's first token runs its prompt; of the tokens after it only the reading counts.
     first = [sum(tokens) / 2 * forward] if answer_reads else []
     sweeps = [*compute, *first, *[0.0] * (answer_reads - 1)]
     heads = head * (answer_reads + 1)
     return Streaming(
-        read_bytes=len(sweeps) * model.sweep_bytes() + (answer_reads + 1) * model.head_bytes(),
+        read_bytes=len(sweeps) * model.sweep_bytes() + (answer_reads + 1) * model.head_read_bytes(),
         answer_reads=answer_reads,
         waiting_bytes=waiting,
         waits_in_memory=in_memory,

@@ -57,8 +57,8 @@ def memory_left(model: EditableModel) -> int:
             f"{model.name!r}: expected memory for streaming its weights, got "
             f"{size(memory(model))} for {size(weights_bytes(model))}: "
             f"two blocks of {size(model.block_bytes())} or a head of {size(model.head_bytes())}, "
-            f"{size(model.rest_bytes())} that stay, and what the process itself takes. Give a "
-            "larger memory_budget."
+            f"{size(model.rest_bytes())} that stay, {size(model.making_bytes())} while a tensor is "
+            "converted, and what the process itself takes. Give a larger memory_budget."
         )
     return left * 3 // 4
 
@@ -72,7 +72,8 @@ def weights_bytes(model: EditableModel) -> int:
     """Bytes within the budget that a pass uses for weights, and the process for itself."""
     if not isinstance(model, StreamedModel):
         return 0
-    held = max(2 * model.block_bytes(), model.head_bytes()) + model.rest_bytes()
+    held = max(2 * model.block_bytes(), model.head_bytes())
+    held += model.rest_bytes() + model.making_bytes()
     return held + (_PROCESS if model.device.type == "cpu" else 0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -47,6 +48,28 @@ def test_a_budget_must_hold_two_blocks(tmp_path):
     _, streamed = both(tmp_path, tiny.model("llama", torch.float32), memory_budget="300 MiB")
     with pytest.raises(ScoringError, match="got 300.0 MiB for .*two blocks of .* or a head of"):
         score_layers(streamed, REQUESTS)
+
+
+@pytest.mark.parametrize(("family", "dtype"), [("llama", "float64"), ("mixtral", "bfloat16")])
+def test_the_plan_counts_weights_as_they_are_in_memory(family, dtype, tmp_path):
+    _, streamed = both(tmp_path, tiny.model(family, torch.float32), dtype=dtype)
+    with closing(streamed.walk([1])) as walk:
+        block = streamed.part(next(walk), "block")
+        held = sum(p.nbytes for p in block.parameters())
+        stored = sum(p.numel() for p in block.parameters()) * 4
+        largest = max(p.numel() for p in block.parameters())
+    assert streamed.block_bytes() == held != stored
+    assert streamed.sweep_bytes() == streamed.layers * stored
+    with streamed.head():
+        head = streamed.hf.get_output_embeddings().weight
+        assert streamed.head_bytes() == head.nbytes
+        assert streamed.head_read_bytes() == head.numel() * 4
+    making = streamed.shards.making_bytes(streamed.shards.names("model.layers.1."))
+    if family == "mixtral":  # the parts that are joined, and one of them as it is stored
+        assert largest * 2 < making < largest * 4
+    else:
+        assert making == largest * 4
+    assert streamed.making_bytes() == max(making, head.numel() * 4)
 
 
 def test_a_small_budget_makes_batches_smaller_and_lets_inputs_wait_in_files(tmp_path, monkeypatch):
