@@ -49,7 +49,7 @@ class Recording:
             self._entering[block] = args[0]
 
         def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            self._form = len(output) if isinstance(output, tuple) else 0
+            self._form = form_of(output)
 
         part, kept = self.model.part, self._kept
         with ExitStack() as stack:
@@ -193,6 +193,11 @@ def bare(output: Any) -> Tensor:
     return output[0] if isinstance(output, tuple) else output
 
 
+def form_of(output: Any) -> int:
+    """How a module returns its output: the length of the tuple; 0: bare."""
+    return len(output) if isinstance(output, tuple) else 0
+
+
 def formed(hidden: Tensor, length: int) -> Any:
     """`hidden` as a module returns it: in a tuple of this length, or bare for 0."""
     return (hidden, *[None] * (length - 1)) if length else hidden
@@ -227,5 +232,4 @@ def _where_read(
     output = forward(read if hidden.ndim == 2 else read.unsqueeze(0))
     given = bare(output).view(len(read), -1)
     whole = given.new_zeros(*shape, given.shape[-1]).index_put((run, token), given)
-    form = len(output) if isinstance(output, tuple) else 0
-    return formed(whole.view(*hidden.shape[:-1], -1), form)
+    return formed(whole.view(*hidden.shape[:-1], -1), form_of(output))

@@ -7,8 +7,7 @@ however many batches there are. What the model does around its blocks is left to
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from typing import Any, NoReturn
@@ -17,23 +16,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lga_fast.errors import LgaFastError, UnsupportedModel
+from lga_fast.errors import LgaFastError
 from lga_fast.models import decoding
 from lga_fast.models._blocks import BlockReader, assign
+from lga_fast.models._calls import Call, record_call
 from lga_fast.models._in_step import in_step
 from lga_fast.models._rows import Rows
 from lga_fast.models._shards import Shards
 from lga_fast.models._skeleton import fill_buffers
 from lga_fast.models.editable import EditableModel
-from lga_fast.models.restart import bare, formed, replaced
-
-
-@dataclass(frozen=True)
-class Call:
-    """What the model's own forward hands to its blocks, for one batch."""
-
-    hidden: Float[Tensor, "row token d_model"]  # entering the first block
-    others: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]  # by block: all else
+from lga_fast.models.restart import bare, form_of, formed, replaced
 
 
 class StreamedModel(EditableModel):
@@ -186,7 +178,11 @@ class StreamedModel(EditableModel):
         Raises:
             UnsupportedModel: the model does something to the hidden states between its blocks.
         """
-        return [self._record(one, self.layers) for one in inputs]
+        with torch.no_grad(), self.running():
+            return [
+                record_call(self.hf, self._blocks, self._form or 0, one, self.layers)
+                for one in inputs
+            ]
 
     def run(
         self, layer: int, hidden: Float[Tensor, "row token d_model"], call: Call
@@ -225,45 +221,13 @@ class StreamedModel(EditableModel):
         return decoding.greedy(self, batches, lambda _, steps: in_step(self, steps, readings))
 
     # -- within --------------------------------------------------------------------------------
-    def _record(self, inputs: Mapping[str, Any], until: int) -> Call:
-        entering: list[Tensor] = []
-        others: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-
-        def pass_by(layer: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-            entering.append(hidden)
-            also = any(other is hidden for other in (*args, *kwargs.values()))
-            if layer != len(others) or hidden is not entering[0] or also:
-                raise UnsupportedModel(
-                    f"{type(self.hf).__name__} does not hand hidden states from block to block as "
-                    f"they are (seen at block {layer}), so that blocks cannot run one at a time; "
-                    "load it with weights='resident'"
-                )
-            others.append((args, kwargs))
-            if len(others) == until:
-                raise _Recorded
-            return formed(hidden, self._form or 0)
-
-        forwards = {block: partial(pass_by, layer) for layer, block in enumerate(self._blocks)}
-        with (
-            torch.no_grad(),
-            replaced(forwards),
-            self.running(),
-            suppress(_Recorded),
-        ):
-            self.hf(**inputs)
-        return Call(entering[0], others)
-
     def _learn_form(self, block: nn.Module) -> None:
         token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
-        call = self._record({"input_ids": token, "use_cache": False}, 1)
-        args, kwargs = call.others[0]
-        with torch.no_grad():
-            output = block(call.hidden, *args, **kwargs)
-        self._form = len(output) if isinstance(output, tuple) else 0
+        with torch.no_grad(), self.running():
+            inputs = {"input_ids": token, "use_cache": False}
+            call = record_call(self.hf, self._blocks, 0, inputs, until=1)
+            args, kwargs = call.others[0]
+            self._form = form_of(block(call.hidden, *args, **kwargs))
 
     def _moved(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.to(self.device) for name, tensor in tensors.items()}
-
-
-class _Recorded(Exception):
-    """All that a forward hands to its blocks is known."""

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lga_fast.models.editable import EditableModel
-from lga_fast.models.restart import Recording, bare
+from lga_fast.models.restart import Recording, bare, form_of
 
 Site = Literal["attention", "mlp", "block"]  # the module whose output is changed
 
@@ -74,8 +74,7 @@ def watch(
         return rows.gather(1, at.to(hidden.device).unsqueeze(2).expand(-1, -1, rows.shape[2]))
 
     def see(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        form = len(output) if isinstance(output, tuple) else 0
-        into.seen[module] = Seen(pick(bare(output), places), form)
+        into.seen[module] = Seen(pick(bare(output), places), form_of(output))
 
     def see_matrix(layer: int, module: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
         changed = reads.changed.unsqueeze(1)
