@@ -28,7 +28,7 @@ def _in_step(
 ) -> list[Answers]:
     found: list[Answers] = [[] for _ in steps]
     asked: dict[int, tuple[Tensor, Tensor, dict[str, Any]]] = {}
-    caches = [DynamicCache(config=model.config) for _ in steps]
+    caches = {i: DynamicCache(config=model.config) for i in range(len(steps))}
     answers: dict[int, Tensor | None] = dict.fromkeys(range(len(steps)))
     while answers:
         for i, logits in answers.items():
@@ -37,6 +37,7 @@ def _in_step(
             except StopIteration as end:
                 found[i] = end.value
                 asked.pop(i, None)
+                del caches[i]
         forwards = {
             i: {"input_ids": ids, "use_cache": True, "past_key_values": caches[i], **inputs}
             for i, (ids, _, inputs) in asked.items()

@@ -17,7 +17,6 @@ from lga_fast import progress, provenance
 from lga_fast.errors import ScoringError
 from lga_fast.models import EditableModel, StreamedModel
 from lga_fast.records import Dropped, EditRequest, LayerScores
-from lga_fast.scoring import plan
 from lga_fast.scoring.pairs import OldAnswer, Pair, build_pairs
 from lga_fast.scoring.resuming import State
 from lga_fast.scoring.running import run
@@ -77,7 +76,7 @@ def score_layers(
     started = time.perf_counter()
     with model.frozen():
         state = _state(resume, model, requests, options)
-        make = partial(build_pairs, model, requests, old, plan.decoded_tokens(model, batch_tokens))
+        make = partial(build_pairs, model, requests, old, batch_tokens)
         streamed = isinstance(model, StreamedModel)
         with progress.bar("old answers", 1, show_progress) if streamed else nullcontext():
             pairs, dropped = state.pairs(make) if state else make()

@@ -26,11 +26,13 @@ from lga_fast.scoring.sums import Pass
 class Streaming:
     """What a streamed pass reads, and how long it takes.
 
-    `answer_reads` is how often all blocks are read for the old answers: once per token at most.
+    `answer_reads` is how often all blocks are read for the old answers: once per token at most, of
+    the batches whose keys and values (`cache_bytes`) fit into memory together.
     """
 
     read_bytes: int
     answer_reads: int
+    cache_bytes: int
     waiting_bytes: int
     waits_in_memory: bool
     bytes_per_second: int  # of reading a block, measured
@@ -64,6 +66,8 @@ class Forecast:
         if told := self.streaming:
             where = "in memory" if told.waits_in_memory else "in files"
             sweeps = f"2 sweeps over the blocks and {told.answer_reads} for old answers"
+            if told.cache_bytes:
+                lines[1] += f"; {size(told.cache_bytes)} keys and values for old answers"
             lines += [
                 f"waiting between the sweeps: {size(told.waiting_bytes)} {where}",
                 f"reading: {size(told.read_bytes)}, {sweeps}, at {size(told.bytes_per_second)}/s",
@@ -94,12 +98,19 @@ def forecast(
     """
     from lga_fast.datasets import easyedit_requests
 
-    answers: list[int] = []  # tokens of each old answer that the model will be asked for
+    reads, caches = [0], [0]  # of batches whose old answers are decoded in step
 
     def guess(
-        model: EditableModel, prompts: dict[int, tuple[int, ...]], lengths: dict[int, int], _: int
+        model: EditableModel,
+        prompts: dict[int, tuple[int, ...]],
+        lengths: dict[int, int],
+        batch_tokens: int,
     ) -> dict[int, Row]:
-        answers.extend(lengths[i] for i in prompts)
+        widths = {i: len(p) + lengths[i] for i, p in prompts.items()}
+        for groups in plan.decoded(model, widths, batch_tokens):
+            reads.append(max(lengths[i] for group in groups for i in group))
+            tokens = sum(len(group) * widths[group[0]] for group in groups)
+            caches.append(tokens * plan.cache_bytes(model))
         return {i: Row((*p, *p[-1:] * lengths[i]), len(p)) for i, p in prompts.items()}
 
     check_options(loss_scope, reduction)
@@ -112,8 +123,9 @@ def forecast(
     if isinstance(model, StreamedModel):
         waiting = waiting_bytes(scoring, batches)
         in_memory = resume is None and waiting <= plan.waiting_left(model)
-        reads = max(answers, default=0)
-        streaming = _streaming(model, scoring, batches[0], tokens, reads, waiting, in_memory)
+        streaming = _streaming(
+            model, scoring, batches[0], tokens, (sum(reads), max(caches)), (waiting, in_memory)
+        )
     weights = plan.weights_bytes(model) or sum(p.nbytes for p in model.hf.parameters())
     return Forecast(
         model=model.name,
@@ -132,10 +144,10 @@ def _streaming(
     scoring: Pass,
     batch: tuple[list[int], bool],
     tokens: list[int],
-    answer_reads: int,
-    waiting: int,
-    in_memory: bool,
+    answers: tuple[int, int],
+    waits: tuple[int, bool],
 ) -> Streaming:
+    answer_reads, caches = answers
     rate, forward, both = _rates_within_memory(model, scoring, *batch)
     read = model.sweep_bytes() / rate
     head = model.head_read_bytes() / rate
@@ -147,8 +159,9 @@ def _streaming(
     return Streaming(
         read_bytes=len(sweeps) * model.sweep_bytes() + (answer_reads + 1) * model.head_read_bytes(),
         answer_reads=answer_reads,
-        waiting_bytes=waiting,
-        waits_in_memory=in_memory,
+        cache_bytes=caches,
+        waiting_bytes=waits[0],
+        waits_in_memory=waits[1],
         bytes_per_second=int(rate),
         seconds_reading=len(sweeps) * read + heads,
         seconds_computing=sum(sweeps),

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from lga_fast.errors import ScoringError
 from lga_fast.models import EditableModel
 from lga_fast.records import Dropped, EditRequest
-from lga_fast.scoring.plan import batches
+from lga_fast.scoring.plan import decoded
 
 OldAnswer = Literal["model", "ground_truth"]
 
@@ -143,9 +143,10 @@ def _generated(
     batch_tokens: int,
 ) -> dict[int, Row]:
     found: dict[int, Row] = {}
-    groups = batches({i: len(p) + lengths[i] for i, p in prompts.items()}, batch_tokens)
-    asked = [([prompts[i] for i in group], [lengths[i] for i in group]) for group in groups]
-    for group, answers in zip(groups, model.greedy_each(asked), strict=True):
-        for i, answer in zip(group, answers, strict=True):
-            found[i] = Row((*prompts[i], *answer), len(prompts[i]))
+    widths = {i: len(p) + lengths[i] for i, p in prompts.items()}
+    for groups in decoded(model, widths, batch_tokens):
+        asked = [([prompts[i] for i in group], [lengths[i] for i in group]) for group in groups]
+        for group, answers in zip(groups, model.greedy_each(asked), strict=True):
+            for i, answer in zip(group, answers, strict=True):
+                found[i] = Row((*prompts[i], *answer), len(prompts[i]))
     return found

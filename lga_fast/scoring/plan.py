@@ -92,11 +92,40 @@ def token_bytes(model: EditableModel) -> int:
     return blocks * (12 * hidden + inner) * itemsize
 
 
-def decoded_tokens(model: EditableModel, batch_tokens: int) -> int:
-    """Tokens that are decoded at a time."""
+def cache_bytes(model: EditableModel) -> int:
+    """Bytes one decoded token keeps: keys and values of all blocks, and hidden states of two."""
+    config = model.config
+    heads = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    kept = 2 * model.layers * (getattr(config, "num_key_value_heads", None) or heads) * width
+    return (kept + 2 * config.hidden_size) * torch.finfo(model.dtype).bits // 8
+
+
+def decoded(
+    model: EditableModel, widths: Mapping[int, int], batch_tokens: int
+) -> list[list[list[int]]]:
+    """Batches to decode; batches that are decoded in step, and keep what they need, together.
+
+    Args:
+        model: with streamed weights every batch gets a token at each reading of the blocks.
+        widths: tokens of a prompt and its answer, by item.
+        batch_tokens: tokens in one batch at most; fewer where streamed weights leave no memory.
+    """
     if not isinstance(model, StreamedModel):
-        return batch_tokens
-    return min(batch_tokens, int(memory_left(model) / token_bytes(model)))
+        return [batches(widths, batch_tokens)] if widths else []
+    left, one = memory_left(model), cache_bytes(model)
+    groups = batches(widths, min(batch_tokens, int(left / (token_bytes(model) + one))))
+    sizes = [len(group) * widths[group[0]] for group in groups]
+    limit = (left - max(sizes, default=0) * token_bytes(model)) // one
+    found: list[list[list[int]]] = []
+    kept = 0
+    for group, tokens in zip(groups, sizes, strict=True):
+        kept += tokens
+        if not found or kept > limit:
+            found.append([])
+            kept = tokens
+        found[-1].append(group)
+    return found
 
 
 def logit_bytes(model: EditableModel) -> int:

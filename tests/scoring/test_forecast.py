@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from contextlib import closing
 from dataclasses import replace
 
@@ -11,9 +12,10 @@ import tiny
 import torch
 from streaming import REQUESTS, assert_same_bits, both
 
-from lga_fast import score_layers
+from lga_fast import registry, score_layers
 from lga_fast.errors import ScoringError
 from lga_fast.scoring import forecast, plan, running, waiting
+from lga_fast.scoring.pairs import build_pairs
 from lga_fast.selectors import forecast_selection
 
 
@@ -86,6 +88,45 @@ def test_a_small_budget_makes_batches_smaller_and_lets_inputs_wait_in_files(tmp_
     want = score_layers(resident, REQUESTS)
     for name, dot in want.dot.items():
         assert got.dot[name] == pytest.approx(dot, rel=1e-3, abs=1e-5 * abs(dot).max())
+
+
+def test_keys_and_values_of_old_answers_stay_within_the_budget(tmp_path, monkeypatch):
+    resident, streamed = both(tmp_path, tiny.model("llama", torch.float32))
+    left = 24 * plan.token_bytes(streamed) + 40 * plan.cache_bytes(streamed)
+    streamed.memory_budget = plan.weights_bytes(streamed) + left * 4 // 3 + 9
+    requests = [replace(r, target_old=None) for r in REQUESTS for _ in range(2)]
+    held, kept, real = weakref.WeakSet(), [], streamed.run
+
+    def counting(layer, hidden, call):
+        output = real(layer, hidden, call)
+        held.add(call.others[layer][1]["past_key_values"])
+        caches = [layer for cache in held for layer in cache.layers if layer.is_initialized]
+        kept.append(sum(layer.keys.nbytes + layer.values.nbytes for layer in caches))
+        return output
+
+    said = forecast(streamed, requests, batch_tokens=24)
+    monkeypatch.setattr(streamed, "run", counting)
+    assert said.streaming and said.streaming.cache_bytes < left
+    assert said.streaming.answer_reads > 6 and "keys and values for old answers" in str(said)
+    streamed.fingerprint()
+    before = streamed.shards.bytes_read
+    pairs, _ = build_pairs(streamed, requests, "model", 24)
+    one = streamed.sweep_bytes() + streamed.head_read_bytes()
+    assert (streamed.shards.bytes_read - before) // one == said.streaming.answer_reads
+    assert pairs == build_pairs(resident, requests, "model", 24)[0]
+    assert 0 < max(kept) <= said.streaming.cache_bytes
+
+
+@pytest.mark.parametrize("family", registry.names("lga_fast.models.families"))
+def test_a_token_keeps_no_more_than_the_plan_says(family):
+    model = tiny.model(family, torch.float32)
+    with torch.no_grad():
+        cache = model.hf(torch.tensor([[5, 7, 9]]), use_cache=True).past_key_values
+    kept = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    if family in ("gpt_neox", "opt"):  # which do not read this setting of the tiny models
+        del model.config.num_key_value_heads
+    hidden = 2 * 4 * model.config.hidden_size
+    assert kept <= 3 * (plan.cache_bytes(model) - hidden) <= 2 * kept
 
 
 @pytest.mark.parametrize("weights", ["resident", "streamed"])
