@@ -56,7 +56,7 @@ def _logits(
     with closing(model.walk(range(model.layers))) as layers:
         for layer in layers:
             if not calls:
-                calls = dict(zip(forwards, model.record(list(forwards.values())), strict=True))
+                calls = {i: model.record(inputs) for i, inputs in forwards.items()}
                 hidden = {i: call.hidden for i, call in calls.items()}
             for i, call in calls.items():
                 hidden[i] = model.run(layer, hidden[i], call)

@@ -170,8 +170,8 @@ class StreamedModel(EditableModel):
                 self._learn_form(self._blocks[layer])
             yield layer
 
-    def record(self, inputs: Sequence[Mapping[str, Any]]) -> list[Call]:
-        """What each of these forwards hands to the blocks, which do not run; see `walk` for that.
+    def record(self, inputs: Mapping[str, Any]) -> Call:
+        """What a forward hands to the blocks, which do not run; see `walk` for that.
 
         A block's first argument is the hidden states, whatever else it takes.
 
@@ -179,10 +179,7 @@ class StreamedModel(EditableModel):
             UnsupportedModel: the model does something to the hidden states between its blocks.
         """
         with torch.no_grad(), self.running():
-            return [
-                record_call(self.hf, self._blocks, self._form or 0, one, self.layers)
-                for one in inputs
-            ]
+            return record_call(self.hf, self._blocks, self._form or 0, inputs, self.layers)
 
     def run(
         self, layer: int, hidden: Float[Tensor, "row token d_model"], call: Call

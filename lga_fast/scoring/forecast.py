@@ -187,15 +187,13 @@ def _rates(
 ) -> tuple[float, float, float]:
     """Bytes per second of reading, and seconds per token of both sweeps through all blocks."""
     made = scoring.made(batch, packed)
-    inputs = {"input_ids": made.ids, **made.inputs}
-    inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
     seconds = []
     began, before = time.perf_counter(), model.shards.bytes_read
     with model.frozen(), fused_gelu(model.hf), closing(model.walk([0])) as walk:
         next(walk)
         _wait(model)
         rate = (model.shards.bytes_read - before) / (time.perf_counter() - began)
-        [call] = model.record([{**inputs, "use_cache": False}])
+        call = model.record(scoring.inputs(made))
         for gradients in (0, 0, 2 if packed else 1):  # the first one to warm up
             began = time.perf_counter()
             with torch.enable_grad(), scoring.taps(batch, made, [0], backwards=gradients):

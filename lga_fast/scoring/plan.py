@@ -44,7 +44,8 @@ def memory_left(model: EditableModel) -> int:
     """Bytes a pass may use for activations.
 
     Resident weights lie outside the budget, streamed ones within it; and of what these leave, a
-    quarter is for tensors that wait between the sweeps.
+    quarter is for tensors that wait between the sweeps (on CUDA, where they wait in CPU memory, for
+    what allocators lose).
 
     Raises:
         ScoringError: the budget does not hold what a streamed pass needs.
@@ -64,7 +65,9 @@ def memory_left(model: EditableModel) -> int:
 
 
 def waiting_left(model: EditableModel) -> int:
-    """Bytes that may wait in memory between the sweeps of a streamed pass."""
+    """Bytes that may wait in CPU memory between the sweeps of a streamed pass."""
+    if model.device.type == "cuda":
+        return psutil.virtual_memory().available // 4
     return max(0, memory(model) - weights_bytes(model)) // 4
 
 

@@ -106,7 +106,7 @@ class State:
             files.clear_abandoned(self._folder / name)
         for layer in range(layers + 1):
             for kind in ("entering", "gradient"):
-                files.clear_abandoned(self._folder / f"{kind}-{layer}.safetensors")
+                files.clear_abandoned(self.waiting.file(f"{kind}-{layer}"))
 
 
 def _stamp(file: Path) -> tuple[int, int]:

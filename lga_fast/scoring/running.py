@@ -50,9 +50,12 @@ def run(scoring: Pass, batch_tokens: int, state: State | None, show_progress: bo
 
 
 def waiting_bytes(scoring: Pass, batches: Batches) -> int:
-    """Bytes that wait between the sweeps: what enters each block, and gradients of one block."""
+    """Bytes that wait between the sweeps: what enters blocks and the head, gradients of two."""
     vector = scoring.model.config.hidden_size * torch.finfo(scoring.model.dtype).bits // 8
-    return sum(_tokens(scoring, batches)) * vector * (scoring.model.layers + 2)
+    vectors = 0
+    for tokens, (_, packed) in zip(_tokens(scoring, batches), batches, strict=True):
+        vectors += tokens * (scoring.model.layers + 1 + 2 * (2 if packed else 1))
+    return vectors * vector
 
 
 def _fits(scoring: Pass, batches: Batches, state: State | None, show_progress: bool | None) -> bool:

@@ -6,20 +6,23 @@ again and its backward. What enters a block waits between the two.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any
+from dataclasses import replace
+from itertools import chain
 
 import torch
 from torch import Tensor
 
 from lga_fast import progress
-from lga_fast.models.streamed import Call, StreamedModel
+from lga_fast.models._calls import Call
+from lga_fast.models.streamed import StreamedModel
 from lga_fast.scoring.graph import backward
-from lga_fast.scoring.layout import Layout
 from lga_fast.scoring.sums import Pass
 from lga_fast.scoring.waiting import Waiting
 
+_SUMS = ("sums", "losses", "says_new")
 _EXPERTS = "per_expert."
 
 
@@ -27,7 +30,8 @@ class Sweeps:
     """Both sweeps of one pass.
 
     What is finished lies in `waiting`: `entering-L` has what enters block L, `gradient-L` the
-    gradients of that (of block 0: none) and what the pass has found down to there.
+    gradients of that (of block 0: none) and what the pass has found down to there. Each batch's
+    part goes there as it is made, so that only one is on the device.
 
     Args:
         scoring: what the pass adds to.
@@ -51,48 +55,53 @@ class Sweeps:
 
     def run(self) -> None:
         """Do what is left to do."""
-        entered, back = self._done("entering"), self._done("gradient")
+        entered, back = self._finished()
         if back:
-            self._recall(self.waiting.get(f"gradient-{min(back)}"))
+            self._recall(self.waiting.get(f"gradient-{back[0]}"))
         else:
             # From the last block at the latest: the head needs to know what a block returns.
             self._forward(min([*entered[-1:], self.layers - 1]) if entered else 0)
-            self._head()
+            with self.model.head():
+                self._finish(self.layers, self._from_head())
         self._backward(min(back, default=self.layers))
 
     def _forward(self, first: int) -> None:
         for layer in self._walk(range(first, self.layers), "blocks forward"):
-            leaving = {}
-            for i, entering in enumerate(self._entering(layer)):
-                # As in the other sweep, though nothing goes back: experts run in another way for
-                # taps, and some kernels ask whether there is a graph.
-                with torch.enable_grad(), self.scoring.taps(*self.batches[i], [layer], 0):
-                    leaving[str(i)] = self.model.run(layer, entering, self._calls[i]).detach()
-            self.waiting.put(f"entering-{layer + 1}", leaving)
-
-    def _head(self) -> None:
-        found = {}
-        with self.model.head():
-            for i, hidden in enumerate(self._entering(self.layers)):
-                batch, made = self.batches[i]
-                with torch.enable_grad(), self.model.after_blocks(hidden):
-                    read, gradients = self.scoring.head(batch, made)
-                    for k, gradient in enumerate(backward(read, gradients, hidden)):
-                        found[f"{i}.{k}"] = gradient
-        self._finish(self.layers, found)
+            self.waiting.put(f"entering-{layer + 1}", self._leaving(layer))
 
     def _backward(self, layers: int) -> None:
         for layer in self._walk(range(layers - 1, -1, -1), "blocks backward"):
-            leaving, found = self.waiting.get(f"gradient-{layer + 1}"), {}
-            for i, hidden in enumerate(self._entering(layer)):
-                batch, made = self.batches[i]
-                keys = [f"{i}.{k}" for k in range(2 if made.packed else 1)]
-                gradients = [leaving[key].to(self.model.device) for key in keys]
-                with torch.enable_grad(), self.scoring.taps(batch, made, [layer]):
-                    output = self.model.run(layer, hidden, self._calls[i])
-                    given = backward(output, gradients, hidden if layer else None)
-                found |= zip(keys, given, strict=bool(layer))
-            self._finish(layer, found)
+            self._finish(layer, self._from_block(layer))
+
+    # -- one batch after the other -------------------------------------------------------------
+    def _leaving(self, layer: int) -> Iterator[tuple[str, Tensor]]:
+        for i, entering in enumerate(self._entering(layer)):
+            # As in the other sweep, though nothing goes back: experts run in another way for
+            # taps, and some kernels ask whether there is a graph.
+            with torch.enable_grad(), self.scoring.taps(*self.batches[i], [layer], 0):
+                left = self.model.run(layer, entering, self._calls[i]).detach()
+            yield str(i), left
+
+    def _from_head(self) -> Iterator[tuple[str, Tensor]]:
+        for i, hidden in enumerate(self._entering(self.layers)):
+            batch, made = self.batches[i]
+            with torch.enable_grad(), self.model.after_blocks(hidden):
+                read, gradients = self.scoring.head(batch, made)
+                given = backward(read, gradients, hidden)
+            yield from zip(self._keys(i), given, strict=True)
+
+    def _from_block(self, layer: int) -> Iterator[tuple[str, Tensor]]:
+        leaving = self.waiting.get(f"gradient-{layer + 1}")
+        for i, hidden in enumerate(self._entering(layer)):
+            gradients = [leaving[key].to(self.model.device) for key in self._keys(i)]
+            with torch.enable_grad(), self.scoring.taps(*self.batches[i], [layer]):
+                output = self.model.run(layer, hidden, self._calls[i])
+                given = backward(output, gradients, hidden if layer else None)
+            yield from zip(self._keys(i), given, strict=bool(layer))
+
+    def _keys(self, i: int) -> list[str]:
+        """Names of a batch's gradients: of both answers together, or of each."""
+        return [f"{i}.{k}" for k in range(2 if self.batches[i][1].packed else 1)]
 
     def _walk(self, layers: range, title: str) -> Iterator[int]:
         with (
@@ -100,44 +109,64 @@ class Sweeps:
             closing(self.model.walk(layers)) as walk,
         ):
             for layer in walk:
-                if not self._calls:
-                    self._calls = self.model.record(
-                        [self._inputs(made) for _, made in self.batches]
-                    )
+                if not self._calls and "entering-0" in self.waiting.names():
+                    deque(self._embedded(), maxlen=0)
+                elif not self._calls:
+                    self.waiting.put("entering-0", self._embedded())
                 yield layer
                 advance(1)
 
-    def _inputs(self, made: Layout) -> dict[str, Any]:
-        inputs = {"input_ids": made.ids, **made.inputs}
-        return {name: t.to(self.model.device) for name, t in inputs.items()} | {"use_cache": False}
+    def _embedded(self) -> Iterator[tuple[str, Tensor]]:
+        """What enters block 0; all else that blocks get is kept."""
+        for i, (_, made) in enumerate(self.batches):
+            call = self.model.record(self.scoring.inputs(made))
+            self._calls.append(replace(call, hidden=call.hidden.new_empty(0, 0, 0)))
+            yield str(i), call.hidden
 
     def _entering(self, layer: int) -> Iterator[Tensor]:
         """What enters a block (or the head), batch by batch, ready for a gradient."""
-        if layer == 0:
-            yield from (call.hidden for call in self._calls)
-            return
         waiting = self.waiting.get(f"entering-{layer}")
         for i in range(len(self.batches)):
-            yield waiting[str(i)].detach().to(self.model.device).requires_grad_()
+            # Before block 0 there is nothing that a gradient could be for.
+            yield waiting[str(i)].detach().to(self.model.device).requires_grad_(layer > 0)
 
     # -- what is finished ----------------------------------------------------------------------
-    def _done(self, kind: str) -> list[int]:
+    def _finished(self) -> tuple[list[int], list[int]]:
+        """Blocks whose inputs, and the one whose gradients, are there to go on with.
+
+        A run that was killed while it dropped sets leaves some that are of no use any more; without
+        the others all begins again.
+        """
+        entered, back = self._there("entering"), self._there("gradient")
+        last = back[0] if back else len(entered)
+        whole = entered[:last] == list(range(last))
+        keep = (list(range(last)), back[:1]) if whole else ([], [])
+        for kind, there, kept in zip(("entering", "gradient"), (entered, back), keep, strict=True):
+            for layer in set(there).difference(kept):
+                self.waiting.drop(f"{kind}-{layer}")
+        return keep
+
+    def _there(self, kind: str) -> list[int]:
         names = (name.split("-") for name in self.waiting.names())
         return sorted(int(layer) for name, layer in names if name == kind)
 
-    def _finish(self, layer: int, gradients: dict[str, Tensor]) -> None:
-        """The gradients of what enters a block are known, and what the pass finds from there on."""
-        scoring = self.scoring
-        found = {"sums": scoring.sums, "losses": scoring.losses, "says_new": scoring.says_new}
-        found |= {f"{_EXPERTS}{name}": dot for name, dot in scoring.per_expert.items()}
-        forwards = torch.tensor(scoring.sequence_forwards)
-        self.waiting.put(f"gradient-{layer}", gradients | found | {"forwards": forwards})
+    def _finish(self, layer: int, gradients: Iterator[tuple[str, Tensor]]) -> None:
+        """Find the gradients of what enters a block, and all that the pass knows from there on."""
+        self.waiting.put(f"gradient-{layer}", chain(gradients, self._found()))
         self.waiting.drop(f"entering-{layer}")
         self.waiting.drop(f"gradient-{layer + 1}")
 
+    def _found(self) -> Iterator[tuple[str, Tensor]]:
+        scoring = self.scoring  # asked after the last batch, not before
+        for name in _SUMS:
+            yield name, getattr(scoring, name)
+        yield "forwards", torch.tensor(scoring.sequence_forwards)
+        for name, dot in scoring.per_expert.items():
+            yield f"{_EXPERTS}{name}", dot
+
     def _recall(self, found: Mapping[str, Tensor]) -> None:
         scoring = self.scoring
-        for name in ("sums", "losses", "says_new"):
+        for name in _SUMS:
             getattr(scoring, name).copy_(found[name])
         scoring.sequence_forwards = int(found["forwards"])
         for name in found:

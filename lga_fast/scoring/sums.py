@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,6 +68,11 @@ class Pass:
             return layout.packed(pairs, self.full, self.model.dtype)
         return layout.separate(pairs, self.full)
 
+    def inputs(self, made: layout.Layout) -> dict[str, Any]:
+        """What the model's forward takes for a batch, on its device."""
+        inputs = {"input_ids": made.ids, **made.inputs}
+        return {name: t.to(self.model.device) for name, t in inputs.items()} | {"use_cache": False}
+
     def run(self, batch: list[int], packed: bool) -> None:
         """Score these pairs and add what they give to the sums."""
         made = self.made(batch, packed)
@@ -119,11 +125,9 @@ class Pass:
             kept.extend((hidden, hidden.detach().requires_grad_()))
             return kept[1]
 
-        device = self.model.device
-        inputs = {name: tensor.to(device) for name, tensor in made.inputs.items()}
-        logits, _ = self.model.logits_at(
-            made.ids.to(device), made.row, made.token, cut, use_cache=False, **inputs
-        )
+        inputs = self.inputs(made)
+        ids = inputs.pop("input_ids")
+        logits, _ = self.model.logits_at(ids, made.row, made.token, cut, **inputs)
         label = made.label.to(logits.device)
         entropy = torch.nn.functional.cross_entropy(wide(logits), label, reduction="none")
         labels = made.loss.bincount()[made.loss] if self.mean else torch.ones_like(made.loss)

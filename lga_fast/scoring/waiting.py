@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
+from zipfile import ZipFile
 
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from lga_fast import files
 
 _NAME = r"(entering|gradient)-\d+"  # a folder may hold files of others too
+_KEY = "tensor"
 
 
 @runtime_checkable
 class Waiting(Protocol):
     """Sets of tensors by name; a set is there as a whole or not at all."""
 
-    def put(self, name: str, tensors: Mapping[str, Tensor]) -> None:
-        """Keep a set."""
+    def put(self, name: str, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        """Keep a set; its tensors may be made one by one, while it is kept."""
         ...
 
     def get(self, name: str) -> Mapping[str, Tensor]:
@@ -43,9 +44,9 @@ class InMemory:
     def __init__(self) -> None:
         self._sets: dict[str, Mapping[str, Tensor]] = {}
 
-    def put(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+    def put(self, name: str, tensors: Iterable[tuple[str, Tensor]]) -> None:
         """See `Waiting`."""
-        self._sets[name] = {key: tensor.cpu() for key, tensor in tensors.items()}
+        self._sets[name] = {key: tensor.cpu() for key, tensor in tensors}
 
     def get(self, name: str) -> Mapping[str, Tensor]:
         """See `Waiting`."""
@@ -61,44 +62,46 @@ class InMemory:
 
 
 class InFolder:
-    """Sets in a folder's safetensors files, each written whole or not at all."""
+    """Sets in files of a folder, each written whole or not at all, and tensor by tensor."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def put(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+    def put(self, name: str, tensors: Iterable[tuple[str, Tensor]]) -> None:
         """See `Waiting`."""
-        with files.replacing(self._file(name)) as beside:
-            save_file({key: tensor.cpu().contiguous() for key, tensor in tensors.items()}, beside)
+        with files.replacing(self.file(name)) as beside, ZipFile(beside, "w") as archive:
+            for key, tensor in tensors:
+                archive.writestr(key, save({_KEY: tensor.cpu().contiguous()}))
 
     def get(self, name: str) -> Mapping[str, Tensor]:
         """See `Waiting`."""
-        return _Mapped(self._file(name))
+        return _Archive(self.file(name))
 
     def drop(self, name: str) -> None:
         """See `Waiting`."""
-        self._file(name).unlink(missing_ok=True)
+        self.file(name).unlink(missing_ok=True)
 
     def names(self) -> list[str]:
         """See `Waiting`."""
-        found = self._folder.glob("*.safetensors")
+        found = self._folder.glob("*.zip")
         return [file.stem for file in found if re.fullmatch(_NAME, file.stem)]
 
-    def _file(self, name: str) -> Path:
-        return self._folder / f"{name}.safetensors"
+    def file(self, name: str) -> Path:
+        """Where a set lies, if it is there."""
+        return self._folder / f"{name}.zip"
 
 
-class _Mapped(Mapping[str, Tensor]):
+class _Archive(Mapping[str, Tensor]):
     """A file's tensors, each read when it is asked for, and aligned as any other tensor."""
 
     def __init__(self, file: Path) -> None:
-        self._handle = safe_open(file, framework="pt")
+        self._archive = ZipFile(file)
 
     def __getitem__(self, key: str) -> Tensor:
-        return self._handle.get_tensor(key).clone()
+        return load(self._archive.read(key))[_KEY].clone()
 
     def __iter__(self):
-        return iter(self._handle.keys())
+        return iter(self._archive.namelist())
 
     def __len__(self) -> int:
-        return len(self._handle.keys())
+        return len(self._archive.namelist())

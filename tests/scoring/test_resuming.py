@@ -16,22 +16,21 @@ from streaming import REQUESTS, assert_same_bits, both
 import lga_fast
 from lga_fast import score_layers
 from lga_fast.errors import LgaFastError, ScoringError
+from lga_fast.scoring import waiting
 
 # Half a file is written, then the process is gone.
 KILLED = """
 import os, signal, sys
-from pathlib import Path
 import lga_fast
 from lga_fast.scoring import waiting
 folder, state, puts = sys.argv[1], sys.argv[2], int(sys.argv[3])
-real, calls = waiting.save_file, []
-def save(tensors, path):
-    calls.append(path)
+real, calls = waiting.save, []
+def save(tensors):
+    calls.append(tensors)
     if len(calls) == puts:
-        Path(path).write_bytes(b"half")
         os.kill(os.getpid(), signal.SIGKILL)
-    real(tensors, path)
-waiting.save_file = save
+    return real(tensors)
+waiting.save = save
 model = lga_fast.load(folder, device="cpu", weights="streamed")
 sys.path.insert(0, sys.argv[4])
 from streaming import REQUESTS
@@ -68,12 +67,12 @@ def test_it_goes_on_after_every_block(tmp_path, monkeypatch):
             except Interrupted:
                 assert ran and attempts < 12
         if attempts == 1 and found:  # the first one had no interruption: begin again
-            (state / "gradient-0.safetensors").unlink()
+            (state / "gradient-0.zip").unlink()
             found = None
     assert attempts >= 5
     assert_same_bits(found, want)
     assert sorted(file.name for file in state.iterdir()) == [
-        *("batches.json", "gradient-0.safetensors", "pairs.json", "run.json")
+        *("batches.json", "gradient-0.zip", "pairs.json", "run.json")
     ]
     before = streamed.shards.bytes_read
     assert_same_bits(score_layers(streamed, REQUESTS, batch_tokens=60, resume=state), want)
@@ -83,7 +82,7 @@ def test_it_goes_on_after_every_block(tmp_path, monkeypatch):
 def test_sigkill_in_the_middle_of_a_file(tmp_path):
     folder, state = tmp_path / "model", tmp_path / "state"
     resident, streamed = both(folder, tiny.model("mixtral", torch.float32))
-    command = [sys.executable, "-c", KILLED, folder, state, "9", Path(__file__).parent.parent]
+    command = [sys.executable, "-c", KILLED, folder, state, "45", Path(__file__).parent.parent]
     killed = subprocess.run([str(part) for part in command], capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
     assert any(file.name.startswith(".") for file in state.iterdir())
@@ -132,9 +131,9 @@ def test_files_of_others_are_left_alone(tmp_path, monkeypatch):
         score_layers(streamed, REQUESTS, resume=state)
     other.unlink()
     want = score_layers(streamed, REQUESTS, old=None, resume=state)
-    (state / "gradient-0.safetensors").unlink()
+    (state / "gradient-0.zip").unlink()
     for name in ("edit", "my-edit", "entering-mine"):
-        (state / f"{name}.safetensors").write_bytes(b"mine")
+        (state / f"{name}.zip").write_bytes(b"mine")
     real, failing = torch.nn.functional.cross_entropy, [torch.OutOfMemoryError("too much")]
 
     def once(*args, **kwargs):
@@ -147,4 +146,49 @@ def test_files_of_others_are_left_alone(tmp_path, monkeypatch):
         again = score_layers(streamed, REQUESTS, old=None, resume=state)
     assert again.norm2_new["up.weight"] == pytest.approx(want.norm2_new["up.weight"])
     for name in ("edit", "my-edit", "entering-mine"):
-        assert (state / f"{name}.safetensors").read_bytes() == b"mine"
+        assert (state / f"{name}.zip").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("gap", [False, True])
+def test_a_kill_between_keeping_and_dropping(gap, tmp_path, monkeypatch):
+    resident, streamed = both(tmp_path / "model", tiny.model("gpt2", torch.float32))
+    state, real = tmp_path / "state", waiting.InFolder.drop
+
+    def killed(self, name):
+        if name == "entering-2":
+            raise Interrupted
+        real(self, name)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(waiting.InFolder, "drop", killed)
+        score_layers(streamed, REQUESTS, batch_tokens=60, resume=state)
+    assert {"entering-0.zip", "entering-2.zip", "gradient-2.zip", "gradient-3.zip"} <= {
+        file.name for file in state.iterdir()
+    }
+    if gap:  # as a kill leaves it while all sets are dropped
+        (state / "entering-1.zip").unlink()
+    assert_same_bits(
+        score_layers(streamed, REQUESTS, batch_tokens=60, resume=state),
+        score_layers(resident, REQUESTS, batch_tokens=60),
+    )
+    assert sorted(file.name for file in state.iterdir()) == [
+        *("batches.json", "gradient-0.zip", "pairs.json", "run.json")
+    ]
+
+
+def test_one_batch_at_a_time_is_kept(tmp_path):
+    """Tensors of a set are taken while they are made, and the set is there with its last one."""
+    for kept in (waiting.InMemory(), waiting.InFolder(tmp_path)):
+        made = []
+
+        def one_by_one(made=made, kept=kept):
+            for i in range(3):
+                assert not kept.names()
+                made.append(torch.full((2, i), i, dtype=torch.bfloat16))
+                yield str(i), made[-1]
+
+        kept.put("entering-4", one_by_one())
+        assert kept.names() == ["entering-4"] and list(kept.get("entering-4")) == ["0", "1", "2"]
+        assert all(torch.equal(kept.get("entering-4")[str(i)], made[i]) for i in range(3))
+        kept.drop("entering-4")
+        assert not kept.names()
