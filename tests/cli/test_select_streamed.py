@@ -20,7 +20,7 @@ def test_streamed_weights_choose_as_resident_ones(saved_model, facts, tmp_path):
     for name, ranking in json.loads(run(*where, *more)).items():
         assert ranking["layer"] == resident[name]["layer"]
         assert ranking["scores"] == resident[name]["scores"]
-    assert (state / "gradient-0.safetensors").is_file()
+    assert (state / "gradient-0.zip").is_file()
 
 
 def test_the_plan_alone(saved_model, facts):
