@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -75,6 +76,9 @@ class Shards:
 
     Raises:
         LgaFastError: a tensor does not have the shape that the model wants.
+
+    Warns:
+        UserWarning: the files hold tensors that the model does not know.
     """
 
     def __init__(self, hf: Any, files: Sequence[str]) -> None:
@@ -114,6 +118,13 @@ class Shards:
             raise LgaFastError(
                 f"{self.files[0].parent}: {len(wrong)} tensors do not fit the model that "
                 f"config.json describes: {'; '.join(wrong[:3])}"
+            )
+        self._hf._adjust_missing_and_unexpected_keys(info)  # what this class leaves out on purpose
+        if unknown := sorted(info.unexpected_keys):
+            warnings.warn(
+                f"{self.files[0].parent}: {len(unknown)} tensors are not of the model that "
+                f"config.json describes, and are not read: {', '.join(unknown[:3])}",
+                stacklevel=4,
             )
 
     def _grouped(self, transforms: list[Any]) -> dict[str, _Group]:
@@ -213,8 +224,15 @@ class Shards:
             return flat[:: max(1, len(flat) // count)][:count]
         key = group.keys[0][0]
         size = self._stored[key].numel()
-        places = range(0, size, max(1, size // count))[:count]
-        return torch.cat([self._elements(key, i, 1) for i in places]).to(dtype)
+        return torch.cat([self._elements(key, i, 1) for i in _spread(size, count)]).to(dtype)
+
+    def sample_bytes(self, name: str, count: int) -> int:
+        """Bytes that are read for a `sample`."""
+        group = self._groups[name]
+        if group.converter is not None:
+            return self.stored_bytes([name])
+        stored = self._stored[group.keys[0][0]]
+        return len(_spread(stored.numel(), count)) * stored.itemsize
 
     def _tensor(self, key: str, dtype: torch.dtype) -> Tensor:
         stored = self._stored[key]
@@ -225,3 +243,7 @@ class Shards:
         with self._counting:  # the next block is read by another thread
             self.bytes_read += count * dtype.itemsize
         return self._where[key].read(key, dtype, first, count)
+
+
+def _spread(size: int, count: int) -> range:
+    return range(0, size, max(1, size // count))[:count]

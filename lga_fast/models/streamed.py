@@ -27,6 +27,8 @@ from lga_fast.models._skeleton import fill_buffers
 from lga_fast.models.editable import EditableModel
 from lga_fast.models.restart import bare, form_of, formed, replaced
 
+_SAMPLED = 64  # values of every parameter in a fingerprint
+
 
 class StreamedModel(EditableModel):
     """A model of any size that can be scored: two blocks are in memory at most.
@@ -119,9 +121,16 @@ class StreamedModel(EditableModel):
         return self.shards.stored_bytes(self._head_names.values())
 
     def fingerprint(self) -> str:
-        """As of the model with resident weights; few bytes are read for it, and once."""
+        """As of the model with resident weights; `fingerprint_bytes` are read for it, and once."""
         self._fingerprint = self._fingerprint or super().fingerprint()
         return self._fingerprint
+
+    def fingerprint_bytes(self) -> int:
+        """Bytes that are still to be read for the fingerprint: few, but all of joined tensors."""
+        if self._fingerprint:
+            return 0
+        sources = [self.shards.source(name) for name in self._shapes]
+        return sum(self.shards.sample_bytes(source, _SAMPLED) for source in sources if source)
 
     def _samples(self, count: int) -> Iterator[tuple[str, torch.Size, Tensor]]:
         for name, shape in self._shapes.items():

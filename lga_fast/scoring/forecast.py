@@ -155,17 +155,19 @@ def _streaming(
     # An old answer's first token runs its prompt; of the tokens after it only the reading counts.
     first = [sum(tokens) / 2 * forward] if answer_reads else []
     sweeps = [*compute, *first, *[0.0] * (answer_reads - 1)]
-    heads = head * (answer_reads + 1)
+    apart = head * (answer_reads + 1) + model.fingerprint_bytes() / rate
     return Streaming(
-        read_bytes=len(sweeps) * model.sweep_bytes() + (answer_reads + 1) * model.head_read_bytes(),
+        read_bytes=len(sweeps) * model.sweep_bytes()
+        + (answer_reads + 1) * model.head_read_bytes()
+        + model.fingerprint_bytes(),
         answer_reads=answer_reads,
         cache_bytes=caches,
         waiting_bytes=waits[0],
         waits_in_memory=waits[1],
         bytes_per_second=int(rate),
-        seconds_reading=len(sweeps) * read + heads,
+        seconds_reading=len(sweeps) * read + apart,
         seconds_computing=sum(sweeps),
-        seconds=sum(max(read, one) for one in sweeps) + heads,
+        seconds=sum(max(read, one) for one in sweeps) + apart,
     )
 
 

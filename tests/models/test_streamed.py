@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import pytest
 import tiny
@@ -149,7 +150,10 @@ def test_names_of_older_checkpoints(family, old_name, tmp_path):
     useless = {"h.0.attn.bias": torch.ones(3)} if family == "gpt2" else {}
     rewrite(tmp_path, lambda tensors: {old_name(n): t for n, t in tensors.items()} | useless)
     assert any(old_name(n) != n for n in model.hf.state_dict())
-    resident, lazy = lga_fast.load(tmp_path, device="cpu"), streamed(tmp_path)
+    resident = lga_fast.load(tmp_path, device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lazy = streamed(tmp_path)
     assert lazy.fingerprint() == resident.fingerprint() == model.fingerprint()
     facts = [{"prompt": "Paris is in", "target_new": "Rome"}]
     want = lga_fast.score_layers(resident, facts).dot
@@ -180,6 +184,12 @@ def test_tensors_that_begin_anywhere_in_their_file(folder):
     facts = [{"prompt": "Paris is in", "target_new": "Rome"}]
     got, want = (lga_fast.score_layers(model, facts) for model in (lazy, resident))
     assert (got.dot["down.weight"] == want.dot["down.weight"]).all()
+
+
+def test_tensors_that_the_model_does_not_know_are_counted(folder):
+    rewrite(folder, lambda t: t | {f"adapter.{i}": torch.ones(2) for i in range(5)})
+    with pytest.warns(UserWarning, match="5 tensors are not of the model .*: adapter.0, adapter.1"):
+        streamed(folder)
 
 
 @pytest.mark.parametrize(
