@@ -61,7 +61,8 @@ class Experts:
             raise UnsupportedModel(
                 f"{where}: expected experts with transformers' experts interface, got a "
                 f"{type(module).__name__} without {', '.join(missing)}. If they are quantised, "
-                "load them dequantised, e.g. with quantization_config=Mxfp4Config(dequantize=True)."
+                "load the model dequantised with transformers, e.g. with quantization_config="
+                "Mxfp4Config(dequantize=True), and pass it: lga_fast.load(model, tokenizer=...)."
             )
         self.module = module
         self.count = int(module.num_experts)

@@ -153,5 +153,5 @@ def test_experts_of_another_make_are_refused():
     block.mlp.experts = torch.nn.ModuleList([torch.nn.Linear(2, 2)])
     with pytest.raises(UnsupportedModel, match=r"layer 2: expected experts with .* a ModuleList"):
         EditableModel(model.hf, model.tokenizer, "x")
-    with pytest.raises(UnsupportedModel, match="load them dequantised"):
+    with pytest.raises(UnsupportedModel, match="load the model dequantised with transformers"):
         Experts(torch.nn.Linear(2, 2), "x")
