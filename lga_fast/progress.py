@@ -26,9 +26,7 @@ def bar(description: str, total: int, show: bool | None = None) -> Iterator[Call
         total: units in all.
         show: True or False; None: as the bar around it, or only where stderr is a terminal.
     """
-    outer = _around.get()
-    if show is None:
-        show = sys.stderr.isatty() if outer is None else outer is not _SILENT
+    outer, show = _around.get(), shown(show)
     below = show and outer not in (None, _SILENT)
     drawn: Any = outer if below else _new() if show else _SILENT
     token = _around.set(drawn)
@@ -45,6 +43,23 @@ def bar(description: str, total: int, show: bool | None = None) -> Iterator[Call
                     drawn.remove_task(task)
     finally:
         _around.reset(token)
+
+
+def shown(show: bool | None = None) -> bool:
+    """Whether a bar is seen; `show` as of `bar`."""
+    if show is not None:
+        return show
+    outer = _around.get()
+    return sys.stderr.isatty() if outer is None else outer is not _SILENT
+
+
+def say(text: str) -> None:
+    """Write to where bars are drawn, above them."""
+    outer = _around.get()
+    if outer in (None, _SILENT):
+        print(text, file=sys.stderr)
+    else:
+        outer.console.print(text, highlight=False, markup=False)
 
 
 def _new() -> Any:

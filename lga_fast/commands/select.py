@@ -14,7 +14,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from lga_fast import registry, select_layer
+from lga_fast import progress, registry, select_layer
 from lga_fast.commands import _inputs, _options
 from lga_fast.models import StreamedModel
 from lga_fast.models.load import Weights
@@ -22,6 +22,7 @@ from lga_fast.records import LayerRanking
 from lga_fast.reports import json as json_report
 from lga_fast.reports import plot, table
 from lga_fast.selectors import forecast_selection
+from lga_fast.selectors._scored import Scored
 
 _SELECTORS = "lga_fast.selectors"
 
@@ -82,9 +83,14 @@ def _run(
     model = _inputs.model(source, device, dtype, memory_budget, weights)
     if model.placement:
         click.echo(model.placement, err=True)
-    if plan or isinstance(model, StreamedModel):
+    if plan or (isinstance(model, StreamedModel) and not progress.shown()):  # where scoring says it
         cost = forecast_selection(model, facts, selector, **options)
         click.echo(str(cost or "There is no scoring pass to plan."), err=not plan)
+        also = [n for n, m in zip(selector, members, strict=True) if not issubclass(m, Scored)]
+        if cost and also:
+            click.echo(
+                f"not in this plan: what {', '.join(also)} does beside scoring", err=not plan
+            )
         if plan:
             return
     rankings = select_layer(model, facts, selector, **options)

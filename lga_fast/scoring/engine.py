@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -53,14 +54,18 @@ def score_layers(
         loss_scope: "target": cross entropy of the answer's tokens; "full": of the prompt's too.
         reduction: over a row's labelled tokens.
         batch_tokens: tokens in one pass at most; lowered where memory asks for it.
-        resume: folder in which a pass with streamed weights keeps what it has found after every
-            block; a pass that was killed goes on there, with the same bits in the end.
+        resume: folder in which a pass with streamed weights keeps the old answers once all are
+            there, and then what it has found after every block; a pass that was killed goes on
+            there, with the same bits in the end.
         show_progress: None shows bars on a terminal only.
 
     Raises:
         ScoringError: no request is left to score, an option is unknown, memory does not suffice,
             or `resume` holds another pass.
         DataError: a dict is not an edit request.
+
+    Warns:
+        UserWarning: `resume` is given, and `load` chose to have the weights in memory.
     """
     from lga_fast.datasets import easyedit_requests
 
@@ -73,9 +78,13 @@ def score_layers(
         "reduction": reduction,
         "batch_tokens": batch_tokens,
     }
+    state = _state(resume, model, requests, options)
+    if isinstance(model, StreamedModel) and progress.shown(show_progress):
+        from lga_fast.scoring.forecast import forecast
+
+        progress.say(str(forecast(model, requests, **options, resume=resume)))
     started = time.perf_counter()
     with model.frozen():
-        state = _state(resume, model, requests, options)
         make = partial(build_pairs, model, requests, old, batch_tokens)
         streamed = isinstance(model, StreamedModel)
         with progress.bar("old answers", 1, show_progress) if streamed else nullcontext():
@@ -124,9 +133,13 @@ def _state(
     if resume is None:
         return None
     if not isinstance(model, StreamedModel):
+        why = f"resume={str(resume)!r}: the weights are in memory, and only a pass with streamed "
+        if model.placement.startswith("weights: resident"):  # `load` chose so
+            warnings.warn(f"{why}ones keeps what it finds. Nothing is kept.", stacklevel=3)
+            return None
         raise ScoringError(
-            f"resume={str(resume)!r}: expected a model with weights='streamed', whose pass has "
-            "states between blocks; this one's weights are in memory"
+            f"{why}ones has states between blocks. Drop resume=, or load the model with "
+            "weights='streamed'."
         )
     return State(Path(resume), model, requests, options)
 

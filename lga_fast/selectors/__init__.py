@@ -88,12 +88,15 @@ def forecast_selection(
 ) -> Forecast | None:
     """What the scoring pass of `select_layer` with these arguments will cost; None: it has none.
 
+    What a selector does beside scoring, such as the edits of lga_verified, is not in it.
+
     Raises:
         UnknownName: no such selector, or it has no such option.
         ScoringError: nothing is left to score, or memory does not suffice.
     """
     chosen = _configured([selector] if isinstance(selector, str) else selector, options)
-    scored = [each for each in chosen.values() if isinstance(each, Scored)]
+    scores = [each.scored() if hasattr(each, "scored") else each for each in chosen.values()]
+    scored = [each for each in scores if isinstance(each, Scored)]
     return forecast(model, edits, **pass_options(scored)) if scored else None
 
 

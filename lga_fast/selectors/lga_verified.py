@@ -67,6 +67,10 @@ class Selector:
     )
     scope: Scope = field(default="mlp_all", metadata={"help": "Parameters that are added up."})
 
+    def scored(self) -> lga.Selector:
+        """What ranks the layers before edits check them."""
+        return lga.Selector(tukey=self.tukey, scope=self.scope)
+
     def rank(
         self, model: EditableModel, requests: Sequence[EditRequest | dict[str, Any]]
     ) -> LayerRanking:
@@ -93,7 +97,7 @@ class Selector:
             preset=self.preset,
             config=self.config,
         )
-        ranked = lga.Selector(tukey=self.tukey, scope=self.scope).rank(model, given)
+        ranked = self.scored().rank(model, given)
         layers = candidates(ranked, self.k, self.margin)
         facts = usable[: self.facts]
         started = time.perf_counter()

@@ -44,6 +44,8 @@ def test_a_forecast_leaves_nothing_behind_and_knows_resident_weights(tmp_path):
     plain = forecast_selection(resident, REQUESTS, "lga", batch_tokens=60)
     assert plain and plain.streaming is None and plain.batches == said.batches
     assert plain.weights_bytes == sum(p.nbytes for p in resident.hf.parameters())
+    checked = forecast_selection(resident, REQUESTS, "lga_verified", share=0.1)
+    assert checked and checked.batches == forecast(resident, REQUESTS).batches
     assert forecast_selection(streamed, REQUESTS, "fixed", layer=1) is None
 
 
@@ -185,3 +187,10 @@ def test_rates_are_measured_on_what_fits(tmp_path, monkeypatch):
     assert forecast(streamed, REQUESTS, old=None).streaming
     assert rows == [4, 2, 1, 1, 1]
     assert all(p.is_meta for block in streamed._blocks for p in block.parameters())
+
+
+def test_the_plan_is_said_where_bars_are_shown(tmp_path, capsys):
+    resident, streamed = both(tmp_path, tiny.model("gpt2", torch.float32))
+    for model, show, told in ((streamed, True, 1), (streamed, None, 0), (resident, True, 0)):
+        score_layers(model, REQUESTS, old=None, show_progress=show)
+        assert capsys.readouterr().err.count("2 sweeps over the blocks") == told

@@ -117,8 +117,12 @@ def test_the_state_of_another_run_is_refused(tmp_path):
     changed = lga_fast.load(tmp_path / "model", device="cpu", weights="streamed")
     with pytest.raises(ScoringError, match="got one of another fingerprint. Give"):
         score_layers(changed, REQUESTS[:2], old=None, resume=state)
-    with pytest.raises(LgaFastError, match="expected a model with weights='streamed', whose pass"):
+    with pytest.raises(LgaFastError, match="Drop resume=, or load the model with weights='stream"):
         score_layers(resident, REQUESTS, resume=state)
+    chosen = lga_fast.load(tmp_path / "model", device="cpu", weights="auto", memory_budget="1GiB")
+    with pytest.warns(UserWarning, match="the weights are in memory.* Nothing is kept"):
+        score_layers(chosen, REQUESTS[:1], old=None, resume=tmp_path / "not")
+    assert not (tmp_path / "not").exists()
 
 
 def test_files_of_others_are_left_alone(tmp_path, monkeypatch):
