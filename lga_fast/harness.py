@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -93,7 +92,7 @@ def evaluate(
     configuration = {
         **{name: made.pop(name) for name in _DECIDING},
         "requests": len(requests),
-        "requests_sha256": _checksum(requests),
+        "requests_sha256": jsonl.checksum(requests),
         "proxy": sorted(proxy),
         "editor": editor,
         "editor_config": about.pop("config"),
@@ -113,11 +112,6 @@ def evaluate(
             for done in loop.run(chosen.ready(model, layer), mode, eval_when):
                 advance(done)
     return file.evaluation(dropped=requests.report.count("dropped"))
-
-
-def _checksum(requests: LoadedEdits) -> str:
-    text = jsonl.dump(requests).encode(errors="surrogatepass")
-    return hashlib.sha256(text).hexdigest()
 
 
 def _check_modes(mode: str, eval_when: str) -> None:

@@ -7,7 +7,6 @@ recognised. A member whose data lga_fast ships also has `default_path() -> Path`
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -159,8 +158,7 @@ def easyedit_requests(items: Iterable[EditRequest | Mapping[str, Any]]) -> Loade
             )
             item = dataclasses.replace(item, case_id=case_id)
         requests.append(item)
-    text = jsonl.dump(requests).encode(errors="surrogatepass")
-    made = Provenance("requests", "in memory", None, hashlib.sha256(text).hexdigest())
+    made = Provenance("requests", "in memory", None, jsonl.checksum(requests))
     return LoadedEdits(requests, report, made)
 
 

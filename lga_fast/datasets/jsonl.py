@@ -6,6 +6,7 @@ enough; without `subject_span` the first place of the subject is taken. A .json 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -52,6 +53,11 @@ def write_jsonl(requests: Iterable[EditRequest], path: str | Path) -> None:
 def dump(requests: Iterable[EditRequest]) -> str:
     """`requests` as JSON Lines, unchecked."""
     return _lines([_plain(request) for request in requests])
+
+
+def checksum(requests: Iterable[EditRequest]) -> str:
+    """SHA-256 of `requests` as JSON Lines."""
+    return hashlib.sha256(dump(requests).encode(errors="surrogatepass")).hexdigest()
 
 
 def _lines(rows: list[dict[str, Any]]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -39,7 +38,6 @@ class State:
     ) -> None:
         self._folder = folder
         self.waiting = InFolder(folder)
-        text = jsonl.dump(requests).encode(errors="surrogatepass")
         environment = provenance.environment()
         about = options | {
             "model": model.name,
@@ -50,7 +48,7 @@ class State:
             "dtype": str(model.dtype),
             "device": provenance.device_name(model.device),
             "kernel": ops.kernels()[model.device.type],
-            "requests": hashlib.sha256(text).hexdigest(),
+            "requests": jsonl.checksum(requests),
             **{
                 name: environment[name] for name in ("lga_fast", "torch", "transformers", "threads")
             },

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 
 from lga_fast import editors, progress, provenance
 from lga_fast.datasets import easyedit_requests
-from lga_fast.datasets.jsonl import dump
+from lga_fast.datasets.jsonl import checksum
 from lga_fast.errors import DataError, ScoringError
 from lga_fast.metrics import Values
 from lga_fast.models import EditableModel
@@ -24,7 +23,7 @@ from lga_fast.studies._sweep import Sweep
 # What of the provenance decides the results, so that no file may mix it.
 _DECIDING = (
     *("model_fingerprint", "family", "dtype", "device", "kernel"),
-    *("lga_fast", "torch", "transformers"),
+    *("lga_fast", "torch", "transformers", "threads"),
 )
 _ACCOUNT = ("seconds_editing", "seconds_measuring", "forwards", "peak_bytes")
 METRICS = ("rewrite", "rephrase", "locality")
@@ -138,7 +137,6 @@ class Sweeping:
             )
         self._edits = LayerEdits(model, editor, metrics, self.layers, **how)
         made = provenance.of(model)
-        text = dump(self.requests).encode(errors="surrogatepass")
         self.configuration: dict[str, Any] = {
             **{name: made[name] for name in _DECIDING},
             "editor": editor,
@@ -146,7 +144,8 @@ class Sweeping:
             "metrics": list(metrics),
             "layers": self.layers,
             "chunk": chunk,
-            "requests_sha256": hashlib.sha256(text).hexdigest(),
+            "requests_sha256": checksum(self.requests),
+            "tokenizer": provenance.tokenizer_checksum(model.tokenizer),
         }
         self._made = made | self._edits.about | {"data": asdict(given.provenance)}
         self.chunk = chunk

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -104,6 +105,10 @@ def test_a_file_of_something_else_is_refused(tmp_path):
         sweep(model, changed, layers=[1], out=out, **CHEAP)
     with pytest.raises(DataError, match=r"layers \[1\] there, \[1, 2\] now"):
         sweep(model, REQUESTS, layers=[1, 2], out=out, **CHEAP)
+    model.tokenizer = deepcopy(model.tokenizer)
+    model.tokenizer.backend_tokenizer.pre_tokenizer = None
+    with pytest.raises(DataError, match="another configuration: tokenizer '.*' there, '.*' now"):
+        sweep(model, REQUESTS, layers=[1], out=out, **CHEAP)
     assert out.read_bytes() == content
     for text in (b"", b"not a sweep", content[: len(content) // 2]):
         out.write_bytes(text)
