@@ -6,8 +6,6 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -15,7 +13,13 @@ from rich.console import Console
 from lga_fast.records import LayerRanking
 from lga_fast.reports import table
 
-HERE = Path(__file__).resolve().parent
+try:
+    from benchmarks._markdown import HERE, made_by, results, rows_of
+    from benchmarks.study_tables import studies
+except ImportError:
+    from _markdown import HERE, made_by, results, rows_of
+    from study_tables import studies
+
 README = HERE.parent / "README.md"
 OPS = ("grad_dot", "grad_abs_sum", "low_rank_update_")
 
@@ -40,33 +44,9 @@ def filled(text: str) -> str:
     return text
 
 
-def results(name: str) -> dict[str, Any]:
-    """A results file, or one without rows where it has not been made."""
-    path = HERE / "results" / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else {"rows": [], "environment": {}}
-
-
 def rankings() -> list[LayerRanking]:
     """The rankings of atlas_profile."""
     return [LayerRanking.from_json(json.dumps(row)) for row in results("atlas_profile")["rows"]]
-
-
-def rows_of(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """A Markdown table."""
-    lines = [list(head), ["---"] * len(list(head)), *([str(c) for c in row] for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def made_by(name: str, command: str) -> str:
-    """Where a table's numbers come from."""
-    where = results(name)["environment"]
-    if not where:
-        return ""
-    device = where.get("cuda_device") or f"{where['cpu']}, threads: {where['threads']}"
-    return (
-        f"\n`{command}`, commit {str(where['commit'])[:12]}, torch {where['torch']}, "
-        f"{device}; [results/{name}.json](benchmarks/results/{name}.json)\n"
-    )
 
 
 def demo() -> str:
@@ -201,139 +181,6 @@ def atlas() -> str:
     intro = f"LGA on {found[0].requests} proxy facts, three draws:\n\n"
     made = made_by("atlas_profile", "python benchmarks/atlas_profile.py")
     return intro + rows_of(head, rows) + made
-
-
-def studies() -> str:
-    """What `lga-fast study` found on both models of the atlas."""
-    parts = [_by_layer(), _regret(), _runtime(), _sweep_speed()]
-    return "\n".join(part for part in parts if part)
-
-
-def _study(name: str) -> tuple[dict[str, Any], str]:
-    """A study's trials by their names, and where they come from; empty where it was not made."""
-    path = f"results/studies/{name}.json"
-    if not (HERE / path).exists():
-        return {}, ""
-    found = json.loads((HERE / path).read_text())
-    made, asked = found["made"], found["made"]["setting"]
-    command = f"lga-fast study {name} --proxy {asked['proxy']} --test {asked['test']}"
-    command += f" --jobs {asked['jobs']}" if asked["jobs"] > 1 else ""
-    device = next(iter(found["trials"].values()))["provenance"]["device"]
-    source = (
-        f"\n`{command}`, commit {made['commit']}, torch {made['torch']}, {device}, "
-        f"threads: {made['threads']}; [{path}](benchmarks/{path})\n"
-    )
-    return found["trials"], source
-
-
-def _by_layer() -> str:
-    """What R-ROME does at each layer; the golden one is marked."""
-    found, source = _study("golden")
-    if not found:
-        return ""
-    rows, said = [], []
-    for name, one in found.items():
-        golden = one["values"]["rewrite"]["golden"]
-        for metric in ("rewrite", "rephrase", "locality"):
-            means = one["values"][metric]["test"]["mean"]
-            cells = [f"{mean:.3f}" for mean in means]
-            at = golden["test"][0]
-            cells[at] = f"**{cells[at]}**"
-            rows.append([name, metric, *cells])
-        there = one["existence"]
-        said.append(
-            f"{name}: the best layer of each fact gives {there['best_of_each']['mean']:.3f}, the "
-            f"golden layer of the test facts ({golden['test'][0]}) {there['test']['mean']:.3f}, "
-            f"that of the proxy facts ({golden['proxy'][0]}) {there['proxy']['mean']:.3f} (p = "
-            f"{there['proxy']['tests']['independent']['p']:.2g}, paired "
-            f"{there['proxy']['tests']['paired']['p']:.2g}); editing and measuring took "
-            f"{one['seconds_sweeping']:.0f} s of one thread."
-        )
-    facts = len(next(iter(found.values()))["test_indices"])
-    intro = (
-        f"R-ROME on {facts} test facts, each edited alone at every layer (bold: the golden layer "
-        "of the test facts by rewrite accuracy):\n\n"
-    )
-    layers = next(iter(found.values()))["layers"]
-    return intro + rows_of(["model", "mean", *layers], rows) + "\n" + " ".join(said) + "\n" + source
-
-
-def _regret() -> str:
-    """How much worse than the golden layer each selector's is."""
-    found, source = _study("compare")
-    if not found:
-        return ""
-    names = list(dict.fromkeys(name for one in found.values() for name in one["choices"]))
-    rows = []
-    for name in names:
-        row = [f"`{name}`"]
-        for one in found.values():
-            choice = one["choices"].get(name)
-            if choice is None:
-                row += ["", "", ""]
-                continue
-            regret, again = choice["regret"]["rewrite"], choice["resampled"]
-            layers = choice["layers"]
-            row += [
-                ", ".join(map(str, layers)) if len(layers) < 4 else f"{len(layers)} layers",
-                f"{regret['value']:.3f} ({regret['low']:.3f} to {regret['high']:.3f})",
-                f"{again['mean_regret']['rewrite']:.3f}, {again['last_layer']:.0%}"
-                if again
-                else "",
-            ]
-        rows.append(row)
-    head = ["selector"]
-    for name in found:
-        head += [f"{name}: layer", "regret (95%)", "resampled, last layer"]
-    intro = (
-        "Regret: rewrite accuracy of the golden layer of the test facts minus that of the layer "
-        "that a selector chooses on the proxy facts, with 95% bootstrap intervals over test facts; "
-        "resampled: mean regret over resamples of the proxy facts, and how many of them choose the "
-        "last layer.\n\n"
-    )
-    return intro + rows_of(head, rows) + source
-
-
-def _resampled(found: dict[str, Any]) -> str:
-    return f"{found['mean_regret']['rewrite']:.3f}, {found['last_layer']:.0%}"
-
-
-def _runtime() -> str:
-    """What choosing costs."""
-    found, source = _study("runtime")
-    if not found:
-        return ""
-    rows = [
-        [
-            name,
-            f"`{selector}`",
-            f"{row['seconds']:.2f}",
-            f"{row['seconds'] / one['selectors']['lga']['seconds']:.1f}",
-            f"{row['forwards'] / one['facts']:,.0f}",
-            f"{row['facts_timed']} of {one['facts']}" if row.get("facts_timed") else "",
-        ]
-        for name, one in found.items()
-        for selector, row in one["selectors"].items()
-    ]
-    head = ["model", "selector", "seconds", "times lga's", "forwards per fact", "scaled from"]
-    return rows_of(head, rows) + source
-
-
-def _sweep_speed() -> str:
-    """The sweep of the golden study against other ways to make it."""
-    found = results("study_cpu")["rows"]
-    if not found:
-        return ""
-    (row,) = found
-    return (
-        f"On {row['facts']} of these facts, all layers of {row['model']}, the sweep (one process "
-        f"for each of {row['jobs']} cores) is {row['sweep_times_faster_than_usual']:.1f} times "
-        "faster than the usual way (reference editor, one request at a time, every step the whole "
-        "model, weights written, measured alone, put back) and "
-        f"{row['sweep_times_faster_than_alone']:.1f} times faster than this library's editor used "
-        "for one request at a time; both of these with all cores for their matrix products.\n"
-        + made_by("study_cpu", "python benchmarks/study.py")
-    )
 
 
 if __name__ == "__main__":
