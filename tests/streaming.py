@@ -36,4 +36,4 @@ def assert_same_bits(got: LayerScores, want: LayerScores) -> None:
     for field in ("loss_old", "loss_new", "known", "says_new"):
         assert np.array_equal(getattr(got, field), getattr(want, field), equal_nan=True), field
     differ = {key for key in want.provenance if want.provenance[key] != got.provenance[key]}
-    assert differ <= {"seconds_old_answers", "seconds_scoring", "peak_bytes"}
+    assert differ <= {"seconds_old_answers", "seconds_scoring", "peak_bytes", "commit"}
