@@ -13,7 +13,7 @@ except ImportError:
 
 def studies() -> str:
     """What `lga-fast study` found on both models of the atlas."""
-    parts = [_by_layer(), _regret(), _runtime(), _sweep_speed()]
+    parts = [_by_layer(), _regret(), _sequential(), _runtime(), _sweep_speed()]
     return "\n".join(part for part in parts if part)
 
 
@@ -112,6 +112,31 @@ def _regret() -> str:
 
 def _resampled(found: dict[str, Any]) -> str:
     return f"{found['mean_regret']['rewrite']:.3f}, {found['last_layer']:.0%}"
+
+
+def _sequential() -> str:
+    """What is left of edits that others follow."""
+    found, source = _study("sequential")
+    if not found:
+        return ""
+    facts = len(next(iter(found.values()))["facts"])
+    intro = (
+        f"Overall (mean of rewrite, rephrase, locality and portability) of {facts} test facts "
+        "edited one after another, and in brackets of each edited alone:\n\n"
+    )
+    names = list(dict.fromkeys(name for one in found.values() for name in one["choices"]))
+    rows = [
+        [f"`{name}`" if "golden" not in name else name]
+        + [_after_others(one["choices"][name]) for one in found.values()]
+        for name in names
+    ]
+    return intro + rows_of(["layer chosen by", *found], rows) + source
+
+
+def _after_others(choice: dict[str, Any]) -> str:
+    means = [choice[mode]["overall"]["mean"] for mode in ("sequential", "single")]
+    layers = ", ".join(map(str, choice["layers"]))
+    return f"{means[0]:.3f} ({means[1]:.3f}), layer {layers}"
 
 
 def _runtime() -> str:
