@@ -56,9 +56,7 @@ class LayerEdits:
         **options: Any,
     ) -> None:
         self.model, self.metrics = model, choose(metrics)
-        self._editor, _, about = editors.resolve(
-            model, editor, layers[0], preset, config, options
-        )
+        self._editor, _, about = editors.resolve(model, editor, layers[0], preset, config, options)
         check_editable(model, layers)
         self.about: dict[str, Any] = json.loads(json.dumps(about))
         del self.about["config_source"]["layer"]
