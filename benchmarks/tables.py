@@ -36,7 +36,7 @@ def main() -> None:
 
 def filled(text: str) -> str:
     """`text` with every part between `<!-- name -->` and `<!-- /name -->` made anew."""
-    for part in (demo, speed, editing, atlas, studies):
+    for part in (demo, streamed, speed, editing, atlas, studies):
         name = part.__name__
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         text, found = re.subn(pattern, lambda m, p=part: m[1] + p() + m[2], text, flags=re.S)
@@ -57,6 +57,23 @@ def demo() -> str:
     console = Console(file=io.StringIO(), width=100, color_system=None)
     table.show(found[0], console)
     return f"```text\n{console.file.getvalue()}```\n"  # type: ignore[attr-defined]
+
+
+def streamed() -> str:
+    """A checkpoint scored by reading it twice."""
+    found = results("streamed")["rows"]
+    if not found:
+        return ""
+    (row,) = found
+    return (
+        f"A bfloat16 checkpoint of {row['checkpoint_bytes'] / 1e9:.1f} GB with {row['facts']} "
+        f"facts under a budget of {row['memory_budget']}: at most "
+        f"{row['peak_anonymous_bytes'] / 2**20:.0f} MiB of anonymous memory, "
+        f"{row['read_to_twice_the_checkpoint']:.3f} times twice the checkpoint read, "
+        f"{row['seconds']:.0f} s, which is {row['wall_to_bound']:.2f} times the sum over blocks of "
+        "the longer of reading and computing.\n"
+        + made_by("streamed", "python benchmarks/streamed.py")
+    )
 
 
 def speed() -> str:
