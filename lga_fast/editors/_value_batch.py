@@ -11,10 +11,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lga_fast.errors import EditError
-from lga_fast.models import EditableModel
 from lga_fast.models.downstream import Early, Whole
 from lga_fast.models.tensors import padded, wide
-from lga_fast.models.unchanged import Reads, Site, Unchanged
+from lga_fast.models.unchanged import Reads
 from lga_fast.records import EditRequest
 
 
@@ -77,26 +76,18 @@ class Batch:
     """Requests that are optimised together; every one has the same number of rows."""
 
     def __init__(
-        self,
-        model: EditableModel,
-        layer: int,
-        requests: Sequence[EditRequest],
-        rows: Sequence[RequestRows],
-        sites: Sequence[Site],
-        runner: type[Whole],
-        unchanged: Unchanged,
+        self, requests: Sequence[EditRequest], label: Int[Tensor, " position"], runner: Whole
     ):
-        """See `_values.optimise`; `unchanged`: the runner's run of the rows."""
-        self.requests, self.sites, self.each = requests, sites, len(rows[0].ids)
-        reads, label = reads_of(rows)
-        self.runner = runner(model, layer, reads, sites, unchanged)
-        self.label = label
-        bare = [wide(self.runner.initial[site])[:: self.each] for site in sites]
+        """`label` and the runner's rows as `reads_of` gives them."""
+        self.requests, self.label, self.runner = requests, label, runner
+        self.sites, reads = runner.sites, runner.reads
+        self.each = len(reads.ids) // len(requests)
+        bare = [wide(runner.initial[site])[:: self.each] for site in self.sites]
         self.initial = torch.stack(bare, 1)  # [request site d_out]
         # A label's share in a request's mean over contexts of the mean over the answer's tokens.
         row = reads.row
         share = 1 / (row.bincount()[row] * (self.each - 1)).double()
-        mine = row // self.each == torch.arange(len(rows)).unsqueeze(1)
+        mine = row // self.each == torch.arange(len(requests)).unsqueeze(1)
         self.share = (share * mine * (label >= 0)).to(self.initial)  # [request position]
         self.before: Tensor | None = None  # the unedited model's log-probabilities for the KL
 

@@ -87,10 +87,11 @@ def optimise_at(
         progress.bar("finding values", len(rows) * len(layers), show_progress) as advance,
     ):
         for batch in plan.batches(tokens, limit, alike=0.75):
-            few, their = [requests[i] for i in batch], [rows[i] for i in batch]
-            unchanged = runner.run(model, layers, reads_of(their)[0], sites)
+            few = [requests[i] for i in batch]
+            reads, label = reads_of([rows[i] for i in batch])
+            unchanged = runner.run(model, layers, reads, sites)
             for n in layers:
-                made = Batch(model, n, few, their, sites, runner, unchanged)
+                made = Batch(few, label, runner(model, n, reads, sites, unchanged))
                 found[n] |= zip(batch, made.optimise(hows[n]), strict=True)
                 advance(len(batch))
     return {n: [values[i] for i in range(len(rows))] for n, values in found.items()}
