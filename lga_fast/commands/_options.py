@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any
@@ -45,12 +45,19 @@ def model() -> list[click.Option]:
             show_default=True,
             help="Hub id, folder, or the embedded atlas (atlas, atlas-llama).",
         ),
-        click.Option(["--device"], help="cpu, cuda, or auto to spread over several devices."),
-        click.Option(["--dtype"], help="float32, bfloat16, ...; default: the checkpoint's."),
+        *placement(),
         click.Option(
             ["--memory-budget"],
             help="Memory beside resident weights, or in all with streamed ones, e.g. 8GiB.",
         ),
+    ]
+
+
+def placement() -> list[click.Option]:
+    """Where a model goes, and as what."""
+    return [
+        click.Option(["--device"], help="cpu, cuda, or auto to spread over several devices."),
+        click.Option(["--dtype"], help="float32, bfloat16, ...; default: the checkpoint's."),
     ]
 
 
@@ -74,14 +81,32 @@ def editing() -> list[click.Option]:
             show_default=True,
             help="How to edit.",
         ),
+        *numbers(),
+        click.Option(["--layer"], type=int, help="The layer to edit, counted from 0."),
+    ]
+
+
+def numbers() -> list[click.Option]:
+    """Where an editor's numbers come from."""
+    return [
         choice("--preset", Preset, "Whose numbers hold where nothing else says any."),
         click.Option(
             ["--config"],
             type=click.Path(path_type=Path, exists=True, dir_okay=False),
             help="YAML or JSON file of the editor's options; EasyEdit's hparams as they are.",
         ),
-        click.Option(["--layer"], type=int, help="The layer to edit, counted from 0."),
     ]
+
+
+def metrics(default: Sequence[str]) -> click.Option:
+    """What to measure."""
+    return click.Option(
+        ["--metrics"],
+        type=Names("lga_fast.metrics"),
+        default=",".join(default),
+        show_default=True,
+        help="What to measure, with commas between.",
+    )
 
 
 def choice(flag: str, kind: Any, text: str) -> click.Option:

@@ -54,13 +54,7 @@ def command() -> click.Command:
             "--mode", Mode, "Every request alone, one after another, or all in one edit."
         ),
         _options.choice("--eval-when", EvalWhen, "When to measure in sequential mode."),
-        click.Option(
-            ["--metrics"],
-            type=_options.Names("lga_fast.metrics"),
-            default=",".join(METRICS),
-            show_default=True,
-            help="What to measure, with commas between.",
-        ),
+        _options.metrics(METRICS),
         click.Option(
             ["--metric-option", "metric_options"],
             multiple=True,

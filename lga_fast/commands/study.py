@@ -7,7 +7,7 @@ table, figures and one HTML page.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 from rich.console import Console
@@ -16,7 +16,6 @@ from lga_fast import registry
 from lga_fast.commands import _inputs, _options
 from lga_fast.commands._text import first_line
 from lga_fast.datasets import LoadedEdits
-from lga_fast.editors import Preset
 from lga_fast.studies import Setting, study
 from lga_fast.studies._trials import METRICS
 
@@ -35,8 +34,7 @@ def command() -> click.Command:
             show_default=True,
             help="Hub id, folder, or embedded atlas. May be given several times.",
         ),
-        click.Option(["--device"], help="cpu, cuda, or auto to spread over several devices."),
-        click.Option(["--dtype"], help="float32, bfloat16, ...; default: the checkpoint's."),
+        *_options.placement(),
         click.Option(
             ["--data"],
             multiple=True,
@@ -52,28 +50,11 @@ def command() -> click.Command:
             show_default=True,
             help="How to edit; several with commas between.",
         ),
-        click.Option(
-            ["--preset"],
-            type=click.Choice(get_args(Preset)),
-            default=Setting.preset,
-            show_default=True,
-            help="Whose numbers hold where nothing else says any.",
-        ),
-        click.Option(
-            ["--config"],
-            type=click.Path(path_type=Path, exists=True, dir_okay=False),
-            help="YAML or JSON file of the editor's options; EasyEdit's hparams as they are.",
-        ),
+        *_options.numbers(),
         _size("--proxy", Setting.proxy, "Facts that layers are chosen on."),
         _size("--test", Setting.test, "Facts that they are measured on."),
         _options.seed(),
-        click.Option(
-            ["--metrics"],
-            type=_options.Names("lga_fast.metrics"),
-            default=",".join(METRICS),
-            show_default=True,
-            help="What to measure, with commas between.",
-        ),
+        _options.metrics(METRICS),
         _size("--jobs", Setting.jobs, "Processes that edit, each with its share of the threads."),
         _options.folder("--out", "Folder to write into.", default="out/study", show_default=True),
         *_options.fields(_STUDIES, "Study", taken=["seed"]),
