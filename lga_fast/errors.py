@@ -1,5 +1,13 @@
 """Errors of lga_fast; each message says what was expected, what came, where, and how to mend it."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lga_fast.records import Dropped
+
 
 class LgaFastError(Exception):
     """Base of all errors raised on purpose by lga_fast."""
@@ -23,6 +31,23 @@ class TapError(LgaFastError):
 
 class ScoringError(LgaFastError):
     """A selection cannot be made from these requests or scores."""
+
+
+class NothingToScore(ScoringError):
+    """No request is left to score; `dropped` says why."""
+
+    def __init__(self, message: str, dropped: Sequence[Dropped] = ()) -> None:
+        """Keep the requests that were given up."""
+        super().__init__(message)
+        self.dropped = tuple(dropped)
+
+
+class RanksError(LgaFastError):
+    """Several processes cannot work together on this."""
+
+
+class LostRank(RanksError):
+    """Another process ended before its share was done."""
 
 
 class EditError(LgaFastError):

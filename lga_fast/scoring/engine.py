@@ -14,10 +14,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from lga_fast import progress, provenance
-from lga_fast.errors import ScoringError
+from lga_fast import distributed, progress, provenance
+from lga_fast.datasets import LoadedEdits
+from lga_fast.errors import NothingToScore, ScoringError
 from lga_fast.models import EditableModel, StreamedModel
 from lga_fast.records import Dropped, EditRequest, LayerScores
+from lga_fast.scoring import shares
 from lga_fast.scoring.pairs import OldAnswer, Pair, build_pairs
 from lga_fast.scoring.resuming import State
 from lga_fast.scoring.running import run
@@ -62,6 +64,7 @@ def score_layers(
     Raises:
         ScoringError: no request is left to score, an option is unknown, memory does not suffice,
             or `resume` holds another pass.
+        RanksError: inside `distributed.ranks()`, the ranks differ in what they score, or one ended.
         DataError: a dict is not an edit request.
 
     Warns:
@@ -78,6 +81,19 @@ def score_layers(
         "reduction": reduction,
         "batch_tokens": batch_tokens,
     }
+    score = partial(_score, model, options, resume, show_progress)
+    return shares.over_ranks(model, requests, options, score)
+
+
+def _score(
+    model: EditableModel,
+    options: dict[str, Any],
+    resume: str | Path | None,
+    show_progress: bool | None,
+    requests: LoadedEdits,
+) -> tuple[LayerScores, list[int]]:
+    """Scores, and the places of the requests that they are of; one process."""
+    old, abs_new, batch_tokens = (options[name] for name in ("old", "abs_new", "batch_tokens"))
     state = _state(resume, model, requests, options)
     if isinstance(model, StreamedModel) and progress.shown(show_progress):
         from lga_fast.scoring.forecast import forecast
@@ -91,7 +107,7 @@ def score_layers(
             pairs, dropped = state.pairs(make) if state else make()
         answered = time.perf_counter()
         check_pairs(pairs, dropped)
-        scoring = Pass(model, pairs, loss_scope, reduction, abs_new)
+        scoring = Pass(model, pairs, options["loss_scope"], options["reduction"], abs_new)
         run(scoring, batch_tokens, state, show_progress)
         values, losses = scoring.sums.cpu(), scoring.losses
         per_expert = {name: dot.cpu().numpy() for name, dot in scoring.per_expert.items()}
@@ -100,7 +116,7 @@ def score_layers(
     names = model.parameter_names()
     parts = [dict(zip(names, part.numpy(), strict=True)) for part in values]
     known = [p.known for p in pairs]
-    return LayerScores(
+    scores = LayerScores(
         case_ids=tuple(requests[p.request].case_id for p in pairs),
         dot=parts[0],
         norm2_old=parts[1],
@@ -125,6 +141,7 @@ def score_layers(
             "peak_bytes": provenance.peak_bytes(model.device),
         },
     )
+    return scores, [p.request for p in pairs]
 
 
 def _state(
@@ -135,13 +152,13 @@ def _state(
     if not isinstance(model, StreamedModel):
         why = f"resume={str(resume)!r}: the weights are in memory, and only a pass with streamed "
         if model.placement.startswith("weights: resident"):  # `load` chose so
-            warnings.warn(f"{why}ones keeps what it finds. Nothing is kept.", stacklevel=3)
+            warnings.warn(f"{why}ones keeps what it finds. Nothing is kept.", stacklevel=5)
             return None
         raise ScoringError(
             f"{why}ones has states between blocks. Drop resume=, or load the model with "
             "weights='streamed'."
         )
-    return State(Path(resume), model, requests, options)
+    return State(distributed.current().folder(Path(resume)), model, requests, options)
 
 
 def check_options(loss_scope: str, reduction: str) -> None:
@@ -156,10 +173,10 @@ def check_options(loss_scope: str, reduction: str) -> None:
 
 
 def check_pairs(pairs: Sequence[Pair], dropped: Sequence[Dropped]) -> None:
-    """Refuse a pass over nothing; raises `ScoringError`."""
+    """Refuse a pass over nothing; raises `NothingToScore`."""
     if not pairs:
         reasons = {d.reason for d in dropped} or {"there are no requests"}
-        raise ScoringError(f"nothing to score: {'; '.join(sorted(reasons))}")
+        raise NothingToScore(f"nothing to score: {'; '.join(sorted(reasons))}", dropped)
 
 
 def _generated(requests: Sequence[EditRequest], old: OldAnswer | None) -> int:

@@ -1,0 +1,168 @@
+"""Several processes that work on one result: a thin layer over torch.distributed.
+
+Nothing is shared out unless somebody asks for it: in Python by `with ranks():`, on the command line
+by starting it with torchrun. A process group that is there for something else, such as training,
+changes nothing. Inside, every rank calls the same functions with the same arguments in the same
+order, and all of them get the same result.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lga_fast.errors import LostRank, RanksError
+
+T = TypeVar("T")
+
+# How much longer than another a rank may work. One that has ended is noticed at once all the same.
+_PATIENCE = timedelta(days=7)
+
+
+class Ranks:
+    """The processes that work together, and which of them this one is; alone by default.
+
+    What they exchange are results, in CPU memory, so that gloo carries it also where models are on
+    CUDA devices: unlike NCCL it fails at once when a process at the other end is gone.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1, group: Any = None, store: Any = None) -> None:
+        self.rank, self.size = rank, size
+        self.store = store  # of all ranks, for short messages; None: the process group is not ours
+        self._group = group
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the rank that shows progress, prints and writes files."""
+        return self.rank == 0
+
+    @property
+    def here(self) -> int:
+        """How many of the ranks share this machine, and so its memory."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if self.size > 1 else 1
+
+    @property
+    def device(self) -> str:
+        """A CUDA device of this rank's own, by its LOCAL_RANK; the CPU where there are none.
+
+        Raises:
+            RanksError: the machine has CUDA devices, but fewer than ranks.
+        """
+        import torch
+
+        count = torch.cuda.device_count()
+        local = int(os.environ.get("LOCAL_RANK", self.rank))
+        if count and local >= count:
+            raise RanksError(
+                f"rank {self.rank} is the {local + 1}th of its machine, which has {count} CUDA "
+                f"devices: expected one for each. Start {count} processes on it, or use the CPU."
+            )
+        return f"cuda:{local}" if count else "cpu"
+
+    def folder(self, path: Path) -> Path:
+        """A folder of this rank's own in `path`; `path` itself where it is alone."""
+        return path if self.size == 1 else path / f"rank-{self.rank}-of-{self.size}"
+
+    def share(self, costs: Sequence[float]) -> list[int]:
+        """Places of this rank's items, in order, so that all ranks have about equal costs.
+
+        The dearest item goes first, each to the rank that has least: every rank gets dear and cheap
+        ones.
+        """
+        loads, mine = [0.0] * self.size, list[int]()
+        for item in sorted(range(len(costs)), key=lambda i: -costs[i]):
+            rank = loads.index(min(loads))
+            loads[rank] += costs[item]
+            if rank == self.rank:
+                mine.append(item)
+        return sorted(mine)
+
+    def stretch(self, costs: Sequence[float]) -> list[int]:
+        """As `share`, of items that follow one another, because neighbours have work in common."""
+        total, before, mine = sum(costs), 0.0, list[int]()
+        for item, cost in enumerate(costs):
+            if int((before + cost / 2) / total * self.size) == self.rank:
+                mine.append(item)
+            before += cost
+        return mine
+
+    def gather(self, x: T) -> list[T]:
+        """Every rank's `x`, by rank, on all of them; it waits until all are there.
+
+        Raises:
+            LostRank: one of them has ended.
+        """
+        if self.size == 1:
+            return [x]
+        import torch.distributed as dist
+
+        found: list[Any] = [None] * self.size
+        try:
+            dist.all_gather_object(found, x, group=self._group)
+        except RuntimeError as error:
+            raise LostRank(
+                f"rank {self.rank} of {self.size}: another rank ended before its share was done. "
+                "If it printed no error it was killed, as happens where memory runs out."
+            ) from error
+        return found
+
+    def agree(self, **facts: Any) -> None:
+        """Refuse ranks that differ in what must be the same for all; raises `RanksError`."""
+        for rank, theirs in enumerate(every := self.gather(facts)):
+            for name, value in theirs.items():
+                if value != every[0][name]:
+                    raise RanksError(
+                        f"expected the same {name} on all ranks, got {every[0][name]!r} on rank 0 "
+                        f"and {value!r} on rank {rank}"
+                    )
+
+
+_current: ContextVar[Ranks] = ContextVar("ranks", default=Ranks())  # noqa: B039 - nothing changes it
+
+
+def current() -> Ranks:
+    """The ranks that this process works with now."""
+    return _current.get()
+
+
+@contextmanager
+def ranks() -> Iterator[Ranks]:
+    """Work together with all processes of torch.distributed inside the `with`.
+
+    `score_layers`, `select_layer` and `evaluate` then share their requests, and the sweep of
+    `brute_force` its edits. All else each rank does for itself. Where torch.distributed is not
+    initialised yet that is done, from the environment that torchrun makes, and undone in the end.
+
+    Raises:
+        RanksError: the environment does not say which ranks there are.
+
+    Example:
+        >>> with lga_fast.distributed.ranks() as ranks:
+        ...     model = lga_fast.load("gpt2-xl", device=ranks.device)
+        ...     ranking = lga_fast.select_layer(model, edits)  # the same on every rank
+    """
+    import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
+
+    store = None
+    own = not dist.is_initialized()
+    if own:
+        try:
+            store, rank, size = next(rendezvous("env://"))
+        except ValueError as error:
+            raise RanksError(
+                f"{error}. Start the program with torchrun, or initialise torch.distributed first."
+            ) from None
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
+    group: Any = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    token = _current.set(Ranks(dist.get_rank(), dist.get_world_size(), group, store))
+    try:
+        yield current()
+    finally:
+        _current.reset(token)
+        dist.destroy_process_group(None if own else group)

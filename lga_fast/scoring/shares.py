@@ -1,0 +1,118 @@
+"""One scoring pass by several ranks: who scores which requests, and all scores put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from lga_fast import distributed
+from lga_fast.datasets import LoadedEdits, jsonl
+from lga_fast.errors import NothingToScore
+from lga_fast.models import EditableModel
+from lga_fast.records import Dropped, LayerScores
+from lga_fast.scoring.pairs import encode
+
+_TABLES = ("dot", "norm2_old", "norm2_new", "abs_new", "per_expert")
+_COLUMNS = ("loss_old", "loss_new", "known", "says_new")
+
+# Scores of some requests, and the places among these of those that were not dropped.
+Score = Callable[[LoadedEdits], tuple[LayerScores, list[int]]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one rank found."""
+
+    scores: LayerScores | None  # None: nothing of its share was left to score
+    scored: list[int]  # places among all requests, in the order of `scores`
+    dropped: dict[int, Dropped]  # by place
+
+
+def over_ranks(
+    model: EditableModel, requests: LoadedEdits, options: Mapping[str, Any], score: Score
+) -> LayerScores:
+    """Scores of all requests, of which each rank scores its share; the same on every rank.
+
+    Raises:
+        ScoringError: as of `score_layers`.
+        RanksError: the ranks differ in model, requests or options, or one of them has ended.
+    """
+    ranks = distributed.current()
+    if ranks.size == 1:
+        return score(requests)[0]
+    ranks.agree(
+        model=model.fingerprint(),
+        dtype=str(model.dtype),
+        requests=jsonl.checksum(requests),
+        options=dict(options),
+    )
+    places = share(model, requests)
+    try:
+        scores, at = score(_only(requests, places)) if places else (None, [])
+        dropped = scores.dropped if scores else ()
+    except NothingToScore as error:
+        scores, at, dropped = None, [], error.dropped
+    scored = [places[i] for i in at]
+    others = sorted(set(places) - set(scored))
+    part = Part(scores, scored, dict(zip(others, dropped, strict=True)))
+    return together(ranks.gather(part), requests)
+
+
+def share(model: EditableModel, requests: LoadedEdits) -> list[int]:
+    """Places of the requests that this rank scores: all ranks have about as many tokens."""
+    texts = [f"{request.prompt} {request.target_new}" for request in requests]
+    return distributed.current().share([len(encode(model.tokenizer, t)[0]) for t in texts])
+
+
+def shared(model: EditableModel, requests: LoadedEdits) -> LoadedEdits:
+    """Those requests."""
+    return _only(requests, share(model, requests))
+
+
+def together(parts: list[Part], requests: LoadedEdits) -> LayerScores:
+    """The scores of all requests in their order.
+
+    Raises:
+        NothingToScore: all were dropped.
+    """
+    left_out = {place: one for part in parts for place, one in part.dropped.items()}
+    dropped = tuple(left_out[place] for place in sorted(left_out))
+    found = [part.scores for part in parts if part.scores]
+    if not found:
+        reasons = {one.reason for one in dropped} or {"there are no requests"}
+        raise NothingToScore(f"nothing to score: {'; '.join(sorted(reasons))}", dropped)
+    order = np.argsort([place for part in parts for place in part.scored])
+
+    def joined(arrays: list[np.ndarray]) -> np.ndarray:
+        return np.concatenate(arrays)[order]
+
+    case_ids = [case_id for scores in found for case_id in scores.case_ids]
+    tables = {
+        field: {
+            name: joined([getattr(scores, field)[name] for scores in found])
+            for name in getattr(found[0], field)
+        }
+        for field in _TABLES
+    }
+    made = [scores.provenance for scores in found]
+    return replace(
+        found[0],
+        case_ids=tuple(case_ids[i] for i in order),
+        kinds=tuple(sorted({request.kind for request in requests})),
+        dropped=dropped,
+        provenance=made[0]
+        | {"ranks": len(parts), "sequence_forwards": sum(one["sequence_forwards"] for one in made)}
+        | {
+            name: max(one[name] for one in made)
+            for name in ("seconds_old_answers", "seconds_scoring", "peak_bytes")
+        },
+        **tables,
+        **{field: joined([getattr(scores, field) for scores in found]) for field in _COLUMNS},
+    )
+
+
+def _only(requests: LoadedEdits, places: list[int]) -> LoadedEdits:
+    return LoadedEdits([requests[i] for i in places], requests.report, requests.provenance)
