@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lga_fast.files import write_atomic
-from lga_fast.models.applying import find_weights
+from lga_fast.models.applying import find_matrices
 
 if TYPE_CHECKING:
     from lga_fast.models import EditableModel
@@ -18,7 +18,7 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 def write_adapter(edit: WeightEdit, folder: Path, model: EditableModel) -> None:
     """Write both files of an adapter into `folder`; see `WeightEdit.to_peft`."""
-    find_weights(model, edit)  # refuses what does not fit
+    find_matrices(model, edit)  # refuses what does not fit
     tensors = {}
     for name, delta in edit.deltas.items():
         module = f"base_model.model.{name.removesuffix('.weight')}"

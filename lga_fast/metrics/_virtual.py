@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lga_fast.errors import EditError
 from lga_fast.models import EditableModel
-from lga_fast.models.applying import find_weights
+from lga_fast.models.applying import find_matrices
 from lga_fast.models.tensors import wide
 from lga_fast.weight_edit import LowRank, WeightEdit
 
@@ -95,7 +95,7 @@ def _add(
 
 
 def _check(model: EditableModel, edit: WeightEdit, now: str) -> None:
-    find_weights(model, edit)
+    find_matrices(model, edit)
     if edit.model_fingerprint != now:
         made = edit.model_fingerprint or "none in its provenance"
         raise EditError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -20,36 +22,73 @@ class BlockReader:
         blocks: the model's blocks, on `meta`.
         path: where they are in the model.
         device: where they shall run.
+        on_read: gets each tensor with the model's name of it, and may change it in place.
     """
 
     def __init__(
-        self, shards: Shards, blocks: nn.ModuleList, path: str, device: torch.device
+        self,
+        shards: Shards,
+        blocks: nn.ModuleList,
+        path: str,
+        device: torch.device,
+        on_read: Callable[[str, Tensor], None],
     ) -> None:
         self._shards, self._blocks, self._path, self._device = shards, blocks, path, device
         self.names = [shards.names(f"{path}.{layer}.") for layer in range(len(blocks))]
+        self.held: set[int] = set()  # blocks that have their weights
+        self._on_read = on_read
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._thread = ThreadPoolExecutor(1)
+        self._coming: tuple[int, Future[tuple[dict[str, Tensor], Any]]] | None = None
 
     def walk(self, layers: Iterable[int]) -> Iterator[int]:
         """Each of these layers while its weights are in memory; the next one is read meanwhile."""
         order = list(layers)
-        with ThreadPoolExecutor(1) as reader:
-            coming = [reader.submit(self._read, layer) for layer in order[:1]]
-            for i, layer in enumerate(order):
-                tensors, copied = coming.pop().result()
-                coming += [reader.submit(self._read, layer) for layer in order[i + 1 : i + 2]]
-                block = self._blocks[layer]
-                empty = dict(block.state_dict())
-                if copied is not None:
-                    current = torch.cuda.current_stream(self._device)
-                    current.wait_event(copied)
-                    for tensor in tensors.values():  # made on another stream, used on this one
-                        tensor.record_stream(current)
-                try:
-                    assign(block, tensors)
-                    del tensors
+        try:
+            for layer, following in zip_longest(order, order[1:]):
+                with self.loaded(layer, following):
                     yield layer
-                finally:
-                    assign(block, empty)
+        finally:
+            self.forget()
+
+    @contextmanager
+    def loaded(self, layer: int, following: int | None = None) -> Iterator[None]:
+        """A block has its weights while inside; those of the `following` one are read meanwhile."""
+        tensors, copied = self._take(layer)
+        if following is not None:
+            self._coming = following, self._thread.submit(self._read, following)
+        block = self._blocks[layer]
+        empty = dict(block.state_dict())
+        if copied is not None:
+            current = torch.cuda.current_stream(self._device)
+            current.wait_event(copied)
+            for tensor in tensors.values():  # made on another stream, used on this one
+                tensor.record_stream(current)
+        try:
+            for name, tensor in tensors.items():
+                self._on_read(f"{self._path}.{layer}.{name}", tensor)
+            assign(block, tensors)
+            del tensors
+            self.held.add(layer)
+            yield
+        finally:
+            self.held.discard(layer)
+            assign(block, empty)
+
+    def forget(self) -> None:
+        """Drop what was read beforehand, and not wanted after all."""
+        if self._coming is not None:
+            reading = self._coming[1]
+            if not reading.cancel():
+                wait([reading])
+            self._coming = None
+
+    def _take(self, layer: int) -> tuple[dict[str, Tensor], Any]:
+        if self._coming is None or self._coming[0] != layer:
+            self.forget()
+            return self._thread.submit(self._read, layer).result()
+        reading, self._coming = self._coming[1], None
+        return reading.result()
 
     def _read(self, layer: int) -> tuple[dict[str, Tensor], Any]:
         """A block's tensors by their names in it, and when they will be on the device."""

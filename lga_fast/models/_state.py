@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 Sample = tuple[str, torch.Size, Tensor]  # a parameter's name, shape, and some of its values
+SAMPLED = 64  # values of every parameter in a fingerprint
 
 
 @contextmanager
@@ -63,5 +64,10 @@ def _sample(name: str, tensor: Tensor, count: int) -> Iterator[Sample]:
         for part in tensor.__tensor_flatten__()[0]:
             yield from _sample(f"{name}.{part}", getattr(tensor, part), count)
         return
+    yield name, tensor.shape, sampled(tensor, count)
+
+
+def sampled(tensor: Tensor, count: int) -> Tensor:
+    """So many values of a tensor, evenly spread over it."""
     flat = tensor.detach().reshape(-1)
-    yield name, tensor.shape, flat[:: max(1, flat.numel() // count)][:count]
+    return flat[:: max(1, flat.numel() // count)][:count]

@@ -21,19 +21,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from lga_fast import ops
 from lga_fast.errors import EditError
 from lga_fast.models._modules import whole_weight
-from lga_fast.weight_edit import WeightEdit
+from lga_fast.models.tensors import rounding_of
+from lga_fast.weight_edit import LowRank, WeightEdit
 
 if TYPE_CHECKING:
     from lga_fast.models.editable import EditableModel
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_CHUNK = 1 << 20  # elements of a weight compared at once: 8 MiB in float64
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,8 @@ class Applied:
 
 
 @dataclass(eq=False)
-class _Step:
-    """One edit in effect."""
+class Step:
+    """One edit in effect, or about to be."""
 
     checksum: str
     before: str  # fingerprint of the model
@@ -63,7 +62,7 @@ class Applier:
     """The edits in effect on one model, oldest first."""
 
     def __init__(self) -> None:
-        self.steps: list[_Step] = []
+        self.steps: list[Step] = []
 
     @contextmanager
     def edited(self, model: EditableModel, edit: WeightEdit, force: bool) -> Iterator[Applied]:
@@ -91,14 +90,19 @@ class Applier:
         step.saved.clear()
         return applied
 
-    def _new_step(self, model: EditableModel, edit: WeightEdit, force: bool) -> _Step:
-        weights = find_weights(model, edit)
-        step = _Step(edit.checksum, model.fingerprint())
+    def _new_step(self, model: EditableModel, edit: WeightEdit, force: bool) -> Step:
+        self._check(model, edit)
+        step = self._made(edit.checksum, model.fingerprint())
         if not force:
             self._refuse_foreign(model, edit, step.before)
             self._refuse_repeated(edit)
-        step.saved = {name: weight.clone() for name, weight in weights.items()}
         return step
+
+    def _check(self, model: EditableModel, edit: WeightEdit) -> None:
+        find_weights(model, edit)
+
+    def _made(self, checksum: str, before: str) -> Step:
+        return Step(checksum, before)
 
     def _refuse_foreign(self, model: EditableModel, edit: WeightEdit, now: str) -> None:
         known = [now]
@@ -123,32 +127,45 @@ class Applier:
                 f"{edit!r} is in effect already; to add it a second time, pass force=True."
             )
 
-    def _apply(self, model: EditableModel, edit: WeightEdit, step: _Step) -> Applied:
-        self.steps.append(step)  # before any weight changes, so that undoing finds it
+    def _apply(self, model: EditableModel, edit: WeightEdit, step: Step) -> Applied:
+        self._begin(model, edit, step)
         turned = model.family.orientation == "in_out"
         rounding = {}
-        for name, weight in find_weights(model, edit).items():
-            before, after = (w.T if turned else w for w in (step.saved[name], weight))
-            delta = edit.deltas[name]
-            left, right = (x.to(weight.device) for x in (delta.left, delta.right))
-            ops.low_rank_update_(after, left, right)
-            rounding[name] = _rounding(before, after, left, right)
-            if not math.isfinite(rounding[name]):
-                raise EditError(
-                    f"edit of {name}: expected finite weights, got numbers beyond {weight.dtype} "
-                    "(or they were not finite before). The weights were put back."
-                )
+        for name, delta in edit.deltas.items():
+            with self._changing(model, step, name, delta) as weights:
+                before, after = (w.T if turned else w for w in weights)
+                left, right = (x.to(after.device) for x in (delta.left, delta.right))
+                ops.low_rank_update_(after, left, right)
+                rounding[name] = rounding_of(before, after, left, right)
+                if not math.isfinite(rounding[name]):
+                    raise EditError(
+                        f"edit of {name}: expected finite weights, got numbers beyond "
+                        f"{after.dtype} (or they were not finite before). The weights were put "
+                        "back."
+                    )
         step.after = model.fingerprint()
         return Applied(rounding)
 
-    def _undo_surely(self, model: EditableModel, step: _Step) -> None:
+    def _begin(self, model: EditableModel, edit: WeightEdit, step: Step) -> None:
+        weights = find_weights(model, edit)
+        step.saved = {name: weight.clone() for name, weight in weights.items()}
+        self.steps.append(step)  # before any weight changes, so that undoing finds it
+
+    @contextmanager
+    def _changing(
+        self, model: EditableModel, step: Step, name: str, delta: LowRank
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """A weight as it was and the one to change, both as they are stored."""
+        yield step.saved[name], model.hf.get_parameter(name).detach()
+
+    def _undo_surely(self, model: EditableModel, step: Step) -> None:
         try:
             self._undo(model, step)
         except KeyboardInterrupt:
             self._undo(model, step)  # does again what was done, and the rest
             raise
 
-    def _undo(self, model: EditableModel, step: _Step) -> None:
+    def _undo(self, model: EditableModel, step: Step) -> None:
         """Put back what `step` and all later ones changed, the latest first.
 
         Contexts that are left out of order thus end together: putting back an outer one alone
@@ -165,6 +182,22 @@ class Applier:
 
 def find_weights(model: EditableModel, edit: WeightEdit) -> dict[str, Tensor]:
     """The weights that `edit` would change, detached, as they are stored.
+
+    Raises:
+        EditError: as of `find_matrices`, or a weight is not in memory.
+    """
+    found = {}
+    for name, module in find_matrices(model, edit).items():
+        found[name] = _plain(name, module).detach()
+        if found[name].is_meta:
+            raise EditError(
+                f"edit of {name}: expected a weight in memory, got one on 'meta' (offloaded)"
+            )
+    return found
+
+
+def find_matrices(model: EditableModel, edit: WeightEdit) -> dict[str, nn.Module]:
+    """The modules whose weights `edit` would change, by those weights' names.
 
     Raises:
         EditError: the model has no such matrix, it has another shape, or it cannot be changed.
@@ -184,7 +217,8 @@ def find_weights(model: EditableModel, edit: WeightEdit) -> dict[str, Tensor]:
                 f"edit of {name}: expected (d_out, d_in) {model.shape(*places[name])} as in "
                 f"{model.name!r}, got {delta.shape}"
             )
-        found[name] = _changeable(name, model.matrix(*places[name])).detach()
+        found[name] = model.matrix(*places[name])
+        _plain(name, found[name])
     return found
 
 
@@ -212,28 +246,3 @@ def _plain(name: str, module: nn.Module) -> nn.Parameter:
             "dequantize() gave; layers can be scored and selected as it is"
         )
     return weight
-
-
-def _changeable(name: str, module: nn.Module) -> nn.Parameter:
-    weight = _plain(name, module)
-    if weight.is_meta:
-        raise EditError(
-            f"edit of {name}: expected a weight in memory, got one on 'meta' (offloaded)"
-        )
-    return weight
-
-
-def _rounding(
-    before: Float[Tensor, "d_out d_in"],
-    after: Float[Tensor, "d_out d_in"],
-    left: Float[Tensor, "d_out rank"],
-    right: Float[Tensor, "d_in rank"],
-) -> float:
-    """`‖(after − before) − left·rightᵀ‖ / ‖left·rightᵀ‖`, in float64, some rows at a time."""
-    lost = size = torch.zeros((), dtype=torch.float64, device=before.device)
-    rows = max(1, _CHUNK // before.shape[1])
-    for old, new, part in zip(*(x.split(rows) for x in (before, after, left)), strict=True):
-        intended = part.double() @ right.double().T
-        lost = lost + (new.double() - old.double() - intended).square().sum()
-        size = size + intended.square().sum()
-    return float((lost / size if size else lost).sqrt())

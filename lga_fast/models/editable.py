@@ -167,7 +167,7 @@ class EditableModel:
 
     def fingerprint(self) -> str:
         """A short checksum of configuration and weights (64 values of every parameter)."""
-        return _state.fingerprint(self.config, self._samples(64), self.device)
+        return _state.fingerprint(self.config, self._samples(_state.SAMPLED), self.device)
 
     def _samples(self, count: int) -> Iterable[_state.Sample]:
         """Every parameter's name, shape, and so many of its values."""

@@ -1,7 +1,8 @@
 """A model whose blocks are read from their files when they run, and dropped again.
 
-Blocks are the outer loop, batches the inner one: a pass over all blocks reads each of them once,
-however many batches there are. What the model does around its blocks is left to its own forward.
+Where there are many batches, blocks are the outer loop and batches the inner one (`walk`): a pass
+over all blocks reads each of them once. The model's own forward runs too, with one reading of the
+blocks for each, and one for its backward.
 """
 
 from __future__ import annotations
@@ -10,28 +11,30 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from lga_fast.errors import LgaFastError
-from lga_fast.models import decoding
+from lga_fast.models import _state, decoding
 from lga_fast.models._blocks import BlockReader, assign
 from lga_fast.models._calls import Call, record_call
 from lga_fast.models._in_step import in_step
+from lga_fast.models._own_forward import OwnForward
 from lga_fast.models._rows import Rows
 from lga_fast.models._shards import Shards
 from lga_fast.models._skeleton import fill_buffers
 from lga_fast.models.editable import EditableModel
+from lga_fast.models.overlays import Overlays
 from lga_fast.models.restart import bare, form_of, formed, replaced
-
-_SAMPLED = 64  # values of every parameter in a fingerprint
 
 
 class StreamedModel(EditableModel):
-    """A model of any size that can be scored: two blocks are in memory at most.
+    """A model of any size: two blocks are in memory at most, or the head.
+
+    An edit is an overlay, added to a block whenever that is read.
 
     Args:
         hf: the model on `meta`.
@@ -59,10 +62,10 @@ class StreamedModel(EditableModel):
     ) -> None:
         super().__init__(hf, tokenizer, name, memory_budget, editing)
         self.shards, self._device = shards, device
+        self._applier = self._overlays = Overlays(self)
         self._shapes = {name: p.shape for name, p in hf.named_parameters()}
-        self._fingerprint = ""
+        self._base: dict[str, Tensor] = {}  # what a fingerprint takes, without edits
         self._form: int | None = None  # length of the tuple that a block returns; 0: a tensor
-        self._running = False
         decoder = self.family.blocks.rpartition(".")[0]
         fill_buffers(hf, decoder, device)
         paths = {module: path for path, module in hf.named_modules()}
@@ -72,13 +75,15 @@ class StreamedModel(EditableModel):
         self._head_names = {n: self._found(name) for n, name in heads.items()}
         for name in hf.get_submodule(decoder).state_dict(prefix=f"{decoder}."):
             self._found(name)
-        self._reader = BlockReader(shards, self._blocks, self.family.blocks, device)
+        self._reader = BlockReader(
+            shards, self._blocks, self.family.blocks, device, self._overlays.add
+        )
         self._block_names = self._reader.names
         apart = {read, *self._head_names.values(), *chain(*self._block_names)}
         self._rest = [name for name in shards.names(f"{decoder}.") if name not in apart]
         assign(hf, self._moved(shards.read(self._rest)), strict=False)
         Rows(embedding, partial(shards.rows, read), device)
-        hf.register_forward_pre_hook(self._refuse_forward)
+        OwnForward(hf, self._blocks, self._reader, self.head, self._overlays.in_effect)
 
     def _found(self, name: str) -> str:
         source = self.shards.source(name)
@@ -120,54 +125,27 @@ class StreamedModel(EditableModel):
         """Bytes that are read for the head."""
         return self.shards.stored_bytes(self._head_names.values())
 
-    def fingerprint(self) -> str:
-        """As of the model with resident weights; `fingerprint_bytes` are read for it, and once."""
-        self._fingerprint = self._fingerprint or super().fingerprint()
-        return self._fingerprint
-
     def fingerprint_bytes(self) -> int:
         """Bytes that are still to be read for the fingerprint: few, but all of joined tensors."""
-        if self._fingerprint:
+        if self._base:
             return 0
         sources = [self.shards.source(name) for name in self._shapes]
-        return sum(self.shards.sample_bytes(source, _SAMPLED) for source in sources if source)
+        return sum(self.shards.sample_bytes(source, _state.SAMPLED) for source in sources if source)
 
-    def _samples(self, count: int) -> Iterator[tuple[str, torch.Size, Tensor]]:
+    def _samples(self, count: int) -> Iterator[_state.Sample]:
         for name, shape in self._shapes.items():
-            source = self.shards.source(name)  # None: of a part that does not run, and is not there
-            yield name, shape, self.shards.sample(source, count) if source else torch.empty(0)
-
-    # -- what it cannot do ---------------------------------------------------------------------
-    def edited(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refused: there are no weights to change.
-
-        Raises:
-            LgaFastError: always.
-        """
-        self._refuse()
-
-    apply = weight_name = edited  # a weight's name is wanted by who is about to change it
-
-    def _refuse(self) -> NoReturn:
-        raise LgaFastError(
-            f"{self.name!r} was loaded with weights='streamed': it can be scored (score_layers, "
-            "and select_layer with lga, lga_new or salem). For everything else load it with "
-            "weights='resident'."
-        )
-
-    def _refuse_forward(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        if not self._running:
-            self._refuse()
+            if name not in self._base:
+                source = self.shards.source(name)  # None: of a part that does not run
+                self._base[name] = self.shards.sample(source, count) if source else torch.empty(0)
+            edited = self._overlays.sampled(name)
+            yield name, shape, self._base[name] if edited is None else edited
 
     # -- running -------------------------------------------------------------------------------
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """The model's own forward may be called while inside, by what knows that it is streamed."""
-        before, self._running = self._running, True
-        try:
+    def loaded(self, layer: int) -> Iterator[None]:
+        """A block's weights, edits included, are in memory while inside."""
+        with self._reader.loaded(layer):
             yield
-        finally:
-            self._running = before
 
     def walk(self, layers: Iterable[int]) -> Generator[int]:
         """Each of these layers while its weights are in memory; the next one is read meanwhile.
@@ -187,7 +165,7 @@ class StreamedModel(EditableModel):
         Raises:
             UnsupportedModel: the model does something to the hidden states between its blocks.
         """
-        with torch.no_grad(), self.running():
+        with torch.no_grad():
             return record_call(self.hf, self._blocks, self._form or 0, inputs, self.layers)
 
     def run(
@@ -200,6 +178,9 @@ class StreamedModel(EditableModel):
     @contextmanager
     def head(self) -> Iterator[None]:
         """The head's weights are in memory while inside."""
+        if not self._head.weight.is_meta:
+            yield
+            return
         empty = dict(self._head.state_dict())
         read = self.shards.read(dict.fromkeys(self._head_names.values()))
         tensors = {name: read[source] for name, source in self._head_names.items()}
@@ -218,7 +199,7 @@ class StreamedModel(EditableModel):
         def give(given: Tensor, *args: Any, **kwargs: Any) -> Any:
             return formed(hidden, self._form or 0)
 
-        with replaced(dict.fromkeys(self._blocks, give)), self.running():
+        with replaced(dict.fromkeys(self._blocks, give)):
             yield
 
     def greedy_each(self, batches: Sequence[decoding.Batch]) -> list[decoding.Answers]:
@@ -229,7 +210,7 @@ class StreamedModel(EditableModel):
     # -- within --------------------------------------------------------------------------------
     def _learn_form(self, block: nn.Module) -> None:
         token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
-        with torch.no_grad(), self.running():
+        with torch.no_grad():
             inputs = {"input_ids": token, "use_cache": False}
             call = record_call(self.hf, self._blocks, 0, inputs, until=1)
             args, kwargs = call.others[0]

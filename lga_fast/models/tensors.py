@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+_CHUNK = 1 << 20  # elements of a weight compared at once: 8 MiB in float64
+
 
 def padded(rows: Sequence[Sequence[int]]) -> Int[Tensor, "row token"]:
     """Token rows as one tensor, padded on the right by their own last token.
@@ -31,3 +33,19 @@ def additive_mask(
     """What attention adds to its scores so that no token sees its `hidden` keys."""
     mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
     return mask.masked_fill_(hidden, torch.finfo(dtype).min).unsqueeze(1)
+
+
+def rounding_of(
+    before: Float[Tensor, "d_out d_in"],
+    after: Float[Tensor, "d_out d_in"],
+    left: Float[Tensor, "d_out rank"],
+    right: Float[Tensor, "d_in rank"],
+) -> float:
+    """`‖(after − before) − left·rightᵀ‖ / ‖left·rightᵀ‖`, in float64, some rows at a time."""
+    lost = size = torch.zeros((), dtype=torch.float64, device=before.device)
+    rows = max(1, _CHUNK // before.shape[1])
+    for old, new, part in zip(*(x.split(rows) for x in (before, after, left)), strict=True):
+        intended = part.double() @ right.double().T
+        lost = lost + (new.double() - old.double() - intended).square().sum()
+        size = size + intended.square().sum()
+    return float((lost / size if size else lost).sqrt())

@@ -95,29 +95,6 @@ def test_a_buffer_that_nothing_computes_is_refused(folder, monkeypatch):
         streamed(folder)
 
 
-def test_what_it_cannot_do_says_so(folder):
-    model = streamed(folder)
-    model.fingerprint()
-    before = model.shards.bytes_read
-    message = "loaded with weights='streamed': it can be scored"
-    facts = [
-        {"prompt": "Ann Lee is from", "subject": "Ann Lee", "target_new": "Rome", "case_id": "0"}
-    ]
-    for call in (
-        lambda: model.hf(torch.tensor([[1, 2]])),
-        lambda: lga_fast.edit(model, facts, "rome", layer=1),
-        lambda: lga_fast.evaluate(model, facts, "r_rome", layer=1),
-        lambda: lga_fast.select_layer(model, facts, "cma"),
-        lambda: lga_fast.select_layer(model, facts, "brute_force"),
-        lambda: lga_fast.select_layer(model, facts, ["lga", "cma"]),
-        lambda: lga_fast.select_layer(model, facts, "lga_verified"),
-        lambda: model.apply(None),  # type: ignore[arg-type]
-    ):
-        with pytest.raises(LgaFastError, match=message):
-            call()
-    assert model.shards.bytes_read - before < 1000  # rows of subjects' tokens at most
-
-
 def test_a_model_that_changes_hidden_states_between_blocks_is_refused(folder):
     model = streamed(folder)
     facts = [{"prompt": "Paris is in", "target_new": "Rome"}]
