@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
 
 from lga_fast import registry
+from lga_fast.commands import _ranks
 from lga_fast.commands._text import first_line
 from lga_fast.errors import LgaFastError
 
@@ -28,6 +30,11 @@ class _Commands(click.Group):
         rows = [(name, first_line(f"{_COMMANDS}.{name}")) for name in registry.names(_COMMANDS)]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        if not _ranks.launched():
+            return super().main(*args, **options)
+        return _ranks.run(partial(super().main, *args, **options | {"standalone_mode": False}))
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -64,6 +64,10 @@ class Ranks:
             )
         return f"cuda:{local}" if count else "cpu"
 
+    def account(self) -> dict[str, int]:
+        """For provenance: how many ranks made a result, where there were several."""
+        return {"ranks": self.size} if self.size > 1 else {}
+
     def folder(self, path: Path) -> Path:
         """A folder of this rank's own in `path`; `path` itself where it is alone."""
         return path if self.size == 1 else path / f"rank-{self.rank}-of-{self.size}"

@@ -8,6 +8,8 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
+from lga_fast import distributed
+
 _SILENT = object()
 _around: ContextVar[Any] = ContextVar("around", default=None)  # what the bar around draws on
 
@@ -46,7 +48,9 @@ def bar(description: str, total: int, show: bool | None = None) -> Iterator[Call
 
 
 def shown(show: bool | None = None) -> bool:
-    """Whether a bar is seen; `show` as of `bar`."""
+    """Whether a bar is seen, of several ranks on the first; `show` as of `bar`."""
+    if not distributed.current().first:
+        return False
     if show is not None:
         return show
     outer = _around.get()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lga_fast import datasets, registry
+from lga_fast import datasets, distributed, registry
 from lga_fast.commands import _options
 from lga_fast.datasets import LoadedEdits
 from lga_fast.editors import Preset
+from lga_fast.errors import RanksError
 from lga_fast.models import EditableModel, load
 from lga_fast.models.load import Weights
 
@@ -20,8 +21,20 @@ def model(
     memory_budget: str | None,
     weights: Weights = "resident",
 ) -> EditableModel:
-    """The model of `_options.model`; transformers says nothing while it loads."""
+    """The model of `_options.model`; transformers says nothing while it loads.
+
+    Of several ranks each has a model of its own, on a CUDA device of its own where there are some.
+    """
     import transformers
+
+    ranks = distributed.current()
+    if ranks.size > 1 and device == "auto":
+        raise RanksError(
+            f"--device auto spreads one model over all devices, and there are {ranks.size} "
+            "processes: start lga-fast without torchrun, or leave --device out for a device each"
+        )
+    if ranks.size > 1 and device in (None, "cuda"):
+        device = ranks.device
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

@@ -14,7 +14,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from lga_fast import progress, registry, select_layer
+from lga_fast import distributed, progress, registry, select_layer
 from lga_fast.commands import _inputs, _options
 from lga_fast.models import StreamedModel
 from lga_fast.models.load import Weights
@@ -81,9 +81,11 @@ def _run(
         options["seed"] = seed
     facts = _inputs.proxy_facts(_inputs.edits(data), proxy, seed)
     model = _inputs.model(source, device, dtype, memory_budget, weights)
-    if model.placement:
+    ranks = distributed.current()
+    if model.placement and ranks.first:
         click.echo(model.placement, err=True)
-    if plan or (isinstance(model, StreamedModel) and not progress.shown()):  # where scoring says it
+    unsaid = isinstance(model, StreamedModel) and not progress.shown()  # else scoring says it
+    if plan or (unsaid and ranks.first):
         cost = forecast_selection(model, facts, selector, **options)
         click.echo(str(cost or "There is no scoring pass to plan."), err=not plan)
         also = [n for n, m in zip(selector, members, strict=True) if not issubclass(m, Scored)]
@@ -94,6 +96,8 @@ def _run(
         if plan:
             return
     rankings = select_layer(model, facts, selector, **options)
+    if not ranks.first:
+        return
     written = _write(rankings, out) if out else []
     if as_json:
         plain = [dataclasses.asdict(ranking) for ranking in rankings.values()]

@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 
 from lga_fast import registry
-from lga_fast.commands import _inputs, _options
+from lga_fast.commands import _inputs, _options, _ranks
 from lga_fast.commands._text import first_line
 from lga_fast.datasets import LoadedEdits
 from lga_fast.studies import Setting, study
@@ -85,6 +85,7 @@ def _run(
 ) -> None:
     import transformers
 
+    _ranks.alone("study", "--jobs N shares a study among the processors of one machine")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     shared = {key: asked.pop(key) for key in list(asked) if key in Setting.__dataclass_fields__}

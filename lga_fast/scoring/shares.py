@@ -104,7 +104,8 @@ def together(parts: list[Part], requests: LoadedEdits) -> LayerScores:
         kinds=tuple(sorted({request.kind for request in requests})),
         dropped=dropped,
         provenance=made[0]
-        | {"ranks": len(parts), "sequence_forwards": sum(one["sequence_forwards"] for one in made)}
+        | distributed.current().account()
+        | {"sequence_forwards": sum(one["sequence_forwards"] for one in made)}
         | {
             name: max(one[name] for one in made)
             for name in ("seconds_old_answers", "seconds_scoring", "peak_bytes")

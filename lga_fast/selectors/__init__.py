@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any, Protocol, overload
 
 from lga_fast import registry
+from lga_fast.datasets import easyedit_requests
 from lga_fast.errors import UnknownName
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, LayerRanking
-from lga_fast.scoring import Forecast, forecast
+from lga_fast.scoring import Forecast, forecast, shares
 from lga_fast.selectors._scored import Scored, pass_options, rank_together
 
 
@@ -88,7 +89,8 @@ def forecast_selection(
 ) -> Forecast | None:
     """What the scoring pass of `select_layer` with these arguments will cost; None: it has none.
 
-    What a selector does beside scoring, such as the edits of lga_verified, is not in it.
+    What a selector does beside scoring, such as the edits of lga_verified, is not in it. Of
+    several ranks it is this one's share.
 
     Raises:
         UnknownName: no such selector, or it has no such option.
@@ -97,7 +99,10 @@ def forecast_selection(
     chosen = _configured([selector] if isinstance(selector, str) else selector, options)
     scores = [each.scored() if hasattr(each, "scored") else each for each in chosen.values()]
     scored = [each for each in scores if isinstance(each, Scored)]
-    return forecast(model, edits, **pass_options(scored)) if scored else None
+    if not scored:
+        return None
+    requests = shares.shared(model, easyedit_requests(edits))
+    return forecast(model, requests, **pass_options(scored))
 
 
 def _configured(names: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:

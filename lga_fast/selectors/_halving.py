@@ -12,8 +12,8 @@ from jaxtyping import Float
 
 from lga_fast.studies import _reduce
 
-# What edits of facts [start, stop) at a layer do; a row for each value of `_reduce.SCORE`.
-Measure = Callable[[int, range], Float[np.ndarray, "metric fact"]]
+# What edits of facts [start, stop) at each layer do; a row for each value of `_reduce.SCORE`.
+Measure = Callable[[Sequence[int], range], Mapping[int, Float[np.ndarray, "metric fact"]]]
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def halve(
     while len(left) > 1 and seen < facts and budget >= len(left):
         share = budget // (len(left) * math.ceil(math.log2(len(left))))
         more = range(seen, min(facts, seen + max(1, share)))
-        for layer in left:
-            values[layer] = np.concatenate([values[layer], measure(layer, more)], 1)
+        for layer, found in measure(left, more).items():
+            values[layer] = np.concatenate([values[layer], found], 1)
         seen, budget = more.stop, budget - len(left) * len(more)
         left = better_first(left, values)
         means = np.array([_reduce.mean(values[layer].T) for layer in left])

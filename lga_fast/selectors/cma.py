@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lga_fast import progress, provenance
+from lga_fast import distributed, progress, provenance
+from lga_fast.datasets.jsonl import checksum
 from lga_fast.errors import ScoringError
 from lga_fast.models import EditableModel
 from lga_fast.models.fused import fused_gelu
@@ -69,10 +70,14 @@ class Selector:
                 f"cma: none of the {len(edits)} requests has a subject that is in its prompt"
             )
         prompts = [_prompt(model, request) for request in used]
+        ranks = distributed.current()
+        if ranks.size > 1:
+            ranks.agree(model=model.fingerprint(), requests=checksum(used), options=asdict(self))
+        mine = ranks.share([len(prompt.ids) for prompt in prompts])
         with (
             model.frozen(),
             fused_gelu(model.hf),
-            progress.bar("tracing facts", len(prompts)) as advance,
+            progress.bar("tracing facts", len(mine)) as advance,
         ):
             tracer = Tracer(
                 model,
@@ -83,7 +88,18 @@ class Selector:
                 self.token_range == "all",
                 self.batch_tokens,
             )
-            traces = tracer.trace(prompts, advance)
+            own = tracer.trace([prompts[i] for i in mine], advance) if mine else []
+        parts = ranks.gather(
+            {
+                "traces": dict(zip(mine, own, strict=True)),
+                "sequence_forwards": tracer.sequence_forwards,
+                "sequence_forwards_plain": tracer.plain_forwards,
+                "seconds_scoring": time.perf_counter() - started,
+                "peak_bytes": provenance.peak_bytes(model.device),
+            }
+        )
+        by_place = {i: trace for part in parts for i, trace in part["traces"].items()}
+        traces = [by_place[i] for i in range(len(prompts))]
         effects = np.array(
             [t.restored[p.subject[1] - 1] - t.low for t, p in zip(traces, prompts, strict=True)]
         )
@@ -93,10 +109,14 @@ class Selector:
             "noise_level": tracer.noise,
             "p_clean": float(np.mean([t.high for t in traces])),
             "p_noise": float(np.mean([t.low for t in traces])),
-            "sequence_forwards": tracer.sequence_forwards,
-            "sequence_forwards_plain": tracer.plain_forwards,
-            "seconds_scoring": time.perf_counter() - started,
-            "peak_bytes": provenance.peak_bytes(model.device),
+            **{
+                name: sum(part[name] for part in parts)
+                for name in ("sequence_forwards", "sequence_forwards_plain")
+            },
+            **{
+                name: max(part[name] for part in parts)
+                for name in ("seconds_scoring", "peak_bytes")
+            },
         }
         if self.token_range == "all":
             made["effects_by_place"] = _by_place(prompts, traces)
@@ -108,7 +128,7 @@ class Selector:
             bootstrap=self.bootstrap,
             seed=self.seed,
             dropped=dropped,
-            provenance=provenance.of(model) | made,
+            provenance=provenance.of(model) | ranks.account() | made,
             notes=self._notes(effects, made),
         )
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from lga_fast import progress, provenance
+from lga_fast import distributed, progress, provenance
 from lga_fast.datasets import easyedit_requests
 from lga_fast.editors import Preset
 from lga_fast.errors import ScoringError
@@ -104,12 +104,26 @@ class Selector:
         cheaper = edits.drop_contexts(layers[0])
         budget = int(self.share * model.layers * len(given) * cheaper)
         edited: list[Done] = []
+        ranks = distributed.current()
 
-        def measure(layer: int, at: range) -> Float[np.ndarray, "metric fact"]:
-            edited.append(edits.at([layer], facts[at.start : at.stop]))
-            advance(len(at))
-            found = columns(edited[-1].values[layer])
-            return np.array([found.get(n, np.full(len(at), np.nan)) for n in _reduce.SCORE])
+        def measure(
+            layers: Sequence[int], at: range
+        ) -> dict[int, Float[np.ndarray, "metric fact"]]:
+            units = [(layer, fact) for layer in layers for fact in at]
+            mine = [units[i] for i in ranks.stretch([model.layers - unit[0] for unit in units])]
+            own: dict[int, Done] = {}
+            for layer in dict.fromkeys(layer for layer, _ in mine):
+                own[layer] = edits.at([layer], [facts[f] for one, f in mine if one == layer])
+                advance(len(own[layer].values[layer]))
+            parts = ranks.gather(own)
+            edited.extend(done for part in parts for done in part.values())
+            values: dict[int, Float[np.ndarray, "metric fact"]] = {}
+            for layer in layers:
+                cases = [v for part in parts if layer in part for v in part[layer].values[layer]]
+                found = columns(cases)
+                missing = np.full(len(cases), np.nan)
+                values[layer] = np.array([found.get(name, missing) for name in _reduce.SCORE])
+            return values
 
         with progress.bar("checking layers", budget, None) as advance:
             edits.before(facts)
@@ -127,8 +141,8 @@ class Selector:
             ),
             "sequence_forwards": ranked.provenance["sequence_forwards"]
             + sum(done.forwards for done in edited),
-            "seconds_checking": time.perf_counter() - started,
-            "peak_bytes": provenance.peak_bytes(model.device),
+            "seconds_checking": max(ranks.gather(time.perf_counter() - started)),
+            "peak_bytes": max(ranks.gather(provenance.peak_bytes(model.device))),
         }
         return self._ranking(ranked, order, rounds, edits.about | json.loads(json.dumps(made)))
 

@@ -161,7 +161,9 @@ def verified_shares(
             lga_verified.candidates(ranked, selector.k, selector.margin),
             len(facts),
             ranking.provenance["budget"],
-            lambda layer, at, facts=facts: table[:, facts[at.start : at.stop], layer],
+            lambda layers, at, facts=facts: {
+                layer: table[:, facts[at.start : at.stop], layer] for layer in layers
+            },
         )
         shares[order[0]] += 1 / draws
     return shares

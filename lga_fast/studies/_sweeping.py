@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lga_fast import editors, progress, provenance
+from lga_fast import distributed, editors, progress, provenance
 from lga_fast.datasets import easyedit_requests
 from lga_fast.datasets.jsonl import checksum
 from lga_fast.errors import DataError, ScoringError
@@ -56,7 +56,8 @@ def sweep(
         layers: which ones; default: all.
         metrics: members of `lga_fast.metrics`.
         out: a file (.npz) that is replaced as a whole after every chunk; a run of the same
-            configuration goes on where the last one stopped.
+            configuration goes on where the last one stopped. Of several ranks the first writes
+            it, in the end.
         preset: see `lga_fast.edit`.
         config: see `lga_fast.edit`.
         chunk: requests that are edited and measured together, and results written at once.
@@ -86,13 +87,13 @@ def sweep(
     )
     with progress.bar("sweeping facts", len(run.requests), show_progress) as advance:
         advance(run.done())
-        for start in run.missing():
-            advance(run.add(start, run.at(start)))
+        for start, found in _found(run):
+            advance(run.add(start, found))
     return run.result()
 
 
 class Chunk(NamedTuple):
-    """What was found of some requests, at all layers."""
+    """What was found of some requests, at all layers or some."""
 
     before: list[Values]
     done: Done
@@ -148,7 +149,8 @@ class Sweeping:
             "tokenizer": provenance.tokenizer_checksum(model.tokenizer),
         }
         self._made = made | self._edits.about | {"data": asdict(given.provenance)}
-        self.chunk = chunk
+        self._made |= distributed.current().account()
+        self.chunk, self.depth = chunk, model.layers
         self.acc: dict[str, np.ndarray] = {}
         self.before: dict[str, np.ndarray] = {}
         self.runs: list[dict[str, Any]] = []  # an account of each chunk that is done
@@ -169,10 +171,10 @@ class Sweeping:
         done = {run["requests"][0] for run in self.runs}
         return [n for n in range(0, len(self.requests), self.chunk) if n not in done]
 
-    def at(self, start: int) -> Chunk:
-        """Edit a chunk's requests at every layer."""
+    def at(self, start: int, layers: Sequence[int] | None = None) -> Chunk:
+        """Edit a chunk's requests at these layers; default: at every one."""
         few = self.requests[start : start + self.chunk]
-        return Chunk(self._edits.before(few), self._edits.at(self.layers, few))
+        return Chunk(self._edits.before(few), self._edits.at(layers or self.layers, few))
 
     def add(self, start: int, found: Chunk) -> int:
         """Put in a chunk, whichever process did it, and write all; how many requests it had."""
@@ -185,7 +187,7 @@ class Sweeping:
         account = {name: value for name, value in asdict(done).items() if name in _ACCOUNT}
         asked = [start, start + len(found.before)]
         self.runs.append({"requests": asked, "commit": provenance.commit()} | account)
-        if self.out is not None:
+        if self.out is not None and distributed.current().first:
             case_ids = [request.case_id for request in self.requests]
             about = {"configuration": self.configuration, "case_ids": case_ids}
             about |= {"names": list(self.acc), "runs": self.runs, "notes": self.notes}
@@ -207,3 +209,43 @@ class Sweeping:
         made = self._made | {"configuration": self.configuration}
         made |= {"runs": self.runs, "notes": self.notes}
         return Sweep(self.acc, self.before, case_ids, tuple(self.layers), self.dropped, made)
+
+
+def _found(run: Sweeping) -> Iterator[tuple[int, Chunk]]:
+    """Chunks that are missing; of several ranks each edits at some layers, and all come at last."""
+    ranks, missing = distributed.current(), run.missing()
+    if ranks.size == 1:
+        for start in missing:
+            yield start, run.at(start)
+        return
+    ranks.agree(**run.configuration, missing=missing)
+    # Layer by layer, so that a rank needs what an editor prepares for few of them. An edit runs the
+    # blocks from its layer on.
+    units = [(layer, start) for layer in run.layers for start in missing]
+    sizes = {start: len(run.requests[start : start + run.chunk]) for start in missing}
+    mine = [units[i] for i in ranks.stretch([(run.depth - n) * sizes[at] for n, at in units])]
+    with progress.bar("this process's share", len(mine)) as advance:
+        own: dict[int, Chunk] = {}
+        for start in sorted({start for _, start in mine}):
+            layers = [layer for layer, at in mine if at == start]
+            own[start] = run.at(start, layers)
+            advance(len(layers))
+    parts = ranks.gather(own)
+    for start in missing:
+        yield start, _joined([part[start] for part in parts if start in part])
+
+
+def _joined(parts: list[Chunk]) -> Chunk:
+    """One chunk, of parts at different layers."""
+    done = [part.done for part in parts]
+    return Chunk(
+        parts[0].before,
+        Done(
+            {layer: values for one in done for layer, values in one.values.items()},
+            {layer: notes for one in done for layer, notes in one.notes.items()},
+            max(one.seconds_editing for one in done),
+            max(one.seconds_measuring for one in done),
+            sum(one.forwards for one in done),
+            max(one.peak_bytes for one in done),
+        ),
+    )

@@ -53,9 +53,9 @@ class Edits:
         )
         self.asked = []
 
-    def __call__(self, layer, at):
-        self.asked.append((layer, len(at)))
-        return self.values[:, layer, at.start : at.stop]
+    def __call__(self, layers, at):
+        self.asked += [(layer, len(at)) for layer in layers]
+        return {layer: self.values[:, layer, at.start : at.stop] for layer in layers}
 
     @property
     def count(self):
