@@ -67,6 +67,14 @@ class CaseFile:
         self._lines += [json.dumps(asdict(result), ensure_ascii=False) for result in results]
         self._write()
 
+    def take(self, part: CaseFile, start: int) -> None:
+        """Add what is not here yet of a part that begins with case `start`."""
+        if new := part.results[max(0, len(self.results) - start) :]:
+            made = dict(part.header["made"][-1])
+            del made["cases_before"]
+            self._note(made)
+            self.add(new)
+
     def evaluation(self, dropped: int) -> Evaluation:
         """All results and what they come to; `dropped` records were left out of the data."""
         known = [result.known for result in self.results if result.known is not None]

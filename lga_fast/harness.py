@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from lga_fast import editors, progress, provenance
+from lga_fast import _parts, distributed, editors, progress, provenance
 from lga_fast._case_file import CaseFile
 from lga_fast._loop import EvalWhen, Loop, Mode
 from lga_fast.datasets import LoadedEdits, jsonl
-from lga_fast.errors import DataError, UnknownName
+from lga_fast.errors import DataError, RanksError, UnknownName
 from lga_fast.metrics import choose
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, Evaluation
@@ -47,7 +48,8 @@ def evaluate(
     The model is left as it was. With `out` every finished chunk is written at once; the same call
     goes on where an earlier one was stopped, even killed, and ends with the same results bit for
     bit (given that memory did not force smaller batches on either). In the modes "sequential" and
-    "batch" it first solves the edits again.
+    "batch" it first solves the edits again. Inside `distributed.ranks()` the ranks share the chunks
+    and write each into a file of its own beside `out`, which the first puts together in the end.
 
     Args:
         model: see `lga_fast.load`.
@@ -74,6 +76,7 @@ def evaluate(
         DataError: a request is one of `proxy`; or `out` holds something else, or an evaluation of
             another configuration.
         EditError: as of `lga_fast.edit`.
+        RanksError: there are several ranks, and they differ, one has ended, or the mode needs one.
         MetricError: a metric lacks something that it needs.
 
     Example:
@@ -82,6 +85,12 @@ def evaluate(
         0.98
     """
     _check_modes(mode, eval_when)
+    ranks = distributed.current()
+    if ranks.size > 1 and mode != "single":
+        raise RanksError(
+            f"mode={mode!r} runs in one process, got {ranks.size}: its requests cannot be shared, "
+            "because each one's edit is solved together with others"
+        )
     if chunk < 1:
         raise DataError(f"chunk={chunk}: expected a number of requests, 1 or more")
     requests = editors.checked(edits, editor)
@@ -102,16 +111,27 @@ def evaluate(
         "metrics": {name: asdict(cast(Any, metric)) for name, metric in named.items()},
         "chunk": chunk,
     }
-    made |= about | {"data": asdict(requests.provenance)}
+    made |= about | ranks.account() | {"data": asdict(requests.provenance)}
     case_ids = [request.case_id for request in requests]
-    file = CaseFile(Path(out) if out else None, configuration, made, case_ids)
-    loop = Loop(model, layer, requests, named, file, chunk)
-    if file.left:
+    path = Path(out) if out and ranks.first else None
+    file = CaseFile(path, configuration, made, case_ids)
+    parts = _parts.Parts(Path(out) if out else None, configuration, made, case_ids, chunk)
+
+    solver = cache(lambda: chosen.ready(model, layer))
+
+    def measured(cut: slice, into: CaseFile) -> Iterator[int]:
+        loop = Loop(model, layer, requests[cut], named, into, chunk)
+        return loop.run(solver(), mode, eval_when)
+
+    if ranks.size > 1 or parts.there():
+        _parts.run(file, parts, measured, show_progress)
+    elif file.left:
         there = f" ({len(file.results)} are there)" if file.results else ""
         with progress.bar(f"evaluating{there}", file.left, show_progress) as advance:
-            for done in loop.run(chosen.ready(model, layer), mode, eval_when):
+            for done in measured(slice(None), file):
                 advance(done)
-    return file.evaluation(dropped=requests.report.count("dropped"))
+    dropped = requests.report.count("dropped")
+    return cast(Evaluation, ranks.gather(file.evaluation(dropped) if ranks.first else None)[0])
 
 
 def _check_modes(mode: str, eval_when: str) -> None:

@@ -16,7 +16,7 @@ import click
 import yaml
 from rich.console import Console
 
-from lga_fast import datasets, select_layer
+from lga_fast import datasets, distributed, select_layer
 from lga_fast.commands import _inputs, _options
 from lga_fast.datasets import Finding, LoadedEdits, LoadReport
 from lga_fast.editors import Preset
@@ -116,6 +116,8 @@ def _run(
     except NoLayer:
         held_out = held_out or datasets.split(facts, proxy, seed)
         results = run(_chosen(model, held_out.proxy, seed, out), held_out)
+    if not distributed.current().first:
+        return
     if out:
         write_atomic(out / "summary.json", evaluation.to_json(results) + "\n")
     if as_json:
@@ -129,7 +131,7 @@ def _run(
 def _chosen(model: EditableModel, facts: Sequence[EditRequest], seed: int, out: Path | None) -> int:
     """The layer that lga chooses."""
     ranking = select_layer(model, facts, seed=seed)
-    if out:
+    if out and distributed.current().first:
         out.mkdir(parents=True, exist_ok=True)
         json_report.write(ranking, out / "ranking.json")
     return int(ranking)
