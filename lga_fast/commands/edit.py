@@ -17,7 +17,7 @@ import click
 from rich.console import Console
 
 from lga_fast import atlas, select_layer
-from lga_fast.commands import _inputs, _options
+from lga_fast.commands import _inputs, _options, _ranks
 from lga_fast.commands._merge import save_merged
 from lga_fast.datasets import LoadedEdits
 from lga_fast.editors import Preset, edit
@@ -92,6 +92,7 @@ def _run(
     peft: Path | None,
     **fields: Any,
 ) -> None:
+    _ranks.alone("edit", "start it without torchrun")
     if merge and merge.is_dir() and any(merge.iterdir()):
         raise click.UsageError(f"--merge {merge}: expected a new or an empty folder")
     requests, facts = _requests(source, prompt, subject, target, data, limit)

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import psutil
 import torch
 
+from lga_fast import distributed
 from lga_fast.errors import LgaFastError
 from lga_fast.models._shards import Shards, find_files, stored_dtype, weight_bytes
 from lga_fast.models._skeleton import skeleton
@@ -112,7 +113,7 @@ def _chosen(
     if torch.device(device).type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
     else:
-        free = psutil.virtual_memory().available
+        free = psutil.virtual_memory().available // distributed.current().here
     try:
         needed = weight_bytes(find_files(path), None if dtype == "auto" else dtype)
     except LgaFastError:
