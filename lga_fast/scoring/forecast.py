@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
-
-import torch
 
 from lga_fast.models import EditableModel, StreamedModel
 from lga_fast.models.fused import fused_gelu
 from lga_fast.records import EditRequest
 from lga_fast.scoring import plan
 from lga_fast.scoring.engine import LossScope, Reduction, check_options, check_pairs
-from lga_fast.scoring.graph import backward
+from lga_fast.scoring.layout import Batch
 from lga_fast.scoring.pairs import OldAnswer, Row, build_pairs
 from lga_fast.scoring.plan import size
+from lga_fast.scoring.rates import Computing, Reading, measured
 from lga_fast.scoring.running import waiting_bytes
 from lga_fast.scoring.sums import Pass
 
@@ -35,10 +33,11 @@ class Streaming:
     cache_bytes: int
     waiting_bytes: int
     waits_in_memory: bool
-    bytes_per_second: int  # of reading a block, measured
+    bytes_per_second: int  # of reading a block from where its file lies, measured
+    held_bytes_per_second: int  # the same where the system still holds the file in its memory
     seconds_reading: float
-    seconds_computing: float
-    seconds: float  # reading and computing overlap
+    seconds: float  # in all: reading and computing overlap
+    held_seconds: float  # in all, where the system holds all files in its memory
 
 
 @dataclass(frozen=True)
@@ -49,32 +48,49 @@ class Forecast:
     facts: int
     batches: int
     batch_tokens: int  # of the largest batch
+    checkpointed: int  # batches that keep only what enters their blocks, and run these twice
     memory: int  # the budget
     weights_bytes: int  # in memory at once; resident weights are outside the budget
+    weights: str  # what they are, for people
     activation_bytes: int
+    seconds_computing: float  # nan: not known, as the blocks of this model cannot run one by one
     streaming: Streaming | None
 
     def __str__(self) -> str:
         """For people."""
-        kind = "streamed" if self.streaming else "resident"
+        told = self.streaming
         lines = [
-            f"{self.model}, {kind} weights: {self.facts} facts in {self.batches} batches of at "
-            f"most {self.batch_tokens} tokens",
-            f"memory: {size(self.weights_bytes)} weights, {size(self.activation_bytes)} "
-            f"activations; budget {size(self.memory)}",
+            f"{self.model}, {'streamed' if told else 'resident'} weights: {self.facts} facts in "
+            f"{self.batches} batches of at most {self.batch_tokens} tokens",
+            f"weights: {size(self.weights_bytes)} of memory, {self.weights}",
+            f"activations: {size(self.activation_bytes)} at most",
         ]
-        if told := self.streaming:
-            where = "in memory" if told.waits_in_memory else "in files"
-            sweeps = f"2 sweeps over the blocks and {told.answer_reads} for old answers"
-            if told.cache_bytes:
-                lines[1] += f"; {size(told.cache_bytes)} keys and values for old answers"
-            lines += [
+        if told and told.cache_bytes:
+            lines[-1] += f", or {size(told.cache_bytes)} keys and values while old answers are made"
+        lines[-1] += f"; the memory budget is {size(self.memory)}"
+        lines[-1] += " in all" if told else " beside the weights"
+        if self.checkpointed:
+            lines.append(
+                f"checkpointed: {self.checkpointed} of the batches keep only what enters their "
+                "blocks and run these twice, as all activations of a single fact would not fit"
+            )
+        computing = f"computing {_seconds(self.seconds_computing)}"
+        if not told:
+            known = self.seconds_computing == self.seconds_computing
+            return "\n".join([*lines, f"time: {computing}" if known else "time: not known"])
+        where = "in memory" if told.waits_in_memory else "in files"
+        return "\n".join(
+            [
+                *lines,
                 f"waiting between the sweeps: {size(told.waiting_bytes)} {where}",
-                f"reading: {size(told.read_bytes)}, {sweeps}, at {size(told.bytes_per_second)}/s",
-                f"time: about {told.seconds:.0f} s (reading {told.seconds_reading:.0f} s, "
-                f"computing {told.seconds_computing:.0f} s, side by side)",
+                f"reading: {size(told.read_bytes)}, 2 sweeps over the blocks and "
+                f"{told.answer_reads} for old answers, at {size(told.bytes_per_second)}/s, or "
+                f"{size(told.held_bytes_per_second)}/s where the system holds the files in memory",
+                f"time: {_seconds(told.seconds)}, {computing} and reading "
+                f"{_seconds(told.seconds_reading)} side by side; {_seconds(told.held_seconds)} "
+                "where the system holds the files in memory",
             ]
-        return "\n".join(lines)
+        )
 
 
 def forecast(
@@ -90,7 +106,7 @@ def forecast(
 ) -> Forecast:
     """What `score_layers` with these arguments will cost.
 
-    Of streamed weights one block is read and run to measure both rates.
+    One block is run to measure how long that takes; a streamed one is read twice before.
 
     Raises:
         ScoringError: as of `score_layers`.
@@ -98,114 +114,112 @@ def forecast(
     """
     from lga_fast.datasets import easyedit_requests
 
-    reads, caches = [0], [0]  # of batches whose old answers are decoded in step
+    answers = _Answers()
+    check_options(loss_scope, reduction)
+    requests = easyedit_requests(edits)
+    pairs, dropped = build_pairs(model, requests, old, batch_tokens, answers.guess)
+    check_pairs(pairs, dropped)
+    scoring = Pass(model, pairs, loss_scope, reduction, abs_new)
+    with model.frozen(), fused_gelu(model.hf):
+        batches = list(scoring.batches(batch_tokens))
+        largest = max(batches, key=lambda batch: scoring.made(batch).ids.numel())
+        computing, reading = measured(scoring, largest) if scoring.walked else (None, None)
+    sweeps, apart = _seconds_computing(scoring, batches, computing, answers)
+    streaming = None
+    if isinstance(model, StreamedModel) and reading:
+        waiting = waiting_bytes(scoring, batches)
+        in_memory = resume is None and waiting <= plan.waiting_left(model)
+        streaming = _streaming(model, reading, sweeps, apart, answers, (waiting, in_memory))
+    return Forecast(
+        model=model.name,
+        facts=len(pairs),
+        batches=len(batches),
+        batch_tokens=scoring.made(largest).ids.numel(),
+        checkpointed=sum(batch.checkpointed for batch in batches),
+        memory=plan.memory(model),
+        weights_bytes=plan.weights_bytes(model) or sum(p.nbytes for p in model.hf.parameters()),
+        weights=plan.weights_told(model),
+        activation_bytes=max(scoring.activation_bytes(batch) for batch in batches),
+        seconds_computing=sum(sweeps) + apart,
+        streaming=streaming,
+    )
+
+
+@dataclass
+class _Answers:
+    """What making old answers takes; by group of batches whose tokens are made in step."""
+
+    reads: list[int] = field(default_factory=list)  # forwards through all blocks
+    batches: list[int] = field(default_factory=list)
+    prompts: list[int] = field(default_factory=list)  # tokens
+    caches: list[int] = field(default_factory=list)  # bytes
 
     def guess(
+        self,
         model: EditableModel,
         prompts: dict[int, tuple[int, ...]],
         lengths: dict[int, int],
         batch_tokens: int,
     ) -> dict[int, Row]:
+        """Answers as long as they may be."""
         widths = {i: len(p) + lengths[i] for i, p in prompts.items()}
         for groups in plan.decoded(model, widths, batch_tokens):
-            reads.append(max(lengths[i] for group in groups for i in group))
+            self.reads.append(max(lengths[i] for group in groups for i in group))
+            self.batches.append(len(groups))
+            longest = (len(group) * max(len(prompts[i]) for i in group) for group in groups)
+            self.prompts.append(sum(longest))
             tokens = sum(len(group) * widths[group[0]] for group in groups)
-            caches.append(tokens * plan.cache_bytes(model))
+            self.caches.append(tokens * plan.cache_bytes(model))
         return {i: Row((*p, *p[-1:] * lengths[i]), len(p)) for i, p in prompts.items()}
 
-    check_options(loss_scope, reduction)
-    pairs, dropped = build_pairs(model, easyedit_requests(edits), old, batch_tokens, guess)
-    check_pairs(pairs, dropped)
-    scoring = Pass(model, pairs, loss_scope, reduction, abs_new)
-    batches = list(scoring.batches(batch_tokens))
-    tokens = [scoring.made(batch, packed).ids.numel() for batch, packed in batches]
-    streaming = None
-    if isinstance(model, StreamedModel):
-        waiting = waiting_bytes(scoring, batches)
-        in_memory = resume is None and waiting <= plan.waiting_left(model)
-        streaming = _streaming(
-            model, scoring, batches[0], tokens, (sum(reads), max(caches)), (waiting, in_memory)
-        )
-    weights = plan.weights_bytes(model) or sum(p.nbytes for p in model.hf.parameters())
-    return Forecast(
-        model=model.name,
-        facts=len(pairs),
-        batches=len(batches),
-        batch_tokens=max(tokens),
-        memory=plan.memory(model),
-        weights_bytes=weights,
-        activation_bytes=max(tokens) * plan.token_bytes(model),
-        streaming=streaming,
+
+def _seconds_computing(
+    scoring: Pass, batches: Sequence[Batch], rates: Computing | None, answers: _Answers
+) -> tuple[list[float], float]:
+    """Of every sweep over the blocks, which a reading of them goes with; and of the rest."""
+    if rates is None:
+        return [], math.nan
+    made = [scoring.made(batch) for batch in batches]
+    twice = isinstance(scoring.model, StreamedModel)
+    again = sum(
+        m.ids.numel() for m, b in zip(made, batches, strict=True) if twice or b.checkpointed
     )
+    sweeps = [again * rates.forward, sum(m.ids.numel() for m in made) * rates.both]
+    for reads, count, tokens in zip(answers.reads, answers.batches, answers.prompts, strict=True):
+        sweeps += [tokens * rates.forward, *[count * rates.step] * (reads - 1)]
+    return sweeps, sum(len(m.label) for m in made) * rates.label
 
 
 def _streaming(
     model: StreamedModel,
-    scoring: Pass,
-    batch: tuple[list[int], bool],
-    tokens: list[int],
-    answers: tuple[int, int],
+    rates: Reading,
+    computing: Sequence[float],
+    apart: float,
+    answers: _Answers,
     waits: tuple[int, bool],
 ) -> Streaming:
-    answer_reads, caches = answers
-    rate, forward, both = _rates_within_memory(model, scoring, *batch)
-    read = model.sweep_bytes() / rate
-    head = model.head_read_bytes() / rate
-    compute = [sum(tokens) * rate for rate in (forward, both)]
-    # An old answer's first token runs its prompt; of the tokens after it only the reading counts.
-    first = [sum(tokens) / 2 * forward] if answer_reads else []
-    sweeps = [*compute, *first, *[0.0] * (answer_reads - 1)]
-    apart = head * (answer_reads + 1) + model.fingerprint_bytes() / rate
+    blocks, answer_reads = model.sweep_bytes(), sum(answers.reads)
+    rest = (answer_reads + 1) * model.head_read_bytes() + model.fingerprint_bytes()
+
+    def seconds(rate: float) -> float:
+        return sum(max(blocks / rate, one) for one in computing) + apart + rest / rate
+
+    read = len(computing) * blocks + rest
     return Streaming(
-        read_bytes=len(sweeps) * model.sweep_bytes()
-        + (answer_reads + 1) * model.head_read_bytes()
-        + model.fingerprint_bytes(),
+        read_bytes=read,
         answer_reads=answer_reads,
-        cache_bytes=caches,
+        cache_bytes=max(answers.caches, default=0),
         waiting_bytes=waits[0],
         waits_in_memory=waits[1],
-        bytes_per_second=int(rate),
-        seconds_reading=len(sweeps) * read + apart,
-        seconds_computing=sum(sweeps),
-        seconds=sum(max(read, one) for one in sweeps) + apart,
+        bytes_per_second=int(rates.stored),
+        held_bytes_per_second=int(rates.held),
+        seconds_reading=read / rates.stored,
+        seconds=seconds(rates.stored),
+        held_seconds=seconds(rates.held),
     )
 
 
-def _rates_within_memory(
-    model: StreamedModel, scoring: Pass, batch: list[int], packed: bool
-) -> tuple[float, float, float]:
-    """`_rates`, of as much of the batch as memory suffices for."""
-    while True:
-        try:
-            return _rates(model, scoring, batch, packed)
-        except Exception as error:
-            if not plan.out_of_memory(error) or len(batch) == 1:
-                raise
-        batch = batch[: len(batch) // 2]
-
-
-def _rates(
-    model: StreamedModel, scoring: Pass, batch: list[int], packed: bool
-) -> tuple[float, float, float]:
-    """Bytes per second of reading, and seconds per token of both sweeps through all blocks."""
-    made = scoring.made(batch, packed)
-    seconds = []
-    began, before = time.perf_counter(), model.shards.bytes_read
-    with model.frozen(), fused_gelu(model.hf), closing(model.walk([0])) as walk:
-        next(walk)
-        _wait(model)
-        rate = (model.shards.bytes_read - before) / (time.perf_counter() - began)
-        call = model.record(scoring.inputs(made))
-        for gradients in (0, 0, 2 if packed else 1):  # the first one to warm up
-            began = time.perf_counter()
-            with torch.enable_grad(), scoring.taps(batch, made, [0], backwards=gradients):
-                output = model.run(0, call.hidden, call)
-                backward(output, [torch.ones_like(output)] * gradients)
-            _wait(model)
-            seconds.append((time.perf_counter() - began) * model.layers / made.ids.numel())
-    return rate, seconds[1], seconds[2]
-
-
-def _wait(model: EditableModel) -> None:
-    if model.device.type == "cuda":
-        torch.cuda.synchronize(model.device)
+def _seconds(count: float) -> str:
+    """Seconds for people."""
+    minutes = count / 60
+    return f"about {count:.0f} s" if minutes < 3 else f"about {minutes:.0f} min"

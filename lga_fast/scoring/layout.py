@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Int
@@ -12,6 +13,14 @@ from torch import Tensor
 from lga_fast.models import EditableModel
 from lga_fast.models.tensors import additive_mask, padded
 from lga_fast.scoring.pairs import Pair, Row
+
+
+class Batch(NamedTuple):
+    """Pairs that run together."""
+
+    pairs: list[int]
+    packed: bool
+    checkpointed: bool = False  # keeps what enters its blocks, and runs each of them twice
 
 
 @dataclass(frozen=True)

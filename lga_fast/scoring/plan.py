@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import psutil
 import torch
 
+from lga_fast import distributed
 from lga_fast.errors import ScoringError
 from lga_fast.models import EditableModel, StreamedModel
 
@@ -37,7 +38,7 @@ def memory(model: EditableModel) -> int:
         return model.memory_budget
     if model.device.type == "cuda":
         return torch.cuda.mem_get_info(model.device)[0] // 2
-    return psutil.virtual_memory().available // 2
+    return _available() // 2
 
 
 def memory_left(model: EditableModel) -> int:
@@ -56,10 +57,8 @@ def memory_left(model: EditableModel) -> int:
     if left <= 0:
         raise ScoringError(
             f"{model.name!r}: expected memory for streaming its weights, got "
-            f"{size(memory(model))} for {size(weights_bytes(model))}: "
-            f"two blocks of {size(model.block_bytes())} or a head of {size(model.head_bytes())}, "
-            f"{size(model.rest_bytes())} that stay, {size(model.making_bytes())} while a tensor is "
-            "converted, and what the process itself takes. Give a larger memory_budget."
+            f"{size(memory(model))} for {size(weights_bytes(model))}: {weights_told(model)}. "
+            "Give a larger memory_budget."
         )
     return left * 3 // 4
 
@@ -67,7 +66,7 @@ def memory_left(model: EditableModel) -> int:
 def waiting_left(model: EditableModel) -> int:
     """Bytes that may wait in CPU memory between the sweeps of a streamed pass."""
     if model.device.type == "cuda":
-        return psutil.virtual_memory().available // 4
+        return _available() // 4
     return max(0, memory(model) - weights_bytes(model)) // 4
 
 
@@ -80,17 +79,32 @@ def weights_bytes(model: EditableModel) -> int:
     return held + (_PROCESS if model.device.type == "cpu" else 0)
 
 
-def token_bytes(model: EditableModel) -> int:
+def weights_told(model: EditableModel) -> str:
+    """What `weights_bytes` are, for people."""
+    if not isinstance(model, StreamedModel):
+        return "all of them"
+    process = f", {size(_PROCESS)} of the process itself" if model.device.type == "cpu" else ""
+    return (
+        f"two blocks of {size(model.block_bytes())} or a head of {size(model.head_bytes())}, "
+        f"{size(model.rest_bytes())} that stay, {size(model.making_bytes())} while a tensor is "
+        f"converted{process}"
+    )
+
+
+def token_bytes(model: EditableModel, checkpointed: bool = False) -> int:
     """Bytes one token holds in a pass with backward, of all blocks together; an upper estimate.
 
     Per block: the residual stream, norms and attention keep about twelve vectors of the hidden
     size; the MLP keeps inputs and outputs of its activation and of every matrix. The attention's
     T² terms are left to the factor of two that `memory_left` keeps. A streamed model holds one
-    block's activations at a time.
+    block's activations at a time; so does a checkpointed pass, beside what enters every block and
+    the gradients of two.
     """
     itemsize = torch.finfo(model.dtype).bits // 8
     hidden = model.config.hidden_size
     inner = model.mlp_width * 2
+    if checkpointed:
+        return ((model.layers + 5 + 12) * hidden + inner) * itemsize
     blocks = 1 if isinstance(model, StreamedModel) else model.layers
     return blocks * (12 * hidden + inner) * itemsize
 
@@ -134,6 +148,11 @@ def decoded(
 def logit_bytes(model: EditableModel) -> int:
     """Bytes one labelled position holds: logits, log-probabilities and their gradient."""
     return model.hf.get_output_embeddings().weight.shape[0] * 4 * 4
+
+
+def _available() -> int:
+    """CPU memory that is free, of several ranks on this machine each one's share."""
+    return psutil.virtual_memory().available // distributed.current().here
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -13,11 +13,11 @@ from lga_fast.datasets import LoadedEdits, jsonl
 from lga_fast.errors import ScoringError
 from lga_fast.models import StreamedModel
 from lga_fast.records import Dropped
+from lga_fast.scoring.layout import Batch
 from lga_fast.scoring.pairs import Pair, Row
 from lga_fast.scoring.waiting import InFolder
 
 Pairs = tuple[list[Pair], list[Dropped]]
-Batches = list[tuple[list[int], bool]]
 
 
 class State:
@@ -82,10 +82,10 @@ class State:
         pairs = [Pair(p["request"], _row(p["old"]), _row(p["new"])) for p in kept["pairs"]]
         return pairs, [Dropped(**one) for one in kept["dropped"]]
 
-    def batches(self, make: Callable[[], Batches]) -> Batches:
+    def batches(self, make: Callable[[], list[Batch]]) -> list[Batch]:
         """The batches, made if this is the first time: free memory may be another one later."""
         kept = self._kept("batches", lambda: {"batches": make()})
-        return [(batch, packed) for batch, packed in kept["batches"]]
+        return [Batch(*batch) for batch in kept["batches"]]
 
     def start_over(self) -> None:
         """Forget all that depends on the batches."""

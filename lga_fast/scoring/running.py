@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +14,8 @@ from lga_fast import progress
 from lga_fast.models import StreamedModel
 from lga_fast.models.fused import fused_gelu
 from lga_fast.scoring import plan
-from lga_fast.scoring.resuming import Batches, State
+from lga_fast.scoring.layout import Batch
+from lga_fast.scoring.resuming import State
 from lga_fast.scoring.streamed import Sweeps
 from lga_fast.scoring.sums import Pass
 from lga_fast.scoring.waiting import InFolder, InMemory
@@ -29,37 +31,41 @@ def run(scoring: Pass, batch_tokens: int, state: State | None, show_progress: bo
         show_progress: see `score_layers`.
 
     Warns:
-        UserWarning: memory did not suffice, so that all began again with smaller batches.
+        UserWarning: memory did not suffice, so that all began again with smaller batches; or, of
+            one pair at a time, that the activations of resident weights are computed twice.
     """
-    limit, warned = batch_tokens, False
+    limit, checkpointed, warned = batch_tokens, False, False
     while True:
-        batches = list(scoring.batches(limit))
+        batches = list(scoring.batches(limit, checkpointed))
         batches = state.batches(lambda found=batches: found) if state else batches
         if _fits(scoring, batches, state, show_progress):
             return
-        limit = max(_tokens(scoring, batches)) // 2
-        if not warned:
+        limit, checkpointed = max(_tokens(scoring, batches)), max(map(_pairs, batches)) == 1
+        how = "keeping what enters the blocks only" if checkpointed else "half as many"
+        if checkpointed or not warned:
             warnings.warn(
-                f"out of memory with {2 * limit} tokens at a time; starts over with half as many. "
+                f"out of memory with {limit} tokens at a time; starts over with {how}. "
                 "A smaller memory_budget avoids this.",
-                stacklevel=3,
+                stacklevel=5,
             )
-        warned = True
+        limit, warned = limit // 2, True
         if state:
             state.start_over()
 
 
-def waiting_bytes(scoring: Pass, batches: Batches) -> int:
+def waiting_bytes(scoring: Pass, batches: Sequence[Batch]) -> int:
     """Bytes that wait between the sweeps: what enters blocks and the head, gradients of two."""
     vector = scoring.model.config.hidden_size * torch.finfo(scoring.model.dtype).bits // 8
     vectors = 0
-    for tokens, (_, packed) in zip(_tokens(scoring, batches), batches, strict=True):
-        vectors += tokens * (scoring.model.layers + 1 + 2 * (2 if packed else 1))
+    for tokens, batch in zip(_tokens(scoring, batches), batches, strict=True):
+        vectors += tokens * (scoring.model.layers + 1 + 2 * (2 if batch.packed else 1))
     return vectors * vector
 
 
-def _fits(scoring: Pass, batches: Batches, state: State | None, show_progress: bool | None) -> bool:
-    """Score these batches; False: memory did not suffice, but does perhaps for smaller ones."""
+def _fits(
+    scoring: Pass, batches: Sequence[Batch], state: State | None, show_progress: bool | None
+) -> bool:
+    """Score these batches; False: memory did not suffice, but does perhaps in another way."""
     scoring.sequence_forwards = 0
     try:
         with ExitStack() as stack:
@@ -73,18 +79,33 @@ def _fits(scoring: Pass, batches: Batches, state: State | None, show_progress: b
                 waiting = InFolder(Path(folder))
             Sweeps(scoring, batches, waiting, show_progress).run()
     except Exception as error:
-        if not plan.out_of_memory(error) or max(len(batch) for batch, _ in batches) == 1:
+        if not plan.out_of_memory(error) or _least(scoring, batches):
             raise
         return False  # the traceback is gone with this, and what it held
     return True
 
 
-def _resident(scoring: Pass, batches: Batches, show_progress: bool | None) -> None:
+def _resident(scoring: Pass, batches: Sequence[Batch], show_progress: bool | None) -> None:
     with progress.bar("scoring facts", len(scoring.pairs), show_progress) as advance:
-        for batch, packed in batches:
-            scoring.run(batch, packed)
-            advance(len(batch))
+        for batch in batches:
+            if batch.checkpointed:
+                Sweeps(scoring, [batch], InMemory(None), show_progress=False).run()
+            else:
+                scoring.run(batch)
+            advance(len(batch.pairs))
 
 
-def _tokens(scoring: Pass, batches: Batches) -> list[int]:
-    return [scoring.made(batch, packed).ids.numel() for batch, packed in batches]
+def _least(scoring: Pass, batches: Sequence[Batch]) -> bool:
+    """Whether there is no way of running these pairs with less memory."""
+    if max(map(_pairs, batches)) > 1:
+        return False
+    plain = not isinstance(scoring.model, StreamedModel) and scoring.walked
+    return not plain or all(batch.checkpointed for batch in batches)
+
+
+def _pairs(batch: Batch) -> int:
+    return len(batch.pairs)
+
+
+def _tokens(scoring: Pass, batches: Sequence[Batch]) -> list[int]:
+    return [scoring.made(batch).ids.numel() for batch in batches]

@@ -1,7 +1,8 @@
 """The scoring pass with its loops swapped: blocks outside, batches inside.
 
-Each block is read twice however many batches there are: once forward, and once for its forward
-again and its backward. What enters a block waits between the two.
+Each block is used twice however many batches there are: once forward, and once for its forward
+again and its backward. What enters a block waits between the two. So streamed weights are read
+twice, and a checkpointed batch of resident weights holds the activations of one block at a time.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from torch import Tensor
 
 from lga_fast import progress
 from lga_fast.models._calls import Call
-from lga_fast.models.streamed import StreamedModel
 from lga_fast.scoring.graph import backward
+from lga_fast.scoring.layout import Batch
 from lga_fast.scoring.sums import Pass
 from lga_fast.scoring.waiting import Waiting
 
@@ -35,7 +36,7 @@ class Sweeps:
 
     Args:
         scoring: what the pass adds to.
-        batches: pairs that run together, and whether packed.
+        batches: what runs together.
         waiting: where tensors wait; sweeps that were begun there go on.
         show_progress: see `score_layers`.
     """
@@ -43,14 +44,15 @@ class Sweeps:
     def __init__(
         self,
         scoring: Pass,
-        batches: Sequence[tuple[list[int], bool]],
+        batches: Sequence[Batch],
         waiting: Waiting,
         show_progress: bool | None,
     ) -> None:
-        assert isinstance(scoring.model, StreamedModel)
-        self.scoring, self.model, self.waiting = scoring, scoring.model, waiting
+        assert scoring.walked
+        self.scoring, self.model, self.waiting = scoring, scoring.walked, waiting
         self.layers, self.show = scoring.model.layers, show_progress
-        self.batches = [(batch, scoring.made(batch, packed)) for batch, packed in batches]
+        self.device = scoring.model.device
+        self.batches = [(batch.pairs, scoring.made(batch)) for batch in batches]
         self._calls: list[Call] = []
 
     def run(self) -> None:
@@ -93,9 +95,9 @@ class Sweeps:
     def _from_block(self, layer: int) -> Iterator[tuple[str, Tensor]]:
         leaving = self.waiting.get(f"gradient-{layer + 1}")
         for i, hidden in enumerate(self._entering(layer)):
-            gradients = [leaving[key].to(self.model.device) for key in self._keys(i)]
             with torch.enable_grad(), self.scoring.taps(*self.batches[i], [layer]):
                 output = self.model.run(layer, hidden, self._calls[i])
+                gradients = [leaving[key].to(output.device) for key in self._keys(i)]
                 given = backward(output, gradients, hidden if layer else None)
             yield from zip(self._keys(i), given, strict=bool(layer))
 
@@ -128,7 +130,7 @@ class Sweeps:
         waiting = self.waiting.get(f"entering-{layer}")
         for i in range(len(self.batches)):
             # Before block 0 there is nothing that a gradient could be for.
-            yield waiting[str(i)].detach().to(self.model.device).requires_grad_(layer > 0)
+            yield waiting[str(i)].detach().to(self.device).requires_grad_(layer > 0)
 
     # -- what is finished ----------------------------------------------------------------------
     def _finished(self) -> tuple[list[int], list[int]]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lga_fast import ops
-from lga_fast.models import EditableModel, Tap, Taps
+from lga_fast.errors import UnsupportedModel
+from lga_fast.models import EditableModel, StreamedModel, Tap, Taps
 from lga_fast.models.tensors import wide
+from lga_fast.models.walking import BlockByBlock, Walked
 from lga_fast.scoring import layout, plan
 from lga_fast.scoring.graph import backward
+from lga_fast.scoring.layout import Batch
 from lga_fast.scoring.pairs import Pair
 
 # float16 gradients of a mean loss underflow; the scores are divided by the square of this.
@@ -42,8 +46,23 @@ class Pass:
         self.says_new = torch.zeros(len(pairs), dtype=torch.bool)
         self.sequence_forwards = 0  # rows that ran; a backward to activations counts as a forward
 
-    def batches(self, batch_tokens: int) -> Iterator[tuple[list[int], bool]]:
-        """Pairs that run together, within `batch_tokens` and memory, and whether packed."""
+    @cached_property
+    def walked(self) -> Walked | None:
+        """The model block by block; None: it cannot run so."""
+        if isinstance(self.model, StreamedModel):
+            return self.model
+        try:
+            return BlockByBlock(self.model)
+        except UnsupportedModel:
+            return None
+
+    def batches(self, batch_tokens: int, checkpointed: bool = False) -> Iterator[Batch]:
+        """Pairs that run together, within `batch_tokens` and memory.
+
+        With resident weights, pairs whose activations do not fit one by one are checkpointed; or
+        all of them.
+        """
+        left = plan.memory_left(self.model)
         pack = [layout.can_pack(self.model, p) and layout.packing_pays(p) for p in self.pairs]
         for packed in (True, False):
             rows = 1 if packed or self.pairs[0].old is None else 2
@@ -53,18 +72,32 @@ class Pass:
                 if pack[i] == packed
             }
             labels = max((self._label_share(self.pairs[i], widths[i]) for i in widths), default=0)
-            per_token = plan.token_bytes(self.model) + labels * plan.logit_bytes(self.model)
-            limit = min(batch_tokens, int(plan.memory_left(self.model) / per_token))
-            yield from ((batch, packed) for batch in plan.batches(widths, limit))
+            logits = labels * plan.logit_bytes(self.model)
+            whole = plan.token_bytes(self.model) + logits
+            twice = {i for i in widths if checkpointed or widths[i] * whole > left}
+            if isinstance(self.model, StreamedModel) or not twice or not self.walked:
+                twice = set()
+            for part in (set(widths) - twice, twice):
+                per_token = plan.token_bytes(self.model, part is twice) + logits
+                limit = min(batch_tokens, int(left / per_token))
+                sizes = {i: widths[i] for i in widths if i in part}
+                for pairs in plan.batches(sizes, limit):
+                    yield Batch(pairs, packed, part is twice)
+
+    def activation_bytes(self, batch: Batch) -> int:
+        """Bytes that a batch holds at once; an upper estimate."""
+        made = self.made(batch)
+        per_token = plan.token_bytes(self.model, batch.checkpointed)
+        return made.ids.numel() * per_token + len(made.label) * plan.logit_bytes(self.model)
 
     def _label_share(self, pair: Pair, width: int) -> float:
         answers = sum(len(row.target) for row in (pair.old, pair.new) if row)
         return 2 if self.full else answers / width
 
-    def made(self, batch: list[int], packed: bool) -> layout.Layout:
+    def made(self, batch: Batch) -> layout.Layout:
         """The tokens of a batch."""
-        pairs = [self.pairs[i] for i in batch]
-        if packed:
+        pairs = [self.pairs[i] for i in batch.pairs]
+        if batch.packed:
             return layout.packed(pairs, self.full, self.model.dtype)
         return layout.separate(pairs, self.full)
 
@@ -73,11 +106,11 @@ class Pass:
         inputs = {"input_ids": made.ids, **made.inputs}
         return {name: t.to(self.model.device) for name, t in inputs.items()} | {"use_cache": False}
 
-    def run(self, batch: list[int], packed: bool) -> None:
+    def run(self, batch: Batch) -> None:
         """Score these pairs and add what they give to the sums."""
-        made = self.made(batch, packed)
-        with torch.enable_grad(), self.taps(batch, made):
-            backward(*self.head(batch, made))
+        made = self.made(batch)
+        with torch.enable_grad(), self.taps(batch.pairs, made):
+            backward(*self.head(batch.pairs, made))
 
     def taps(
         self,

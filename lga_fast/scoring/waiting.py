@@ -1,4 +1,4 @@
-"""Tensors that wait between the two sweeps of a streamed pass: in memory, or in files."""
+"""Tensors that wait between the two sweeps over the blocks: in memory, or in files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 from zipfile import ZipFile
 
+import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from lga_fast import files
 
 _NAME = r"(entering|gradient)-\d+"  # a folder may hold files of others too
 _KEY = "tensor"
+_CPU = torch.device("cpu")
 
 
 @runtime_checkable
@@ -39,14 +41,19 @@ class Waiting(Protocol):
 
 
 class InMemory:
-    """Sets in CPU memory."""
+    """Sets in memory.
 
-    def __init__(self) -> None:
+    Args:
+        where: of which device; None: of the one that a tensor is on.
+    """
+
+    def __init__(self, where: torch.device | None = _CPU) -> None:
+        self._where = where
         self._sets: dict[str, Mapping[str, Tensor]] = {}
 
     def put(self, name: str, tensors: Iterable[tuple[str, Tensor]]) -> None:
         """See `Waiting`."""
-        self._sets[name] = {key: tensor.cpu() for key, tensor in tensors}
+        self._sets[name] = {key: tensor.to(device=self._where) for key, tensor in tensors}
 
     def get(self, name: str) -> Mapping[str, Tensor]:
         """See `Waiting`."""

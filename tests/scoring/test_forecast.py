@@ -51,7 +51,7 @@ def test_a_forecast_leaves_nothing_behind_and_knows_resident_weights(tmp_path):
 
 def test_a_budget_must_hold_two_blocks(tmp_path):
     _, streamed = both(tmp_path, tiny.model("llama", torch.float32), memory_budget="300 MiB")
-    with pytest.raises(ScoringError, match="got 300.0 MiB for .*two blocks of .* or a head of"):
+    with pytest.raises(ScoringError, match="got 300.0 MiB for .*: two blocks of .* or a head of"):
         score_layers(streamed, REQUESTS)
 
 
@@ -110,7 +110,9 @@ def test_keys_and_values_of_old_answers_stay_within_the_budget(tmp_path, monkeyp
     said = forecast(streamed, requests, batch_tokens=24)
     monkeypatch.setattr(streamed, "run", counting)
     assert said.streaming and said.streaming.cache_bytes < left
-    assert said.streaming.answer_reads > 6 and "keys and values for old answers" in str(said)
+    assert said.streaming.answer_reads > 6 and "keys and values while old answers are made" in str(
+        said
+    )
     streamed.fingerprint()
     before = streamed.shards.bytes_read
     pairs, _ = build_pairs(streamed, requests, "model", 24)
@@ -156,7 +158,12 @@ def test_when_memory_runs_out_it_starts_over_with_smaller_batches(weights, tmp_p
         if all((got.dot[n] == want.dot[n]).all() for n in want.dot):
             break
     assert_same_bits(got, want)
-    with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
+    with (
+        monkeypatch.context() as patch,
+        warnings.catch_warnings(),
+        pytest.raises(torch.OutOfMemoryError),
+    ):
+        warnings.simplefilter("ignore")
         patch.setattr(torch.nn.functional, "cross_entropy", lambda *a, **k: limited(range(99)))
         score_layers(model, answered[:1], old="ground_truth")
 
@@ -185,7 +192,7 @@ def test_rates_are_measured_on_what_fits(tmp_path, monkeypatch):
 
     monkeypatch.setattr(streamed, "run", limited)
     assert forecast(streamed, REQUESTS, old=None).streaming
-    assert rows == [4, 2, 1, 1, 1]
+    assert rows[:3] == [4, 2, 1] and set(rows[3:]) == {1}
     assert all(p.is_meta for block in streamed._blocks for p in block.parameters())
 
 
