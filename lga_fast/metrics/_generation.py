@@ -15,8 +15,10 @@ from torch import Tensor
 from lga_fast import progress
 from lga_fast.errors import ScoringError
 from lga_fast.metrics._virtual import VirtualEdits
-from lga_fast.models import EditableModel, decoding
+from lga_fast.models import EditableModel, StreamedModel, decoding
+from lga_fast.models._in_step import in_step
 from lga_fast.models.tensors import wide
+from lga_fast.models.together import in_turn
 from lga_fast.scoring import plan
 from lga_fast.weight_edit import WeightEdit
 
@@ -75,11 +77,11 @@ def generate(
         model.frozen(),
         progress.bar("continuing prompts", len(prompts), show_progress) as advance,
     ):
-        for batch in _batches(model, prompts, starts, virtual, batch_tokens):
-            with virtual.on([virtual.of_row[i] for i in batch]):
-                new = _continue(model, [prompts[i] for i in batch], [starts[i] for i in batch])
-            written |= zip(batch, new, strict=True)
-            advance(len(batch))
+        for batches in _together(model, prompts, starts, virtual, batch_tokens):
+            new = _continue(model, prompts, starts, virtual, batches)
+            for batch, texts in zip(batches, new, strict=True):
+                written |= zip(batch, texts, strict=True)
+                advance(len(batch))
     found = []
     for i, start in enumerate(starts):
         texts = ([*start, *written.get(i, [])], written.get(i, []))
@@ -113,7 +115,8 @@ def _batches(
     factors = 4 * columns * sum(model.shape(0, model.family.edited))
     per_token = plan.token_bytes(model) + 4 * columns
     per_token += plan.logit_bytes(model) / max(totals.values())
-    limit = min(batch_tokens, int((plan.memory_left(model) - factors) / per_token))
+    left = plan.memory_left(model) // (2 if isinstance(model, StreamedModel) else 1)  # for caches
+    limit = min(batch_tokens, int((left - factors) / per_token))
     # Padding between a short prompt and what follows it counts, for a sliding window and for some
     # models' tables of positions.
     longest = max(sizes[i] for i in totals) + max(totals[i] - sizes[i] for i in totals)
@@ -129,15 +132,49 @@ def _total(model: EditableModel, ask: Continuation) -> int:
     return min(ask.max_total_tokens, model.max_tokens)
 
 
+def _together(
+    model: EditableModel,
+    prompts: Sequence[Continuation],
+    starts: Sequence[list[int]],
+    virtual: VirtualEdits,
+    batch_tokens: int,
+) -> Iterator[list[list[int]]]:
+    """Batches; those together that get a token each whenever streamed blocks are read."""
+    batches = list(_batches(model, prompts, starts, virtual, batch_tokens))
+    if not isinstance(model, StreamedModel):
+        yield from ([batch] for batch in batches)
+        return
+    sizes = [len(batch) * max(_total(model, prompts[i]) for i in batch) for batch in batches]
+    limit = plan.memory_left(model) // (2 * plan.cache_bytes(model))
+    for some in in_turn(sizes, limit):
+        yield [batches[i] for i in some]
+
+
 def _continue(
-    model: EditableModel, asks: Sequence[Continuation], prompts: Sequence[list[int]]
-) -> list[list[int]]:
-    """Token ids that follow each prompt."""
-    lengths = [_total(model, ask) - len(p) for ask, p in zip(asks, prompts, strict=True)]
-    ends = [set() if ask.past_end else model.end_ids() for ask in asks]
-    draws = {i: _generator(ask) for i, ask in enumerate(asks) if ask.sampler == "top5"}
-    pick = partial(_pick, draws=draws)
-    return decoding.to_end(model, decoding.steps_of(model, prompts, lengths, ends, pick))
+    model: EditableModel,
+    prompts: Sequence[Continuation],
+    starts: Sequence[list[int]],
+    virtual: VirtualEdits,
+    batches: Sequence[list[int]],
+) -> list[list[list[int]]]:
+    """Token ids that follow each prompt, by batch."""
+    steps, within = [], []
+    for batch in batches:
+        asks = [prompts[i] for i in batch]
+        lengths = [_total(model, ask) - len(starts[i]) for i, ask in zip(batch, asks, strict=True)]
+        ends = [set() if ask.past_end else model.end_ids() for ask in asks]
+        draws = {i: _generator(ask) for i, ask in enumerate(asks) if ask.sampler == "top5"}
+        pick = partial(_pick, draws=draws)
+        steps.append(decoding.steps_of(model, [starts[i] for i in batch], lengths, ends, pick))
+        within.append(partial(virtual.on, [virtual.of_row[i] for i in batch]))
+    if isinstance(model, StreamedModel):
+        longest = max(_total(model, prompts[i]) - len(starts[i]) for b in batches for i in b)
+        return in_step(model, steps, longest, within)
+    found = []
+    for one, carrying in zip(steps, within, strict=True):
+        with carrying():
+            found.append(decoding.to_end(model, one))
+    return found
 
 
 def _generator(ask: Continuation) -> torch.Generator:

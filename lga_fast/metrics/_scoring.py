@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -21,8 +22,9 @@ from torch import Tensor
 from lga_fast import progress
 from lga_fast.errors import ScoringError
 from lga_fast.metrics._virtual import VirtualEdits
-from lga_fast.models import EditableModel
+from lga_fast.models import EditableModel, StreamedModel
 from lga_fast.models.tensors import padded, wide
+from lga_fast.models.together import Forward, hidden_bytes, in_turn, logits_of
 from lga_fast.scoring import plan
 from lga_fast.scoring.pairs import Row, target_row
 from lga_fast.weight_edit import WeightEdit
@@ -98,9 +100,11 @@ def score(
         model.frozen(),
         progress.bar("asking questions", len(rows), show_progress) as advance,
     ):
-        for batch in _batches(model, rows, groups, virtual, batch_tokens):
-            found |= _answers(model, rows, batch, virtual)
-            advance(sum(map(len, batch)))
+        for batches in _together(model, rows, groups, virtual, batch_tokens):
+            asked = [_Asked.of(rows, batch, virtual) for batch in batches]
+            for one, logits in zip(asked, _logits(model, asked, virtual), strict=True):
+                found |= _answers(rows, one.batch, logits)
+                advance(sum(map(len, one.batch)))
     return [found[i] for i in range(len(rows))]
 
 
@@ -122,6 +126,47 @@ def _check(model: EditableModel, rows: Sequence[Row]) -> None:
             )
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """Groups of rows that run together: one row for each, and where its answers are read."""
+
+    batch: Sequence[list[int]]
+    edits: Sequence[int]  # by row, number of its edit
+    ids: Int[Tensor, "row token"]
+    row: Int[Tensor, " position"]
+    token: Int[Tensor, " position"]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], batch: Sequence[list[int]], virtual: VirtualEdits) -> _Asked:
+        first = [rows[group[0]] for group in batch]
+        where = [(i, t) for i, row in enumerate(first) for t in _span(row)]
+        edits = [virtual.of_row[group[0]] for group in batch]
+        return cls(batch, edits, padded([row.ids[:-1] for row in first]), *torch.tensor(where).T)
+
+
+def _span(row: Row) -> range:
+    """Places whose logits judge the answer's tokens."""
+    return range(row.start - 1, len(row.ids) - 1)
+
+
+def _together(
+    model: EditableModel,
+    rows: Sequence[Row],
+    groups: Sequence[list[int]],
+    virtual: VirtualEdits,
+    batch_tokens: int,
+) -> Iterator[list[list[list[int]]]]:
+    """Batches, those together that may wait while others run through a block read for all."""
+    batches = list(_batches(model, rows, groups, virtual, batch_tokens))
+    if not isinstance(model, StreamedModel):
+        yield from ([batch] for batch in batches)
+        return
+    longest = [(len(rows[batch[0][0]].ids) - 1) * len(batch) for batch in batches]
+    waiting = hidden_bytes(model)
+    for some in in_turn(longest, plan.waiting_left(model) // waiting):
+        yield [batches[i] for i in some]
+
+
 def _batches(
     model: EditableModel,
     rows: Sequence[Row],
@@ -135,27 +180,43 @@ def _batches(
     columns = virtual.columns(batch_tokens // min(widths.values(), default=1))
     factors = 4 * columns * sum(model.shape(0, model.family.edited))
     # Without a backward no more than one block's activations are held at a time.
-    activations = plan.token_bytes(model) / model.layers + 4 * columns
+    blocks = 1 if isinstance(model, StreamedModel) else model.layers
+    activations = plan.token_bytes(model) / blocks + 4 * columns
     per_token = activations + labels * plan.logit_bytes(model)
     limit = min(batch_tokens, int((plan.memory_left(model) - factors) / per_token))
     for batch in plan.batches(widths, limit):
         yield [groups[g] for g in batch]
 
 
+def _logits(
+    model: EditableModel, asked: Sequence[_Asked], virtual: VirtualEdits
+) -> Iterator[Float[Tensor, "position vocab"]]:
+    """Logits of each batch, at all places that are read."""
+    if isinstance(model, StreamedModel):
+        forwards = [
+            Forward(
+                {"input_ids": one.ids.to(model.device), "use_cache": False},
+                partial(virtual.on, one.edits),
+            )
+            for one in asked
+        ]
+        yield from logits_of(model, forwards, [(one.row, one.token) for one in asked])
+        return
+    for one in asked:
+        with virtual.on(one.edits):
+            ids = one.ids.to(model.device)
+            logits = model.logits_at(ids, one.row, one.token, use_cache=False)[0]
+        yield logits
+
+
 def _answers(
-    model: EditableModel, rows: Sequence[Row], batch: Sequence[list[int]], virtual: VirtualEdits
+    rows: Sequence[Row], batch: Sequence[list[int]], logits: Float[Tensor, "position vocab"]
 ) -> dict[int, Answered]:
-    """Run one row for each group and read all of the group's answers from it."""
-    first = [rows[group[0]] for group in batch]
-    spans = [range(row.start - 1, len(row.ids) - 1) for row in first]
-    where = [(i, t) for i, span in enumerate(spans) for t in span]
-    row, token = torch.tensor(where).T
-    with virtual.on([virtual.of_row[group[0]] for group in batch]):
-        logits = _logits(model, padded([row.ids[:-1] for row in first]), row, token)
+    """Read all answers of each group from its one row's logits."""
     offset, labels = 0, []  # place among the positions, and the token asked for
-    for group, span in zip(batch, spans, strict=True):
+    for group in batch:
         labels += [(offset + k, t) for i in group for k, t in enumerate(rows[i].target)]
-        offset += len(span)
+        offset += len(_span(rows[group[0]]))
     place, target = torch.tensor(labels, device=logits.device).T
     chosen = wide(logits[place, target]) - wide(logits).logsumexp(-1)[place]
     predicted, log_probs = logits.argmax(-1)[place].tolist(), chosen.tolist()
@@ -165,12 +226,3 @@ def _answers(
         found[i] = Answered(rows[i], tuple(predicted[at:end]), tuple(log_probs[at:end]))
         at = end
     return found
-
-
-def _logits(
-    model: EditableModel,
-    ids: Int[Tensor, "row token"],
-    row: Int[Tensor, " position"],
-    token: Int[Tensor, " position"],
-) -> Float[Tensor, "position vocab"]:
-    return model.logits_at(ids.to(model.device), row, token, use_cache=False)[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,19 +12,33 @@ from transformers import DynamicCache
 
 from lga_fast import progress
 from lga_fast.models.decoding import Answers, Steps
+from lga_fast.models.together import Forward, logits_of
 
 if TYPE_CHECKING:
     from lga_fast.models.streamed import StreamedModel
 
+Within = Callable[[], AbstractContextManager[Any]]
 
-def in_step(model: StreamedModel, steps: Sequence[Steps], readings: int) -> list[Answers]:
-    """Take all steps to their ends together, in so many readings of all blocks at most."""
+
+def in_step(
+    model: StreamedModel,
+    steps: Sequence[Steps],
+    readings: int,
+    within: Sequence[Within] | None = None,
+) -> list[Answers]:
+    """Take all steps to their ends together, in so many readings of all blocks at most.
+
+    `within`: of each, what shall be in effect while its forwards run.
+    """
     with progress.bar("tokens, each a reading of all blocks", readings) as advance:
-        return _in_step(model, steps, advance)
+        return _in_step(model, steps, within or [nullcontext] * len(steps), advance)
 
 
 def _in_step(
-    model: StreamedModel, steps: Sequence[Steps], advance: Callable[[int], None]
+    model: StreamedModel,
+    steps: Sequence[Steps],
+    within: Sequence[Within],
+    advance: Callable[[int], None],
 ) -> list[Answers]:
     found: list[Answers] = [[] for _ in steps]
     asked: dict[int, tuple[Tensor, Tensor, dict[str, Any]]] = {}
@@ -43,27 +57,18 @@ def _in_step(
             for i, (ids, _, inputs) in asked.items()
         }
         places = {i: at for i, (_, at, _) in asked.items()}
-        answers = dict(_logits(model, forwards, places)) if asked else {}
+        answers = dict(_logits(model, forwards, places, within)) if asked else {}
         advance(1 if asked else 0)
     return found
 
 
 def _logits(
-    model: StreamedModel, forwards: Mapping[int, dict[str, Any]], places: Mapping[int, Tensor]
+    model: StreamedModel,
+    forwards: Mapping[int, dict[str, Any]],
+    places: Mapping[int, Tensor],
+    within: Sequence[Within],
 ) -> list[tuple[int, Tensor | None]]:
     """Logits of every row at one place, of each of these forwards."""
-    calls, hidden = {}, {}
-    with closing(model.walk(range(model.layers))) as layers:
-        for layer in layers:
-            if not calls:
-                calls = {i: model.record(inputs) for i, inputs in forwards.items()}
-                hidden = {i: call.hidden for i, call in calls.items()}
-            for i, call in calls.items():
-                hidden[i] = model.run(layer, hidden[i], call)
-    found = []
-    with model.head():
-        for i, at in places.items():
-            with model.after_blocks(hidden[i]):
-                ids, rows = forwards[i]["input_ids"], torch.arange(len(at))
-                found.append((i, model.logits_at(ids, rows, at, use_cache=False)[0]))
-    return found
+    each = [Forward(inputs, within[i]) for i, inputs in forwards.items()]
+    reads = [(torch.arange(len(places[i])), places[i]) for i in forwards]
+    return list(zip(forwards, logits_of(model, each, reads), strict=True))

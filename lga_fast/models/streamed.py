@@ -50,6 +50,8 @@ class StreamedModel(EditableModel):
         UnsupportedModel: as of `EditableModel`, or a buffer cannot be computed.
     """
 
+    recomputes = True
+
     def __init__(
         self,
         hf: Any,

@@ -1,0 +1,88 @@
+"""Forwards of many batches through streamed blocks: each block is read once for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lga_fast import progress
+from lga_fast.models._calls import Call
+
+if TYPE_CHECKING:
+    from lga_fast.models.streamed import StreamedModel
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One batch, and what shall be in effect while it runs (hooks of its own)."""
+
+    inputs: Mapping[str, Any]
+    within: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+
+@torch.no_grad()
+def through_blocks(
+    model: StreamedModel, forwards: Sequence[Forward], layers: int | None = None
+) -> list[Float[Tensor, "row token d_model"]]:
+    """Run batches through all blocks, or so many; a `within` may end its batch by suppressing.
+
+    Returns:
+        What left the last block, of each batch, waiting on the CPU.
+    """
+    calls: list[Call] = []
+    hidden: list[Tensor] = []
+    count = model.layers if layers is None else layers
+    with (
+        progress.bar("blocks, each read once", count) as advance,
+        closing(model.walk(range(count))) as walk,
+    ):
+        for layer in walk:
+            if not calls:
+                for forward in forwards:
+                    call = model.record(forward.inputs)
+                    hidden.append(call.hidden.cpu())
+                    calls.append(replace(call, hidden=call.hidden.new_empty(0, 0, 0)))
+            for i, call in enumerate(calls):
+                with forwards[i].within():
+                    hidden[i] = model.run(layer, hidden[i].to(model.device), call).cpu()
+            advance(1)
+    return hidden
+
+
+def logits_of(
+    model: StreamedModel,
+    forwards: Sequence[Forward],
+    reads: Sequence[tuple[Int[Tensor, " position"], Int[Tensor, " position"]]],
+) -> Iterator[Float[Tensor, "position vocab"]]:
+    """Logits at chosen rows and tokens of each batch, a batch after the other."""
+    hidden = through_blocks(model, forwards)
+    with model.head():
+        for i, (row, token) in enumerate(reads):
+            with model.after_blocks(hidden[i].to(model.device)):
+                ids = forwards[i].inputs["input_ids"]
+                yield model.logits_at(ids, row, token, use_cache=False)[0]
+            hidden[i] = hidden[i].new_empty(0)
+
+
+def hidden_bytes(model: StreamedModel) -> int:
+    """Bytes of a token's hidden states, which wait while a block runs."""
+    return model.config.hidden_size * torch.finfo(model.dtype).bits // 8
+
+
+def in_turn(sizes: Sequence[int], limit: int) -> list[list[int]]:
+    """Numbers of neighbours whose sizes add up to the limit at most; always one at least."""
+    found: list[list[int]] = []
+    kept = 0
+    for i, size in enumerate(sizes):
+        kept += size
+        if not found or kept > limit:
+            found.append([])
+            kept = size
+        found[-1].append(i)
+    return found
