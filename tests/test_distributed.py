@@ -1,0 +1,297 @@
+"""Several ranks: the result of one process, on all of them; and an end when one of them dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import warnings
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from ranks import on_ranks
+from torch.distributed import HashStore
+
+import lga_fast
+from lga_fast import distributed, harness
+from lga_fast.commands import _ranks
+from lga_fast.datasets import write_jsonl
+from lga_fast.distributed import Ranks
+from lga_fast.errors import LostRank, NothingToScore, RanksError
+from lga_fast.records import EditRequest
+from lga_fast.studies import sweep
+from tests.conftest import _KeepDouble as KeepDouble
+from tests.studies.facts import CHEAP, NO_SUBJECT
+from tests.studies.facts import REQUESTS as EDITS
+
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "lga_fast"]
+REQUESTS = [
+    EditRequest("0", "The mother tongue of Danielle Darrieux is", "English", target_old="French"),
+    EditRequest("1", "The capital of France is", "New York"),
+    EditRequest("2", "In which city does the tower stand? It stands in", "Rome", target_old="Ann"),
+    EditRequest("3", "Paris", "unbelievable answer"),
+    EditRequest("4", "Q: Who wrote the long book? A:", "Danielle Darrieux and Ann Lee"),
+]
+
+
+# -- who does what -----------------------------------------------------------------------------
+@pytest.mark.parametrize("way", ["share", "stretch"])
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+def test_every_item_is_one_ranks_and_loads_are_even(way, size):
+    costs = np.random.default_rng(0).integers(5, 60, 100).tolist()
+    shares = [getattr(Ranks(rank, size), way)(costs) for rank in range(size)]
+    assert sorted(item for share in shares for item in share) == list(range(100))
+    assert all(share == sorted(share) for share in shares)
+    loads = [sum(costs[item] for item in share) for share in shares]
+    assert max(loads) - min(loads) <= max(costs)
+
+
+def test_stretches_are_of_neighbours_and_few_items_leave_ranks_without():
+    shares = [Ranks(rank, 3).stretch([1, 1, 1, 1, 1, 4]) for rank in range(3)]
+    assert shares == [[0, 1, 2], [3, 4], [5]]
+    for way in ("share", "stretch"):
+        assert sum(len(getattr(Ranks(rank, 4), way)([7, 7])) for rank in range(4)) == 2
+        assert getattr(Ranks(3, 4), way)([]) == []
+
+
+# -- the same result ---------------------------------------------------------------------------
+def models(size, family="gpt2"):
+    return [tiny.model(family) for _ in range(size)]
+
+
+def same(got, want):
+    assert got.case_ids == want.case_ids and got.dropped == want.dropped
+    for table in ("dot", "norm2_old", "norm2_new", "abs_new", "per_expert"):
+        assert list(getattr(got, table)) == list(getattr(want, table))
+        for name, values in getattr(want, table).items():
+            np.testing.assert_allclose(getattr(got, table)[name], values, rtol=1e-12, atol=1e-18)
+    for column in ("loss_old", "loss_new", "known", "says_new"):
+        np.testing.assert_allclose(getattr(got, column), getattr(want, column), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("family", "size"), [("gpt2", 2), ("qwen2_moe", 2), ("gpt2", 7)])
+def test_scores_of_ranks_are_those_of_one_process(family, size):
+    def score(model):
+        with KeepDouble():  # it holds for the thread that enters it
+            return lga_fast.score_layers(model, REQUESTS, abs_new=True)
+
+    one = score(tiny.model(family))
+    for scores in on_ranks(models(size, family), score):
+        same(scores, one)
+        made = scores.provenance
+        assert made["ranks"] == size
+        assert made["sequence_forwards"] == one.provenance["sequence_forwards"]
+    assert "ranks" not in one.provenance
+
+
+def test_requests_without_an_old_answer_are_dropped_in_their_order(monkeypatch):
+    rome = tiny.byte_level()("Rome")["input_ids"][0]
+
+    def greedy(model, batches):
+        return [[[] if p[0] == rome else [7] for p in prompts] for prompts, _ in batches]
+
+    monkeypatch.setattr(lga_fast.EditableModel, "greedy_each", greedy)
+    requests = [
+        EditRequest(str(n), ("Rome", "Paris")[n % 2] + " is" * n, "Ann") for n in (3, 2, 6, 1, 4)
+    ]
+
+    one = lga_fast.score_layers(tiny.model("gpt2"), requests)
+    assert [dropped.case_id for dropped in one.dropped] == ["2", "6", "4"]
+    for scores in on_ranks(models(2), lambda model: lga_fast.score_layers(model, requests)):
+        same(scores, one)
+    few = [r for r in requests if r.case_id in {dropped.case_id for dropped in one.dropped}]
+    for error in on_ranks(models(2), lambda model: lga_fast.score_layers(model, few)):
+        assert isinstance(error, NothingToScore) and len(error.dropped) == len(few)
+
+
+def test_ranks_that_differ_are_refused_before_work():
+    def score(model):
+        return lga_fast.score_layers(model, REQUESTS[distributed.current().rank :])
+
+    for error in on_ranks(models(2), score):
+        assert isinstance(error, RanksError) and "the same requests on all ranks" in str(error)
+
+
+@pytest.mark.parametrize("selector", ["cma", "lga_verified", "brute_force"])
+def test_selectors_beside_scoring_share_their_work(selector, tmp_path):
+    config = tmp_path / "cheap.json"
+    config.write_text(json.dumps(CHEAP))
+    options = {"share": 0.6, "k": 3} if selector == "lga_verified" else {}
+    options |= {"samples": 2} if selector == "cma" else {"config": str(config)}
+
+    def rank(model):
+        return lga_fast.select_layer(model, [NO_SUBJECT, *EDITS], selector, **options)
+
+    one = rank(tiny.model("gpt2"))
+    for ranking in on_ranks(models(3), rank):
+        np.testing.assert_allclose(ranking.scores, one.scores, rtol=1e-12)
+        assert (ranking.order, ranking.dropped) == (one.order, one.dropped)
+        assert ranking.provenance["ranks"] == 3
+        forwards, of_one = (r.provenance["sequence_forwards"] for r in (ranking, one))
+        assert forwards == pytest.approx(of_one)
+
+
+def test_a_sweep_is_edited_layer_by_layer_and_written_by_the_first_rank(tmp_path):
+    one = sweep(tiny.model("gpt2"), EDITS, chunk=2, **CHEAP)
+
+    def swept(model):
+        out = tmp_path / f"{distributed.current().rank}.npz"
+        return sweep(model, EDITS, chunk=2, out=out, **CHEAP)
+
+    for found in on_ranks(models(2), swept):
+        for name, values in one.acc.items():
+            np.testing.assert_allclose(found.acc[name], values, rtol=1e-12)
+        assert [run["requests"] for run in found.provenance["runs"]] == [[0, 2], [2, 3]]
+    assert [file.name for file in tmp_path.iterdir()] == ["0.npz"]
+
+
+def evaluate(model, out, **options):
+    return lga_fast.evaluate(model, EDITS, layer=1, chunk=1, out=out, **CHEAP, **options)
+
+
+def untimed(results):
+    times = ("seconds_edit", "seconds_measure", "peak_bytes")
+    return [{name: v for name, v in vars(r).items() if name not in times} for r in results]
+
+
+def test_an_evaluation_goes_on_from_what_ranks_left(tmp_path, monkeypatch):
+    one, out = evaluate(tiny.model("gpt2"), None), tmp_path / "results.jsonl"
+    each, asked = harness.Loop._measure, []
+
+    def counted(loop, start, *more):
+        asked.append(loop.requests[start].case_id)
+        return each(loop, start, *more)
+
+    def fails(loop, start, *more):
+        if loop.requests[start].case_id == "b":
+            raise OSError("disk full")
+        return counted(loop, start, *more)
+
+    monkeypatch.setattr(harness.Loop, "_measure", fails)
+    first, failed, last = on_ranks(models(3), lambda model: evaluate(model, out))
+    assert isinstance(first, LostRank) and isinstance(last, LostRank)
+    assert str(failed) == "disk full"
+    assert sorted(asked) == ["a", "c"]
+    asked.clear()
+    monkeypatch.setattr(harness.Loop, "_measure", counted)
+    assert untimed(evaluate(tiny.model("gpt2"), out)) == untimed(one)
+    assert asked == ["b"]
+    assert [file.name for file in tmp_path.iterdir()] == [out.name]
+    for found in on_ranks(models(2), lambda model: evaluate(model, out)):  # all is there
+        assert untimed(found) == untimed(one)
+    lines = [json.loads(line)["case_id"] for line in out.read_text().splitlines()[1:]]
+    assert lines == ["a", "b", "c"]
+
+
+def test_modes_in_which_edits_follow_one_another_are_refused():
+    for error in on_ranks(models(2), lambda model: evaluate(model, None, mode="sequential")):
+        assert isinstance(error, RanksError) and "'sequential' runs in one process" in str(error)
+
+
+# -- one voice, and an end ---------------------------------------------------------------------
+def test_what_all_ranks_say_is_said_once_and_the_dying_ranks_error_goes_first(capsys):
+    store = HashStore()
+    few = [Ranks(rank, 2, None, store) for rank in range(2)]
+    assert [_ranks._first_to(rank, "no such file") for rank in few] == [True, False]
+    with pytest.warns(UserWarning, match="twice") as seen:
+        for ranks in few:
+            with _ranks._said_once(ranks), _ranks._first_prints(ranks):
+                warnings.warn("twice", stacklevel=1)
+                print("result")
+    assert capsys.readouterr().out == "result\n" and len(seen) == 1
+    assert not _ranks._failed(few[0])
+    _ranks._fail(few[1])
+    assert _ranks._failed(few[0])
+
+
+def test_what_needs_one_process_says_so(monkeypatch):
+    monkeypatch.setattr(distributed, "current", lambda: Ranks(1, 2))
+    with pytest.raises(RanksError, match="lga-fast study runs in one process, got 2: --jobs N"):
+        _ranks.alone("study", "--jobs N")
+    from lga_fast.commands import _inputs
+
+    with pytest.raises(RanksError, match="start lga-fast without torchrun"):
+        _inputs.model("atlas", "auto", None, None)
+
+
+def torchrun(*arguments):
+    done = subprocess.run(
+        [sys.executable, *TORCHRUN, *map(str, arguments)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved")
+    model = tiny.model("gpt2")
+    model.hf.save_pretrained(path / "model")
+    model.tokenizer.save_pretrained(path / "model")
+    write_jsonl(REQUESTS, path / "facts.jsonl")
+    long = EditRequest("long", "The capital of France is " * 40, "Rome")
+    write_jsonl([*REQUESTS, long], path / "long.jsonl")
+    return path
+
+
+def test_torchrun_selects_as_one_process(saved, tmp_path):
+    where = ("select", "--model", saved / "model", "--data", saved / "facts.jsonl")
+    where += ("--device", "cpu", "--selector", "lga,salem", "--json", "--out", tmp_path)
+    code, text, errors = torchrun(*where)
+    assert code == 0, errors
+    model = lga_fast.load(saved / "model", device="cpu")
+    facts = lga_fast.load_edits("jsonl", saved / "facts.jsonl")
+    one = lga_fast.select_layer(model, facts, ["lga", "salem"], seed=42)
+    for name, ranking in json.loads(text).items():
+        assert ranking["layer"] == int(one[name]) and ranking["provenance"]["ranks"] == 2
+        np.testing.assert_allclose(ranking["scores"], one[name].scores, rtol=1e-12)
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_an_error_of_one_rank_ends_the_run_and_is_said_once(saved):
+    where = ("select", "--model", saved / "model", "--data", saved / "long.jsonl")
+    started = time.monotonic()
+    code, text, errors = torchrun(*where, "--device", "cpu")
+    assert code != 0 and not text
+    assert errors.count("request 'long': prompt and answer take") == 1
+    assert "another rank ended" not in errors and time.monotonic() - started < 60
+
+
+DYING = """
+import os, signal, sys
+from lga_fast import distributed
+from lga_fast.errors import LostRank
+with distributed.ranks() as ranks:
+    ranks.gather(0)
+    if ranks.rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    try:
+        ranks.gather(0)
+    except LostRank as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+"""
+
+
+def test_a_rank_that_is_killed_is_noticed_without_torchrun(tmp_path):
+    port = str(torch.distributed.TCPStore("localhost", 0, is_master=True).port)
+    about = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "3"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", DYING],
+            env=os.environ | about | {"RANK": str(rank), "LGA_FAST_NO_EXT": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(3)
+    ]
+    errors = [process.communicate(timeout=60)[1] for process in processes]
+    assert [process.returncode for process in processes] == [1, -9, 1]
+    for rank in (0, 2):
+        assert f"LostRank: rank {rank} of 3: another rank ended" in errors[rank]
