@@ -35,9 +35,22 @@ class Streaming:
     waits_in_memory: bool
     bytes_per_second: int  # of reading a block from where its file lies, measured
     held_bytes_per_second: int  # the same where the system still holds the file in its memory
-    seconds_reading: float
+    seconds_reading: float  # the first time from the files, then from memory where that holds them
     seconds: float  # in all: reading and computing overlap
-    held_seconds: float  # in all, where the system holds all files in its memory
+    held_seconds: float  # in all, where the system holds the files in its memory from the start
+
+    def lines(self, computing: str) -> list[str]:
+        """For people."""
+        return [
+            f"waiting between the sweeps: {size(self.waiting_bytes)} "
+            f"{'in memory' if self.waits_in_memory else 'in files'}",
+            f"reading: {size(self.read_bytes)}, 2 sweeps over the blocks and {self.answer_reads} "
+            f"for old answers, at {size(self.bytes_per_second)}/s, or "
+            f"{size(self.held_bytes_per_second)}/s of what the system holds in its memory",
+            f"time: {_seconds(self.seconds)} (computing {computing} and reading "
+            f"{_seconds(self.seconds_reading)}, side by side); {_seconds(self.held_seconds)} if "
+            "the system holds the files in its memory already",
+        ]
 
 
 @dataclass(frozen=True)
@@ -74,23 +87,8 @@ class Forecast:
                 f"checkpointed: {self.checkpointed} of the batches keep only what enters their "
                 "blocks and run these twice, as all activations of a single fact would not fit"
             )
-        computing = f"computing {_seconds(self.seconds_computing)}"
-        if not told:
-            known = self.seconds_computing == self.seconds_computing
-            return "\n".join([*lines, f"time: {computing}" if known else "time: not known"])
-        where = "in memory" if told.waits_in_memory else "in files"
-        return "\n".join(
-            [
-                *lines,
-                f"waiting between the sweeps: {size(told.waiting_bytes)} {where}",
-                f"reading: {size(told.read_bytes)}, 2 sweeps over the blocks and "
-                f"{told.answer_reads} for old answers, at {size(told.bytes_per_second)}/s, or "
-                f"{size(told.held_bytes_per_second)}/s where the system holds the files in memory",
-                f"time: {_seconds(told.seconds)}, {computing} and reading "
-                f"{_seconds(told.seconds_reading)} side by side; {_seconds(told.held_seconds)} "
-                "where the system holds the files in memory",
-            ]
-        )
+        computing = _seconds(self.seconds_computing)
+        return "\n".join([*lines, *(told.lines(computing) if told else [f"time: {computing}"])])
 
 
 def forecast(
@@ -176,7 +174,7 @@ class _Answers:
 def _seconds_computing(
     scoring: Pass, batches: Sequence[Batch], rates: Computing | None, answers: _Answers
 ) -> tuple[list[float], float]:
-    """Of every sweep over the blocks, which a reading of them goes with; and of the rest."""
+    """Of the sweeps over the blocks, in their order, and of the rest."""
     if rates is None:
         return [], math.nan
     made = [scoring.made(batch) for batch in batches]
@@ -184,9 +182,10 @@ def _seconds_computing(
     again = sum(
         m.ids.numel() for m, b in zip(made, batches, strict=True) if twice or b.checkpointed
     )
-    sweeps = [again * rates.forward, sum(m.ids.numel() for m in made) * rates.both]
+    sweeps: list[float] = []
     for reads, count, tokens in zip(answers.reads, answers.batches, answers.prompts, strict=True):
         sweeps += [tokens * rates.forward, *[count * rates.step] * (reads - 1)]
+    sweeps += [again * rates.forward, sum(m.ids.numel() for m in made) * rates.both]
     return sweeps, sum(len(m.label) for m in made) * rates.label
 
 
@@ -198,28 +197,34 @@ def _streaming(
     answers: _Answers,
     waits: tuple[int, bool],
 ) -> Streaming:
-    blocks, answer_reads = model.sweep_bytes(), sum(answers.reads)
-    rest = (answer_reads + 1) * model.head_read_bytes() + model.fingerprint_bytes()
+    blocks, head, answer_reads = model.sweep_bytes(), model.head_read_bytes(), sum(answers.reads)
+    once, later = head + model.fingerprint_bytes(), answer_reads * head
+    again = rates.held if plan.holds(model, blocks + once) else rates.stored
 
-    def seconds(rate: float) -> float:
-        return sum(max(blocks / rate, one) for one in computing) + apart + rest / rate
+    def seconds(first: float, again: float, computing: Sequence[float], apart: float) -> float:
+        by_sweep = zip([first, *[again] * (len(computing) - 1)], computing, strict=True)
+        read = sum(max(blocks / rate, one) for rate, one in by_sweep)
+        return read + once / first + later / again + apart
 
-    read = len(computing) * blocks + rest
     return Streaming(
-        read_bytes=read,
+        read_bytes=len(computing) * blocks + once + later,
         answer_reads=answer_reads,
         cache_bytes=max(answers.caches, default=0),
         waiting_bytes=waits[0],
         waits_in_memory=waits[1],
         bytes_per_second=int(rates.stored),
         held_bytes_per_second=int(rates.held),
-        seconds_reading=read / rates.stored,
-        seconds=seconds(rates.stored),
-        held_seconds=seconds(rates.held),
+        seconds_reading=seconds(rates.stored, again, [0.0] * len(computing), 0.0),
+        seconds=seconds(rates.stored, again, computing, apart),
+        held_seconds=seconds(rates.held, rates.held, computing, apart),
     )
 
 
 def _seconds(count: float) -> str:
     """Seconds for people."""
-    minutes = count / 60
-    return f"about {count:.0f} s" if minutes < 3 else f"about {minutes:.0f} min"
+    if math.isnan(count):
+        return "not known"
+    for unit, scale in (("h", 3600), ("min", 60)):
+        if count >= 3 * scale:
+            return f"about {count / scale:.0f} {unit}"
+    return f"about {count:.1f} s" if count < 10 else f"about {count:.0f} s"

@@ -145,6 +145,11 @@ def decoded(
     return found
 
 
+def holds(model: EditableModel, count: int) -> bool:
+    """Whether the system can hold so many bytes of files in memory beside a pass."""
+    return _available() - (memory(model) if model.device.type == "cpu" else 0) > count
+
+
 def logit_bytes(model: EditableModel) -> int:
     """Bytes one labelled position holds: logits, log-probabilities and their gradient."""
     return model.hf.get_output_embeddings().weight.shape[0] * 4 * 4
