@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,9 +21,10 @@ from lga_fast import progress, provenance
 from lga_fast.editors import _corpus
 from lga_fast.errors import DataError, EditError
 from lga_fast.files import replacing
-from lga_fast.models import EditableModel
+from lga_fast.models import EditableModel, StreamedModel
 from lga_fast.models.fused import fused_gelu
 from lga_fast.models.tensors import padded
+from lga_fast.models.together import Forward, hidden_bytes, in_turn, through_blocks
 from lga_fast.scoring import plan
 
 KIND = "lga_fast.Moments"  # the one metadata key: with several, a file's bytes would vary
@@ -180,7 +181,15 @@ def _measure(
             block = block.to(home, torch.float64)
             sums.setdefault(layer, block.new_zeros(2 * block.shape[1:])).addmm_(block.T, block)
         if layer == layers[-1]:
+            advance(len(keys))
             raise _Enough
+
+    @contextmanager
+    def batch_of(tokens: Tensor) -> Iterator[None]:
+        nonlocal real
+        real = tokens
+        with suppress(_Enough):
+            yield
 
     total = sum(map(len, rows))
     size = sum(8 * model.shape(layer, model.family.edited)[1] ** 2 for layer in layers)
@@ -193,17 +202,29 @@ def _measure(
         for context in (model.frozen(), torch.no_grad(), fused_gelu(model.hf)):
             stack.enter_context(context)
         advance = stack.enter_context(progress.bar("reading keys", total, show))
+        forwards = []
         for batch in plan.batches(dict(enumerate(map(len, rows))), batch_tokens):
             few = [rows[i] for i in batch]
-            width = len(few[0])
-            real = torch.cat([torch.arange(width) < len(row) for row in few])
-            with suppress(_Enough):
-                model.hf(input_ids=padded(few).to(model.device), use_cache=False)
-            advance(int(real.sum()))
+            inputs = {"input_ids": padded(few).to(model.device), "use_cache": False}
+            tokens = torch.cat([torch.arange(len(few[0])) < len(row) for row in few])
+            forwards.append(Forward(inputs, partial(batch_of, tokens)))
+        _run(model, forwards, layers[-1] + 1)
     for layer in layers:
         if not torch.isfinite(sums[layer].diagonal()).all():  # sums of squares: none is left out
             raise EditError(f"layer {layer}: keys of {model.dtype} are not finite on this text")
     return {layer: (s + s.T).div_(2 * total).cpu() for layer, s in sums.items()}
+
+
+def _run(model: EditableModel, forwards: Sequence[Forward], layers: int) -> None:
+    """Run them so far, or as many of them together as may wait while a streamed block is read."""
+    if not isinstance(model, StreamedModel):
+        for forward in forwards:
+            with forward.within():
+                model.hf(**forward.inputs)
+        return
+    sizes = [forward.inputs["input_ids"].numel() for forward in forwards]
+    for some in in_turn(sizes, plan.waiting_left(model) // hidden_bytes(model)):
+        through_blocks(model, [forwards[i] for i in some], layers)
 
 
 def _condition(matrix: Float64[Tensor, "d_in d_in"], lower: Float64[Tensor, "d_in d_in"]) -> float:

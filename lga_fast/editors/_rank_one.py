@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lga_fast import provenance
-from lga_fast.editors import _contexts, _moments, _values
+from lga_fast.editors import _contexts, _moments, _streaming, _values
 from lga_fast.errors import EditError
 from lga_fast.models import EditableModel
 from lga_fast.models.unchanged import Site
@@ -67,6 +67,7 @@ class RankOne:
     def all(self, requests: Sequence[EditRequest]) -> WeightEdit:
         """One edit for all: each request solved on the model that the ones before left."""
         values: list[_values.Value] = []
+        _streaming.say_sequence(self.model, len(requests))
         with ExitStack() as applied:
             for request in requests:
                 if values:

@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from lga_fast import progress
-from lga_fast.editors import _keys
+from lga_fast.editors import _keys, _streaming
 from lga_fast.editors._value_batch import Batch, Optimisation, RequestRows, Value, reads_of
 from lga_fast.errors import EditError
-from lga_fast.models import EditableModel
+from lga_fast.models import EditableModel, StreamedModel
 from lga_fast.models.downstream import Downstream, Whole
 from lga_fast.models.fused import fused_gelu
 from lga_fast.models.unchanged import Site
@@ -63,7 +63,8 @@ def optimise_at(
         how: numbers.
         sites: whose outputs δ is added to, each its own; the first one's is the value's.
         runner: `Whole` is the plain form.
-        batch_tokens: tokens of one step at most; lowered where memory asks for it.
+        batch_tokens: tokens of one step at most; lowered where memory asks for it. With streamed
+            weights memory alone counts.
         show_progress: None shows a bar on a terminal only.
 
     Returns:
@@ -79,20 +80,26 @@ def optimise_at(
     tokens = {
         i: len(r.ids) * (r.tail if runner is Downstream else widest) for i, r in enumerate(rows)
     }
-    limit = min(batch_tokens, int(plan.memory_left(model) / _token_bytes(model, rows, tokens)))
+    limit = int(plan.memory_left(model) / _token_bytes(model, rows, tokens))
+    if isinstance(model, StreamedModel):  # every further batch reads all blocks again
+        batches = plan.batches(tokens, limit)
+        _streaming.say_cost(model, hows, batches, show_progress)
+    else:
+        batches = plan.batches(tokens, min(batch_tokens, limit), alike=0.75)
     found: dict[int, dict[int, Value]] = {n: {} for n in layers}
     with (
         model.frozen(),
         fused_gelu(model.hf),
         progress.bar("finding values", len(rows) * len(layers), show_progress) as advance,
     ):
-        for batch in plan.batches(tokens, limit, alike=0.75):
+        for batch in batches:
             few = [requests[i] for i in batch]
             reads, label = reads_of([rows[i] for i in batch])
             unchanged = runner.run(model, layers, reads, sites)
             for n in layers:
                 made = Batch(few, label, runner(model, n, reads, sites, unchanged))
-                found[n] |= zip(batch, made.optimise(hows[n]), strict=True)
+                with _streaming.steps_shown(model, n, how.steps, show_progress):
+                    found[n] |= zip(batch, made.optimise(hows[n]), strict=True)
                 advance(len(batch))
     return {n: [values[i] for i in range(len(rows))] for n, values in found.items()}
 
@@ -142,5 +149,7 @@ def _token_bytes(
     """Bytes per token of a step; an upper estimate, with what the recorded run holds."""
     logits = max(len(r.positions) / tokens[i] for i, r in enumerate(rows))
     recorded = max(len(r.ids) * max(map(len, r.ids)) / tokens[i] for i, r in enumerate(rows))
+    if isinstance(model, StreamedModel):
+        return _streaming.token_bytes(model, recorded) + logits * plan.logit_bytes(model)
     per_token = plan.token_bytes(model)
     return per_token * (1 + recorded / 4) + logits * plan.logit_bytes(model)

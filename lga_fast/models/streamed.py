@@ -119,9 +119,9 @@ class StreamedModel(EditableModel):
         """Bytes beside all this while a tensor gets the form or dtype that the model wants."""
         return self.shards.making_bytes(chain(*self._block_names, self._head_names.values()))
 
-    def sweep_bytes(self) -> int:
-        """Bytes that one pass over all blocks reads."""
-        return sum(self.shards.stored_bytes(names) for names in self._block_names)
+    def sweep_bytes(self, first: int = 0) -> int:
+        """Bytes that one pass over all blocks reads, or over those from `first` on."""
+        return sum(self.shards.stored_bytes(names) for names in self._block_names[first:])
 
     def head_read_bytes(self) -> int:
         """Bytes that are read for the head."""

@@ -10,7 +10,9 @@ import torch
 from streaming import both
 
 import lga_fast
-from lga_fast.editors import _contexts
+from lga_fast.editors import _contexts, _moments, _streaming
+from lga_fast.errors import EditError
+from lga_fast.scoring import plan
 
 FACTS = [
     {"prompt": "The mother tongue of Danielle Darrieux is", "subject": "Danielle Darrieux"}
@@ -44,7 +46,7 @@ def test_every_family_gives_the_resident_edits(family, tmp_path):
 def test_every_editor_in_the_arithmetic_that_each_side_has(editor, tmp_path, monkeypatch):
     """Second moments too: they are kept apart."""
     models = both(tmp_path / "model", tiny.model("llama", torch.float32), dtype="float64")
-    options = QUICK | {"mom2_tokens": 600}
+    options: dict[str, Any] = QUICK | {"mom2_tokens": 600}
     if editor == "rome":
         options |= {"mom2_adjustment": True}
     elif editor == "memit":
@@ -69,3 +71,59 @@ def test_contexts_are_the_resident_ones(family, tmp_path):
     )
     read = streamed.shards.bytes_read - before
     assert read <= 5.2 * (streamed.sweep_bytes() + streamed.head_read_bytes())
+
+
+def test_a_step_reads_the_blocks_from_the_layer_on_twice_for_all_facts(tmp_path, capsys):
+    _, streamed = both(tmp_path, tiny.model("llama", torch.float32))
+    streamed.fingerprint()
+    facts = [fact | {"case_id": str(i)} for i, fact in enumerate(FACTS * 3)]
+    before = streamed.shards.bytes_read
+    aloud = _streaming.aloud.set(True)
+    edits = lga_fast.edit_each(streamed, facts, "r_rome", **QUICK)
+    _streaming.aloud.reset(aloud)
+    assert [len(edit.provenance["losses"][0]) for edit in edits] == [4] * 6  # and 3 backwards
+    blocks, head = streamed.sweep_bytes(2), streamed.head_read_bytes()
+    promised = streamed.sweep_bytes() + 7 * blocks + 5 * head
+    assert promised <= streamed.shards.bytes_read - before <= 1.05 * promised
+    said = capsys.readouterr().err
+    assert "editing 6 facts at layer 2 with streamed weights, all together: up to 4 steps" in said
+    assert f"each reads blocks 2 to 4 twice, 2 x {plan.size(blocks)}" in said
+    aloud = _streaming.aloud.set(True)
+    lga_fast.edit(streamed, FACTS, "r_rome", **QUICK)
+    _streaming.aloud.reset(aloud)
+    said = capsys.readouterr().err
+    assert "2 facts one after another" in said and "editing 1 facts at layer 2" in said
+    lga_fast.edit_each(streamed, FACTS, "r_rome", **QUICK)
+    assert "streamed weights" not in capsys.readouterr().err  # no terminal, and nobody asked
+
+
+def test_second_moments_read_the_blocks_below_once(tmp_path):
+    resident, streamed = both(tmp_path, tiny.model("gpt2", torch.float32))
+    text: dict[str, Any] = {"tokens": 400, "batch_tokens": 128}
+    wanted = _moments.moments(resident, [1, 2], **text)
+    streamed.fingerprint()
+    before = streamed.shards.bytes_read
+    found = _moments.moments(streamed, [1, 2], **text)
+    assert all(torch.equal(found[n].second, wanted[n].second) for n in (1, 2))
+    read = streamed.shards.bytes_read - before
+    below = streamed.sweep_bytes() - streamed.sweep_bytes(3)
+    assert below <= read < below + 400 * 32 * 4 + 128
+
+
+@pytest.mark.parametrize("mode", ["single", "sequential", "batch"])
+def test_evaluations_are_the_resident_ones(mode, tmp_path):
+    models = both(tmp_path, tiny.model("llama", torch.float32), dtype="float64")
+    wanted, found = (
+        lga_fast.evaluate(
+            model, FACTS, "r_rome", mode=mode, metrics=("rewrite", "locality"), **QUICK
+        )
+        for model in models
+    )
+    for got, want in zip(found, wanted, strict=True):
+        assert got.before == want.before and got.after == want.after
+
+
+def test_experts_are_refused_as_ever(tmp_path):
+    _, streamed = both(tmp_path, tiny.model("mixtral", torch.float32))
+    with pytest.raises(EditError, match="experts cannot be edited"):
+        lga_fast.edit(streamed, FACTS, **QUICK)
