@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from statistics import mean
 from typing import Any
 
 try:
@@ -13,12 +14,12 @@ except ImportError:
 
 def studies() -> str:
     """What `lga-fast study` found on both models of the atlas."""
-    parts = [_by_layer(), _regret(), _sequential(), _runtime(), _sweep_speed()]
+    parts = [_by_layer(), _regret(), _transfer(), _sequential(), _runtime(), _sweep_speed()]
     return "\n".join(part for part in parts if part)
 
 
 def _study(name: str) -> tuple[dict[str, Any], str]:
-    """A study's trials by their names, and where they come from; empty where it was not made."""
+    """What a study found, by trial or model, and where from; empty where it was not made."""
     path = f"results/studies/{name}.json"
     if not (HERE / path).exists():
         return {}, ""
@@ -26,12 +27,15 @@ def _study(name: str) -> tuple[dict[str, Any], str]:
     made, asked = found["made"], found["made"]["setting"]
     command = f"lga-fast study {name} --proxy {asked['proxy']} --test {asked['test']}"
     command += f" --jobs {asked['jobs']}" if asked["jobs"] > 1 else ""
-    device = next(iter(found["trials"].values()))["provenance"]["device"]
+    parts = found.get("models") or found["trials"]
+    trial = next(iter(parts.values()))
+    trial = next(iter(trial["trials"].values())) if "models" in found else trial
+    device = trial["provenance"]["device"]
     source = (
         f"\n`{command}`, commit {made['commit']}, torch {made['torch']}, {device}, "
         f"threads: {made['threads']}; [{path}](benchmarks/{path})\n"
     )
-    return found["trials"], source
+    return parts, source
 
 
 def _by_layer() -> str:
@@ -110,8 +114,29 @@ def _regret() -> str:
     return intro + rows_of(head, rows) + source
 
 
-def _resampled(found: dict[str, Any]) -> str:
-    return f"{found['mean_regret']['rewrite']:.3f}, {found['last_layer']:.0%}"
+def _transfer() -> str:
+    """Regret of layers that one group of facts chose, on others."""
+    found, source = _study("transfer")
+    if not found:
+        return ""
+    one = next(iter(found.values()))
+    kinds = list(one["golden"])
+    rows = []
+    for name, model in found.items():
+        for selector, layers in model["chosen"].items():
+            regret = model["regret"]["rewrite"][selector]
+            own = [regret[kind][kind]["value"] for kind in kinds]
+            others = [regret[a][b]["value"] for a in kinds for b in kinds if a != b]
+            chosen = ", ".join(f"{kind} {layers[kind]}" for kind in kinds)
+            rows.append([name, f"`{selector}`", chosen, f"{mean(own):.3f}", f"{mean(others):.3f}"])
+    trial = next(iter(one["trials"].values()))
+    proxy, test = (len(trial[f"{part}_indices"]) for part in ("proxy", "test"))
+    intro = (
+        f"Mean regret in rewrite accuracy of layers chosen on {proxy} facts of one kind of "
+        f"answers, measured on {test} facts of the same kind and of the others:\n\n"
+    )
+    head = ["model", "selector", "layer chosen on", "regret on the same kind", "on others"]
+    return intro + rows_of(head, rows) + source
 
 
 def _sequential() -> str:

@@ -15,9 +15,11 @@ from lga_fast.reports import table
 
 try:
     from benchmarks._markdown import HERE, made_by, results, rows_of
+    from benchmarks.example import example
     from benchmarks.study_tables import studies
 except ImportError:
     from _markdown import HERE, made_by, results, rows_of
+    from example import example
     from study_tables import studies
 
 README = HERE.parent / "README.md"
@@ -36,7 +38,7 @@ def main() -> None:
 
 def filled(text: str) -> str:
     """`text` with every part between `<!-- name -->` and `<!-- /name -->` made anew."""
-    for part in (demo, streamed, speed, editing, atlas, studies):
+    for part in (demo, example, streamed, speed, editing, atlas, studies):
         name = part.__name__
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         text, found = re.subn(pattern, lambda m, p=part: m[1] + p() + m[2], text, flags=re.S)

@@ -1,0 +1,44 @@
+"""README's example of an edit; its command with `--json` wrote results/edit.json."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from lga_fast.metrics import Average
+from lga_fast.reports import answers_table
+from lga_fast.reports.answers import Answer, AnswerChange, EditReport
+
+try:
+    from benchmarks._markdown import results
+except ImportError:
+    from _markdown import results
+
+
+def example() -> str:
+    """The panel that the command prints on a terminal, and where its numbers come from."""
+    found = results("edit")
+    if "provenance" not in found:
+        return ""
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    answers_table.show(_report(found), console)
+    made = found["provenance"]
+    return (
+        f"```text\n{console.file.getvalue()}```\n"  # type: ignore[attr-defined]
+        f"\nThe command above, commit {made['commit']}, torch {made['torch']}, {made['device']}, "
+        f"threads: {made['threads']}; [results/edit.json](benchmarks/results/edit.json)\n"
+    )
+
+
+def _report(plain: dict[str, Any]) -> EditReport:
+    answers = tuple(
+        AnswerChange(**{**one, "before": Answer(**one["before"]), "after": Answer(**one["after"])})
+        for one in plain["answers"]
+    )
+    shares = {
+        when: {name: Average(**share) for name, share in plain[when].items()}
+        for when in ("before", "after")
+    }
+    return EditReport(**{**plain, **shares, "answers": answers, "notes": tuple(plain["notes"])})
