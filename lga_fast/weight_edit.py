@@ -149,6 +149,24 @@ class WeightEdit:
 
         write_adapter(self, Path(folder), model)
 
+    def to_model(self, folder: str | Path, model: EditableModel) -> None:
+        """Write edited model and tokenizer for plain `from_pretrained(folder)`, all or nothing.
+
+        What it loads is `model` inside `with model.edited(self)`, bit for bit. Where `model` was
+        loaded from safetensors, in the dtype they are stored in, its files are copied and only the
+        edited tensors' bytes are others; one tensor is in memory at a time.
+
+        Args:
+            folder: new, or empty.
+            model: it stays as it was.
+
+        Raises:
+            EditError: as of `model.edited`.
+        """
+        from lga_fast._merged import write_merged
+
+        write_merged(self, Path(folder), model)
+
     def _tensors(self) -> dict[str, Tensor]:
         sides = {name: (delta.left, delta.right) for name, delta in self.deltas.items()}
         return {

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from lga_fast import registry
 from lga_fast.editors import Preset
+from lga_fast.models.load import Weights
 
 
 class Names(click.ParamType):
@@ -59,6 +60,15 @@ def placement() -> list[click.Option]:
         click.Option(["--device"], help="cpu, cuda, or auto to spread over several devices."),
         click.Option(["--dtype"], help="float32, bfloat16, ...; default: the checkpoint's."),
     ]
+
+
+def weights() -> click.Option:
+    """Where the weights are; for `_inputs.model`."""
+    return choice(
+        "--weights",
+        Weights,
+        "In memory, or read block by block while they are used; auto: by what fits.",
+    )
 
 
 def data() -> click.Option:

@@ -18,12 +18,13 @@ from rich.console import Console
 
 from lga_fast import atlas, select_layer
 from lga_fast.commands import _inputs, _options, _ranks
-from lga_fast.commands._merge import save_merged
 from lga_fast.datasets import LoadedEdits
 from lga_fast.editors import Preset, edit
+from lga_fast.editors._streaming import costs_said
 from lga_fast.errors import NoLayer
 from lga_fast.files import write_atomic
 from lga_fast.models import EditableModel
+from lga_fast.models.load import Weights
 from lga_fast.records import EditRequest, find_subject
 from lga_fast.reports import answers, answers_table
 from lga_fast.weight_edit import WeightEdit
@@ -40,6 +41,7 @@ def command() -> click.Command:
     made = click.Command("edit", callback=_run, help=__doc__, epilog=_EXAMPLE)
     made.params += [
         *_options.model(),
+        _options.weights(),
         click.Option(["--prompt"], help="Text that the new answer shall follow."),
         click.Option(["--subject"], help="What the prompt is about, as it is written there."),
         click.Option(["--target"], help="The new answer."),
@@ -62,7 +64,9 @@ def command() -> click.Command:
             default=Path("out/edit"),
             show_default=True,
         ),
-        _options.folder("--merge", "New folder for the edited model, as save_pretrained does it."),
+        _options.folder(
+            "--merge", "New folder for the edited model; files without an edited weight are copied."
+        ),
         _options.folder("--peft", "Folder for the edit as a LoRA adapter."),
         *_options.fields("lga_fast.editors", "Editor", taken=["seed"]),
     ]
@@ -74,6 +78,7 @@ def _run(
     device: str | None,
     dtype: str | None,
     memory_budget: str | None,
+    weights: Weights,
     prompt: str | None,
     subject: str | None,
     target: str | None,
@@ -99,8 +104,10 @@ def _run(
     if rephrase is not None and len(requests) > 1:
         raise click.UsageError(f"--rephrase is for one request, there are {len(requests)}")
     how = _inputs.editing(editor, preset, config, seed, fields)
-    model = _inputs.model(source, device, dtype, memory_budget)
-    with warnings.catch_warnings(record=True) as caught:
+    model = _inputs.model(source, device, dtype, memory_budget, weights)
+    if model.placement:
+        click.echo(model.placement, err=True)
+    with costs_said(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         change = _solve(model, requests, facts, layer, proxy, seed, how)
     notes = [str(warning.message) for warning in caught]
@@ -189,7 +196,7 @@ def _write(
     write_atomic(out / "edit.json", report.to_json() + "\n")
     said = f"Written to {out}: edit.safetensors, edit.json"
     if merge:
-        save_merged(model, change, merge)
+        change.to_model(merge, model)
         said += f"\nEdited model and tokenizer: {merge}"
     if peft:
         change.to_peft(peft, model)

@@ -20,10 +20,12 @@ from lga_fast import datasets, distributed, select_layer
 from lga_fast.commands import _inputs, _options
 from lga_fast.datasets import Finding, LoadedEdits, LoadReport
 from lga_fast.editors import Preset
+from lga_fast.editors._streaming import costs_said
 from lga_fast.errors import NoLayer
 from lga_fast.files import write_atomic
 from lga_fast.harness import METRICS, EvalWhen, Mode, evaluate
 from lga_fast.models import EditableModel
+from lga_fast.models.load import Weights
 from lga_fast.records import EditRequest, Evaluation
 from lga_fast.reports import evaluation
 from lga_fast.reports import json as json_report
@@ -34,6 +36,7 @@ def command() -> click.Command:
     made = click.Command("evaluate", callback=_run, help=__doc__)
     made.params += [
         *_options.model(),
+        _options.weights(),
         _options.data(),
         click.Option(
             ["--limit"], type=click.IntRange(min=1), help="Evaluate only the first so many."
@@ -77,6 +80,7 @@ def _run(
     device: str | None,
     dtype: str | None,
     memory_budget: str | None,
+    weights: Weights,
     data: str,
     limit: int | None,
     skip_unusable: bool,
@@ -102,13 +106,16 @@ def _run(
         "out": out / "results.jsonl" if out else None,
     }
     facts = _inputs.edits(data)
-    model = _inputs.model(source, device, dtype, memory_budget)
+    model = _inputs.model(source, device, dtype, memory_budget, weights)
+    if model.placement:
+        click.echo(model.placement, err=True)
 
     def run(layer: int | None, held_out: datasets.Split | None) -> Evaluation:
         test = _test(facts, held_out, skip_unusable)
         few = LoadedEdits(test[:limit], test.report, test.provenance)
         proxies = [fact.case_id for fact in held_out.proxy] if held_out else []
-        return evaluate(model, few, layer=layer, proxy=proxies, **how)
+        with costs_said():
+            return evaluate(model, few, layer=layer, proxy=proxies, **how)
 
     held_out = datasets.split(facts, proxy, seed) if _options.asked("proxy") else None
     try:

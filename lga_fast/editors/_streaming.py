@@ -11,7 +11,7 @@ from lga_fast.editors._value_batch import Optimisation
 from lga_fast.models import EditableModel, StreamedModel
 from lga_fast.scoring import plan
 
-aloud = ContextVar("aloud", default=False)  # the cost is said where no bars are shown, too
+_aloud = ContextVar("aloud", default=False)
 
 
 def token_bytes(model: StreamedModel, recorded: float) -> float:
@@ -57,8 +57,18 @@ def say_sequence(model: EditableModel, facts: int) -> None:
         )
 
 
+@contextmanager
+def costs_said() -> Iterator[None]:
+    """Costs are said while inside, also where no bars are shown."""
+    token = _aloud.set(True)
+    try:
+        yield
+    finally:
+        _aloud.reset(token)
+
+
 def _said(show: bool | None) -> bool:
-    return progress.shown(show) or (aloud.get() and show is None)
+    return progress.shown(show) or (_aloud.get() and show is None)
 
 
 @contextmanager

@@ -18,44 +18,6 @@ from torch import Tensor
 from lga_fast.errors import LgaFastError, UnsupportedModel
 from lga_fast.models._tensor_file import TensorFile
 
-_ONE, _INDEX = "model.safetensors", "model.safetensors.index.json"
-
-
-def find_files(source: str) -> list[str]:
-    """The safetensors files of a folder or a Hub id, fetched where they are not here yet.
-
-    Raises:
-        LgaFastError: there are none.
-    """
-    from transformers.utils.hub import cached_file, get_checkpoint_shard_files
-
-    for name in (_ONE, _INDEX):
-        found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
-        if found and name == _ONE:
-            return [found]
-        if found:
-            return list(get_checkpoint_shard_files(source, found)[0] or [])
-    raise LgaFastError(
-        f"weights='streamed': expected {_ONE} or {_INDEX} in {source!r}, there is neither. Save "
-        "the model with save_pretrained, or load it with weights='resident'."
-    )
-
-
-def stored_dtype(files: Sequence[str]) -> torch.dtype:
-    """The dtype of a checkpoint's first tensor in floating point, as transformers tells it."""
-    from transformers.modeling_utils import load_state_dict
-
-    tensors = load_state_dict(files[0], map_location="meta").values()
-    return next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
-
-
-def weight_bytes(files: Sequence[str], dtype: torch.dtype | None) -> int:
-    """Bytes that all tensors take in memory, in this dtype or as they are stored."""
-    from transformers.modeling_utils import load_state_dict
-
-    tensors = [t for file in files for t in load_state_dict(file, map_location="meta").values()]
-    return sum(t.numel() * (dtype or t.dtype).itemsize for t in tensors)
-
 
 @dataclass
 class _Group:
@@ -182,6 +144,23 @@ class Shards:
         others = [key for key, _ in group.keys if self._stored[key].dtype != dtype]
         parts = self.loaded_bytes([name]) if group.converter is not None else 0
         return parts + max((self._stored[key].nbytes for key in others), default=0)
+
+    def place(self, name: str) -> tuple[Path, str, torch.dtype] | None:
+        """The file that holds a tensor of the model, its name there and dtype.
+
+        None: it is put together from others, or tied to one.
+        """
+        group = self._groups.get(name)
+        if group is None or group.converter is not None:
+            return None
+        key = group.keys[0][0]
+        return self._where[key].path, key, self._stored[key].dtype
+
+    def stored_in(self, file: Path) -> dict[str, torch.dtype]:
+        """Names in a file, and the dtypes that the model gives their tensors."""
+        kept = {key: self._dtypes[n] for n, group in self._groups.items() for key, _ in group.keys}
+        inside = (key for key, where in self._where.items() if where.path == file)
+        return {key: kept.get(key, self._stored[key].dtype) for key in inside}
 
     # -- reading -------------------------------------------------------------------------------
     def forget(self, names: Iterable[str]) -> None:

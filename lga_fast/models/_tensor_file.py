@@ -23,11 +23,12 @@ class TensorFile:
     """Where the tensors of a safetensors file lie, and their bytes."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._file = path.open("rb", buffering=0)
         weakref.finalize(self, self._file.close)
         length = int.from_bytes(self._file.read(8), "little")
         header = json.loads(self._file.read(length))
-        self._begin = {
+        self.begin = {
             name: 8 + length + entry["data_offsets"][0]
             for name, entry in header.items()
             if name != "__metadata__"
@@ -35,7 +36,7 @@ class TensorFile:
 
     def read(self, name: str, dtype: torch.dtype, first: int, count: int) -> Tensor:
         """So many elements of a tensor from the `first` on, in the dtype that it is stored in."""
-        offset = self._begin[name] + first * dtype.itemsize
+        offset = self.begin[name] + first * dtype.itemsize
         size = count * dtype.itemsize
         storage = torch.UntypedStorage(size + _LINE)
         shift = (offset - storage.data_ptr()) % _LINE
@@ -53,4 +54,4 @@ class TensorFile:
     def forget(self, name: str, size: int) -> None:
         """Let the system drop so many bytes of a tensor from its memory, where it can."""
         if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._file.fileno(), self._begin[name], size, os.POSIX_FADV_DONTNEED)
+            os.posix_fadvise(self._file.fileno(), self.begin[name], size, os.POSIX_FADV_DONTNEED)

@@ -35,6 +35,7 @@ class EditableModel:
     """
 
     placement = ""  # why the weights are in memory or are not, where `load` chose
+    source: str | None = None  # folder or Hub id that it was loaded from
     recomputes = False  # under gradient a block runs again, when what was around its run has ended
 
     def __init__(

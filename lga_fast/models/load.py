@@ -12,8 +12,9 @@ import torch
 
 from lga_fast import distributed
 from lga_fast.errors import LgaFastError
-from lga_fast.models._shards import Shards, find_files, stored_dtype, weight_bytes
+from lga_fast.models._shards import Shards
 from lga_fast.models._skeleton import skeleton
+from lga_fast.models._stored import find_files, stored_dtype, weight_bytes
 from lga_fast.models.editable import EditableModel
 from lga_fast.models.streamed import StreamedModel
 
@@ -42,9 +43,10 @@ def load(
             over all devices by accelerate.
         dtype: e.g. "bfloat16"; default: the checkpoint's, and float32 for the atlas.
         weights: "resident": all in memory. "streamed": read from safetensors files block by block
-            while they are used, for a model that does not fit; it can be scored, not edited.
-            "auto": streamed where the weights take more than `memory_budget`, or than half of the
-            memory that is free.
+            while they are used, for a model that does not fit. All else is as ever, only that
+            every forward reads the blocks, and every backward again; an edit is added whenever a
+            block is read. "auto": streamed where the weights take more than `memory_budget`, or
+            than half of the memory that is free.
         memory_budget: memory a run may use beside resident weights, or with streamed ones in all,
             e.g. "8GiB".
 
@@ -85,7 +87,7 @@ def load(
             weights, placement = _chosen(path, device, dtype, budget)
         if weights == "streamed":
             made = _streamed(path, tokenizer, name, torch.device(device), dtype, budget, editing)
-            made.placement = placement
+            made.placement, made.source = placement, path
             return made
         hf = AutoModelForCausalLM.from_pretrained(path, dtype=dtype or "auto", **placed)
     except (OSError, ValueError, ImportError) as error:
@@ -96,7 +98,7 @@ def load(
     if not placed:
         hf.to(torch.device(device))  # type: ignore[arg-type]
     made = EditableModel(hf.eval(), tokenizer, name, budget, editing)
-    made.placement = placement
+    made.placement, made.source = placement, path
     return made
 
 

@@ -13,7 +13,6 @@ from running import run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lga_fast
-from lga_fast.commands import _merge
 from lga_fast.metrics import Question, score
 
 README = Path(__file__).parents[2] / "README.md"
@@ -156,26 +155,6 @@ def test_low_precision_is_reported(on_tiny, facts):
     assert "Rounding to bfloat16: ‖applied − intended‖ / ‖intended‖ = 0." in text
     text = run("edit", *on_tiny, "--data", facts, "--limit", 1, "--dtype", "float32")
     assert "Rounding" not in text
-
-
-def test_a_merge_that_fails_leaves_nothing(saved_model, tmp_path, monkeypatch):
-    model = lga_fast.load(saved_model)
-
-    def broken(folder):
-        folder.mkdir()
-        (folder / "model.safetensors").write_text("half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(model.hf, "save_pretrained", broken)
-    weight = model.weight_name(1, "down")
-    left, right = (torch.ones(n, 1) for n in model.shape(1, "down"))
-    change = lga_fast.WeightEdit(
-        {weight: lga_fast.weight_edit.LowRank(left, right)},
-        {"model_fingerprint": model.fingerprint()},
-    )
-    with pytest.raises(OSError, match="disk full"):
-        _merge.save_merged(model, change, tmp_path / "merged")
-    assert list(tmp_path.iterdir()) == []
 
 
 HELLO = ["--prompt", "The capital of France is", "--subject", "France", "--target", "Rome"]

@@ -78,9 +78,8 @@ def test_a_step_reads_the_blocks_from_the_layer_on_twice_for_all_facts(tmp_path,
     streamed.fingerprint()
     facts = [fact | {"case_id": str(i)} for i, fact in enumerate(FACTS * 3)]
     before = streamed.shards.bytes_read
-    aloud = _streaming.aloud.set(True)
-    edits = lga_fast.edit_each(streamed, facts, "r_rome", **QUICK)
-    _streaming.aloud.reset(aloud)
+    with _streaming.costs_said():
+        edits = lga_fast.edit_each(streamed, facts, "r_rome", **QUICK)
     assert [len(edit.provenance["losses"][0]) for edit in edits] == [4] * 6  # and 3 backwards
     blocks, head = streamed.sweep_bytes(2), streamed.head_read_bytes()
     promised = streamed.sweep_bytes() + 7 * blocks + 5 * head
@@ -88,9 +87,8 @@ def test_a_step_reads_the_blocks_from_the_layer_on_twice_for_all_facts(tmp_path,
     said = capsys.readouterr().err
     assert "editing 6 facts at layer 2 with streamed weights, all together: up to 4 steps" in said
     assert f"each reads blocks 2 to 4 twice, 2 x {plan.size(blocks)}" in said
-    aloud = _streaming.aloud.set(True)
-    lga_fast.edit(streamed, FACTS, "r_rome", **QUICK)
-    _streaming.aloud.reset(aloud)
+    with _streaming.costs_said():
+        lga_fast.edit(streamed, FACTS, "r_rome", **QUICK)
     said = capsys.readouterr().err
     assert "2 facts one after another" in said and "editing 1 facts at layer 2" in said
     lga_fast.edit_each(streamed, FACTS, "r_rome", **QUICK)

@@ -1,0 +1,47 @@
+"""Which files a checkpoint has, and what is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from lga_fast.errors import LgaFastError
+
+ONE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+def find_files(source: str) -> list[str]:
+    """The safetensors files of a folder or a Hub id, fetched where they are not here yet.
+
+    Raises:
+        LgaFastError: there are none.
+    """
+    from transformers.utils.hub import cached_file, get_checkpoint_shard_files
+
+    for name in (ONE, INDEX):
+        found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
+        if found and name == ONE:
+            return [found]
+        if found:
+            return list(get_checkpoint_shard_files(source, found)[0] or [])
+    raise LgaFastError(
+        f"weights='streamed': expected {ONE} or {INDEX} in {source!r}, there is neither. Save "
+        "the model with save_pretrained, or load it with weights='resident'."
+    )
+
+
+def stored_dtype(files: Sequence[str]) -> torch.dtype:
+    """The dtype of a checkpoint's first tensor in floating point, as transformers tells it."""
+    from transformers.modeling_utils import load_state_dict
+
+    tensors = load_state_dict(files[0], map_location="meta").values()
+    return next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
+
+
+def weight_bytes(files: Sequence[str], dtype: torch.dtype | None) -> int:
+    """Bytes that all tensors take in memory, in this dtype or as they are stored."""
+    from transformers.modeling_utils import load_state_dict
+
+    tensors = [t for file in files for t in load_state_dict(file, map_location="meta").values()]
+    return sum(t.numel() * (dtype or t.dtype).itemsize for t in tensors)
