@@ -29,6 +29,7 @@ from lga_fast.models._skeleton import fill_buffers
 from lga_fast.models.editable import EditableModel
 from lga_fast.models.overlays import Overlays
 from lga_fast.models.restart import bare, form_of, formed, replaced
+from lga_fast.models.waiting import Waiting
 
 
 class StreamedModel(EditableModel):
@@ -143,6 +144,10 @@ class StreamedModel(EditableModel):
             yield name, shape, self._base[name] if edited is None else edited
 
     # -- running -------------------------------------------------------------------------------
+    def edited_names(self) -> set[str]:
+        """Weights that are not as the checkpoint has them."""
+        return {name for step in self._overlays.steps for name in step.deltas}
+
     @contextmanager
     def loaded(self, layer: int) -> Iterator[None]:
         """A block's weights, edits included, are in memory while inside."""
@@ -204,10 +209,19 @@ class StreamedModel(EditableModel):
         with replaced(dict.fromkeys(self._blocks, give)):
             yield
 
-    def greedy_each(self, batches: Sequence[decoding.Batch]) -> list[decoding.Answers]:
-        """`greedy` of several batches: one reading of all blocks gives each of them a token."""
+    def greedy_each(
+        self, batches: Sequence[decoding.Batch], waiting: Waiting | None = None
+    ) -> list[decoding.Answers]:
+        """`greedy` of several batches: one reading of all blocks gives each of them a token.
+
+        `waiting`: where a call that was killed goes on, with the same batches.
+        """
         readings = max((length for _, lengths in batches for length in lengths), default=0)
-        return decoding.greedy(self, batches, lambda _, steps: in_step(self, steps, readings))
+
+        def run(_: EditableModel, steps: Sequence[decoding.Steps]) -> list[decoding.Answers]:
+            return in_step(self, steps, readings, waiting=waiting)
+
+        return decoding.greedy(self, batches, run)
 
     # -- within --------------------------------------------------------------------------------
     def _learn_form(self, block: nn.Module) -> None:

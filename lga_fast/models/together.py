@@ -15,6 +15,7 @@ from lga_fast import progress
 from lga_fast.models._calls import Call
 
 if TYPE_CHECKING:
+    from lga_fast.models._kept_steps import KeptSteps
     from lga_fast.models.streamed import StreamedModel
 
 
@@ -28,19 +29,24 @@ class Forward:
 
 @torch.no_grad()
 def through_blocks(
-    model: StreamedModel, forwards: Sequence[Forward], layers: int | None = None
+    model: StreamedModel,
+    forwards: Sequence[Forward],
+    layers: int | None = None,
+    kept: KeptSteps | None = None,
 ) -> list[Float[Tensor, "row token d_model"]]:
     """Run batches through all blocks, or so many; a `within` may end its batch by suppressing.
+
+    Where it is `kept`, it begins after the last block that was finished.
 
     Returns:
         What left the last block, of each batch, waiting on the CPU.
     """
     calls: list[Call] = []
     hidden: list[Tensor] = []
-    count = model.layers if layers is None else layers
+    order = range(kept.first if kept else 0, model.layers if layers is None else layers)
     with (
-        progress.bar("blocks, each read once", count) as advance,
-        closing(model.walk(range(count))) as walk,
+        progress.bar("blocks, each read once", len(order)) as advance,
+        closing(model.walk(order)) as walk,
     ):
         for layer in walk:
             if not calls:
@@ -48,9 +54,12 @@ def through_blocks(
                     call = model.record(forward.inputs)
                     hidden.append(call.hidden.cpu())
                     calls.append(replace(call, hidden=call.hidden.new_empty(0, 0, 0)))
+                hidden = kept.entering(hidden) if kept else hidden
             for i, call in enumerate(calls):
                 with forwards[i].within():
                     hidden[i] = model.run(layer, hidden[i].to(model.device), call).cpu()
+            if kept:
+                kept.left(layer, hidden)
             advance(1)
     return hidden
 
@@ -59,9 +68,10 @@ def logits_of(
     model: StreamedModel,
     forwards: Sequence[Forward],
     reads: Sequence[tuple[Int[Tensor, " position"], Int[Tensor, " position"]]],
+    kept: KeptSteps | None = None,
 ) -> Iterator[Float[Tensor, "position vocab"]]:
     """Logits at chosen rows and tokens of each batch, a batch after the other."""
-    hidden = through_blocks(model, forwards)
+    hidden = through_blocks(model, forwards, kept=kept)
     with model.head():
         for i, (row, token) in enumerate(reads):
             with model.after_blocks(hidden[i].to(model.device)):

@@ -56,9 +56,9 @@ def score_layers(
         loss_scope: "target": cross entropy of the answer's tokens; "full": of the prompt's too.
         reduction: over a row's labelled tokens.
         batch_tokens: tokens in one pass at most; lowered where memory asks for it.
-        resume: folder in which a pass with streamed weights keeps the old answers once all are
-            there, and then what it has found after every block; a pass that was killed goes on
-            there, with the same bits in the end.
+        resume: folder in which a pass with streamed weights keeps what it has found after every
+            block, of old answers too: hidden states, keys and values. A pass that was killed goes
+            on there, with the same bits in the end.
         show_progress: None shows bars on a terminal only.
 
     Raises:

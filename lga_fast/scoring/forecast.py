@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from lga_fast.records import EditRequest
 from lga_fast.scoring import plan
 from lga_fast.scoring.engine import LossScope, Reduction, check_options, check_pairs
 from lga_fast.scoring.layout import Batch
-from lga_fast.scoring.pairs import OldAnswer, Row, build_pairs
+from lga_fast.scoring.pairs import OldAnswer, build_pairs
 from lga_fast.scoring.plan import size
 from lga_fast.scoring.rates import Computing, Reading, measured
 from lga_fast.scoring.running import waiting_bytes
@@ -155,10 +155,10 @@ class _Answers:
     def guess(
         self,
         model: EditableModel,
-        prompts: dict[int, tuple[int, ...]],
-        lengths: dict[int, int],
+        prompts: Mapping[int, Sequence[int]],
+        lengths: Mapping[int, int],
         batch_tokens: int,
-    ) -> dict[int, Row]:
+    ) -> dict[int, list[int]]:
         """Answers as long as they may be."""
         widths = {i: len(p) + lengths[i] for i, p in prompts.items()}
         for groups in plan.decoded(model, widths, batch_tokens):
@@ -168,7 +168,7 @@ class _Answers:
             self.prompts.append(sum(longest))
             tokens = sum(len(group) * widths[group[0]] for group in groups)
             self.caches.append(tokens * plan.cache_bytes(model))
-        return {i: Row((*p, *p[-1:] * lengths[i]), len(p)) for i, p in prompts.items()}
+        return {i: [p[-1]] * lengths[i] for i, p in prompts.items()}
 
 
 def _seconds_computing(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from lga_fast.errors import ScoringError
 from lga_fast.models import EditableModel
 from lga_fast.records import Dropped, EditRequest
-from lga_fast.scoring.plan import decoded
+from lga_fast.scoring.answers import generated
 
 OldAnswer = Literal["model", "ground_truth"]
 
@@ -73,7 +73,8 @@ def encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]] 
 
 # Old answers: of a model, the prompts by request, how many tokens each may get, tokens at a time.
 Generate = Callable[
-    [EditableModel, dict[int, tuple[int, ...]], dict[int, int], int], dict[int, Row]
+    [EditableModel, Mapping[int, Sequence[int]], Mapping[int, int], int],
+    Mapping[int, Sequence[int]],
 ]
 
 
@@ -82,7 +83,7 @@ def build_pairs(
     requests: Sequence[EditRequest],
     old: OldAnswer | None = "model",
     batch_tokens: int = 4096,
-    generate: Generate | None = None,
+    generate: Generate = generated,
 ) -> tuple[list[Pair], list[Dropped]]:
     """Rows for every request; old answers are generated where they are not taken from the data.
 
@@ -93,7 +94,7 @@ def build_pairs(
             the new answer where there is none. "ground_truth": `target_old` where there is one.
             None: there are none, and nothing is generated.
         batch_tokens: prompt tokens decoded at a time.
-        generate: what to use in place of the model's generation.
+        generate: makes the old answers.
 
     Returns:
         Pairs in the order of the requests, and the requests that gave none: a model that ends its
@@ -121,12 +122,9 @@ def build_pairs(
     lengths = {i: len(old_rows.get(i, new).target) for i, new in enumerate(new_rows)}
     if old == "model":
         old_rows = {}
-    old_rows |= (generate or _generated)(
-        model,
-        {i: new.ids[: new.start] for i, new in enumerate(new_rows) if i not in old_rows},
-        lengths,
-        batch_tokens,
-    )
+    prompts = {i: new.ids[: new.start] for i, new in enumerate(new_rows) if i not in old_rows}
+    answers = generate(model, prompts, lengths, batch_tokens)
+    old_rows |= {i: Row((*p, *answers[i]), len(p)) for i, p in prompts.items()}
     pairs = [Pair(i, old_rows[i], new) for i, new in enumerate(new_rows) if old_rows[i].target]
     dropped = [
         Dropped(r.case_id, "the model's own answer is empty (it ends the text at once)")
@@ -134,19 +132,3 @@ def build_pairs(
         if not old_rows[i].target
     ]
     return pairs, dropped
-
-
-def _generated(
-    model: EditableModel,
-    prompts: dict[int, tuple[int, ...]],
-    lengths: dict[int, int],
-    batch_tokens: int,
-) -> dict[int, Row]:
-    found: dict[int, Row] = {}
-    widths = {i: len(p) + lengths[i] for i, p in prompts.items()}
-    for groups in decoded(model, widths, batch_tokens):
-        asked = [([prompts[i] for i in group], [lengths[i] for i in group]) for group in groups]
-        for group, answers in zip(groups, model.greedy_each(asked), strict=True):
-            for i, answer in zip(group, answers, strict=True):
-                found[i] = Row((*prompts[i], *answer), len(prompts[i]))
-    return found

@@ -119,7 +119,10 @@ def cache_bytes(model: EditableModel) -> int:
 
 
 def decoded(
-    model: EditableModel, widths: Mapping[int, int], batch_tokens: int
+    model: EditableModel,
+    widths: Mapping[int, int],
+    batch_tokens: int,
+    together_tokens: int | None = None,
 ) -> list[list[list[int]]]:
     """Batches to decode; batches that are decoded in step, and keep what they need, together.
 
@@ -127,13 +130,15 @@ def decoded(
         model: with streamed weights every batch gets a token at each reading of the blocks.
         widths: tokens of a prompt and its answer, by item.
         batch_tokens: tokens in one batch at most; fewer where streamed weights leave no memory.
+        together_tokens: tokens of batches in step at most; None: what memory is planned for.
     """
     if not isinstance(model, StreamedModel):
-        return [batches(widths, batch_tokens)] if widths else []
+        return [[batch] for batch in batches(widths, batch_tokens)]
     left, one = memory_left(model), cache_bytes(model)
     groups = batches(widths, min(batch_tokens, int(left / (token_bytes(model) + one))))
     sizes = [len(group) * widths[group[0]] for group in groups]
     limit = (left - max(sizes, default=0) * token_bytes(model)) // one
+    limit = limit if together_tokens is None else min(limit, together_tokens)
     found: list[list[list[int]]] = []
     kept = 0
     for group, tokens in zip(groups, sizes, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from lga_fast import files, ops, provenance
 from lga_fast.datasets import LoadedEdits, jsonl
 from lga_fast.errors import ScoringError
 from lga_fast.models import StreamedModel
+from lga_fast.models.waiting import InFolder
 from lga_fast.records import Dropped
+from lga_fast.scoring.answers import KeptAnswers, generated
 from lga_fast.scoring.layout import Batch
 from lga_fast.scoring.pairs import Pair, Row
-from lga_fast.scoring.waiting import InFolder
 
 Pairs = tuple[list[Pair], list[Dropped]]
 
@@ -68,17 +70,19 @@ class State:
                 f"{', '.join(differ)}. Give another folder, or remove this one."
             )
 
-    def pairs(self, make: Callable[[], Pairs]) -> Pairs:
-        """The pairs, made if this is the first time."""
+    def pairs(self, make: Callable[..., Pairs]) -> Pairs:
+        """The pairs, made if this is the first time, with what makes old answers as `generate`."""
+        answers = KeptAnswers(self._folder)
 
         def plain() -> dict[str, Any]:
-            pairs, dropped = make()
+            pairs, dropped = make(generate=partial(generated, kept=answers))
             return {
                 "pairs": [asdict(pair) for pair in pairs],
                 "dropped": [asdict(one) for one in dropped],
             }
 
         kept = self._kept("pairs", plain)
+        answers.forget()
         pairs = [Pair(p["request"], _row(p["old"]), _row(p["new"])) for p in kept["pairs"]]
         return pairs, [Dropped(**one) for one in kept["dropped"]]
 

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from lga_fast import progress
 from lga_fast.models._calls import Call
+from lga_fast.models.waiting import Waiting
 from lga_fast.scoring.graph import backward
 from lga_fast.scoring.layout import Batch
 from lga_fast.scoring.sums import Pass
-from lga_fast.scoring.waiting import Waiting
 
 _SUMS = ("sums", "losses", "says_new")
 _EXPERTS = "per_expert."

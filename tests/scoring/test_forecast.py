@@ -14,7 +14,8 @@ from streaming import REQUESTS, assert_same_bits, both
 
 from lga_fast import registry, score_layers
 from lga_fast.errors import ScoringError
-from lga_fast.scoring import forecast, plan, running, waiting
+from lga_fast.models import waiting
+from lga_fast.scoring import forecast, plan, running
 from lga_fast.scoring.pairs import build_pairs
 from lga_fast.selectors import forecast_selection
 

@@ -6,6 +6,10 @@ import json
 import signal
 import subprocess
 import sys
+import warnings
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,15 +18,19 @@ import torch
 from streaming import REQUESTS, assert_same_bits, both
 
 import lga_fast
-from lga_fast import score_layers
+from lga_fast import files, score_layers
+from lga_fast.datasets import easyedit_requests
 from lga_fast.errors import LgaFastError, ScoringError
-from lga_fast.scoring import waiting
+from lga_fast.models import waiting
+from lga_fast.scoring import plan, resuming
+from lga_fast.scoring.answers import KeptAnswers, generated
+from lga_fast.scoring.pairs import build_pairs
 
 # Half a file is written, then the process is gone.
 KILLED = """
 import os, signal, sys
 import lga_fast
-from lga_fast.scoring import waiting
+from lga_fast.models import waiting
 folder, state, puts = sys.argv[1], sys.argv[2], int(sys.argv[3])
 real, calls = waiting.save, []
 def save(tensors):
@@ -80,17 +88,93 @@ def test_it_goes_on_after_every_block(tmp_path, monkeypatch):
 
 
 def test_sigkill_in_the_middle_of_a_file(tmp_path):
+    """While old answers are made, and again while blocks are scored."""
     folder, state = tmp_path / "model", tmp_path / "state"
     resident, streamed = both(folder, tiny.model("mixtral", torch.float32))
-    command = [sys.executable, "-c", KILLED, folder, state, "45", Path(__file__).parent.parent]
-    killed = subprocess.run([str(part) for part in command], capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
-    assert any(file.name.startswith(".") for file in state.iterdir())
+    for puts, answered in ((30, False), (150, True)):
+        command = [sys.executable, "-c", KILLED, folder, state, puts, Path(__file__).parent.parent]
+        killed = subprocess.run([str(part) for part in command], capture_output=True, check=False)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
+        assert any(file.name.startswith(".") for file in state.rglob("*.zip"))
+        assert (state / "pairs.json").exists() == answered
     assert_same_bits(
         score_layers(streamed, REQUESTS, batch_tokens=60, resume=state),
         score_layers(resident, REQUESTS, batch_tokens=60),
     )
-    assert not any(file.name.startswith(".") for file in state.iterdir())
+    assert not any(file.name.startswith((".", "answers")) for file in state.rglob("*"))
+
+
+@pytest.mark.parametrize("family", ["gemma2", "qwen3_moe"])
+def test_old_answers_go_on_after_every_block(family, tmp_path, monkeypatch):
+    """Several batches in step, and several such groups; every moment that writes is an end."""
+    resident, streamed = both(tmp_path / "model", tiny.model(family, torch.float32))
+    requests = [replace(r, target_old=None) for r in REQUESTS for _ in range(2)]
+    left = 24 * plan.token_bytes(streamed) + 60 * plan.cache_bytes(streamed)
+    streamed.memory_budget = plan.weights_bytes(streamed) + left * 4 // 3 + 9
+    want = build_pairs(resident, requests, "model", 24)
+    state, ran, events = tmp_path / "state", [], []
+    real_run, real_save, real_write = streamed.run, waiting.save, files.write_atomic
+
+    def counting(layer, hidden, call):
+        ran.append(layer)
+        return real_run(layer, hidden, call)
+
+    def ending(real):
+        def instead(*args):
+            events.append(real)
+            if len(events) % 23 == 22:
+                raise Interrupted
+            return real(*args)
+
+        return instead
+
+    monkeypatch.setattr(streamed, "run", counting)
+    assert build_pairs(streamed, requests, "model", 24) == want
+    whole, attempts = len(ran), 0
+    ran.clear()
+    monkeypatch.setattr(waiting, "save", ending(real_save))
+    monkeypatch.setattr(files, "write_atomic", ending(real_write))
+    monkeypatch.setattr(streamed, "head", ending(streamed.head))
+    found = None
+    while found is None:
+        attempts += 1
+        with suppress(Interrupted):
+            options = {"old": "model", "batch_tokens": 24}
+            kept = resuming.State(state, streamed, easyedit_requests(requests), options)
+            found = kept.pairs(partial(build_pairs, streamed, requests, "model", 24))
+    assert attempts > 10 and found == want
+    assert whole < len(ran) <= whole + 8 * attempts  # a block of all batches is lost at most
+    assert sorted(file.name for file in state.iterdir()) == ["pairs.json", "run.json"]
+
+
+@pytest.mark.parametrize("weights", ["resident", "streamed"])
+def test_old_answers_go_on_when_memory_runs_out(weights, tmp_path, monkeypatch):
+    models = both(tmp_path / "model", tiny.model("llama", torch.float32))
+    model = models[weights == "streamed"]
+    requests = [replace(r, target_old=None) for r in REQUESTS for _ in range(2)]
+    want, real, rows = build_pairs(models[0], requests), model.logits_at, []
+
+    def limited(ids, *rest, **more):
+        rows.append(len(ids))
+        if len(ids) > 1:
+            raise torch.OutOfMemoryError("too much")
+        return real(ids, *rest, **more)
+
+    monkeypatch.setattr(model, "logits_at", limited)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if weights == "streamed":
+            kept = KeptAnswers(tmp_path)
+            got = build_pairs(model, requests, generate=partial(generated, kept=kept))
+            assert kept.left and kept.left != [[list(range(8))]]
+        else:
+            got = build_pairs(model, requests)
+    told = [str(w.message) for w in caught if "out of memory" in str(w.message)]
+    assert got == want and len(told) == 1 and "while old answers are made" in told[0]
+    with pytest.raises(torch.OutOfMemoryError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        monkeypatch.setattr(model, "logits_at", lambda *a, **k: limited([1, 2]))
+        build_pairs(model, requests)
 
 
 def test_the_state_of_another_run_is_refused(tmp_path):

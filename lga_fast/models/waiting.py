@@ -1,4 +1,4 @@
-"""Tensors that wait between the two sweeps over the blocks: in memory, or in files."""
+"""Tensors that wait for another block, or for another process: in memory, or in files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from lga_fast import files
 
-_NAME = r"(entering|gradient)-\d+"  # a folder may hold files of others too
+# A folder may hold files of others too.
+_NAME = r"(entering|gradient|keys|chosen)(-\d+)+"
 _KEY = "tensor"
 _CPU = torch.device("cpu")
 
