@@ -33,15 +33,16 @@ def say_cost(
     """Say what is going to be read for batches of facts, at each of these layers."""
     if not _said(show):
         return
-    facts, last = sum(map(len, batches)), model.layers - 1
-    groups = f"in {len(batches)} batches" if len(batches) > 1 else "all together"
+    count, last = sum(map(len, batches)), model.layers - 1
+    facts = "1 fact" if count == 1 else f"{count} facts"
+    groups = f"in {len(batches)} batches" if len(batches) > 1 else "all at once"
     once = model.sweep_bytes() + model.head_read_bytes()
     total = once * len(batches)  # of the unchanged model, whatever the layers
     for layer, how in hows.items():
         blocks = model.sweep_bytes(layer)
         total += len(batches) * how.steps * (2 * blocks + model.head_read_bytes())
         progress.say(
-            f"editing {facts} facts at layer {layer} with streamed weights, {groups}: up to "
+            f"editing {facts} at layer {layer} with streamed weights, {groups}: up to "
             f"{how.steps} steps, each reads blocks {layer} to {last} twice, 2 x "
             f"{plan.size(blocks)}"
         )

@@ -51,7 +51,6 @@ def test_auto_says_why(budget, placed, why, saved_model):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--selector", "cma"), "loaded with weights='streamed': it can be scored"),
         (("--memory-budget", "1MiB"), "expected memory for streaming its weights, got 1.0 MiB"),
     ],
 )

@@ -85,12 +85,12 @@ def test_a_step_reads_the_blocks_from_the_layer_on_twice_for_all_facts(tmp_path,
     promised = streamed.sweep_bytes() + 7 * blocks + 5 * head
     assert promised <= streamed.shards.bytes_read - before <= 1.05 * promised
     said = capsys.readouterr().err
-    assert "editing 6 facts at layer 2 with streamed weights, all together: up to 4 steps" in said
+    assert "editing 6 facts at layer 2 with streamed weights, all at once: up to 4 steps" in said
     assert f"each reads blocks 2 to 4 twice, 2 x {plan.size(blocks)}" in said
     with _streaming.costs_said():
         lga_fast.edit(streamed, FACTS, "r_rome", **QUICK)
     said = capsys.readouterr().err
-    assert "2 facts one after another" in said and "editing 1 facts at layer 2" in said
+    assert "2 facts one after another" in said and "editing 1 fact at layer 2" in said
     lga_fast.edit_each(streamed, FACTS, "r_rome", **QUICK)
     assert "streamed weights" not in capsys.readouterr().err  # no terminal, and nobody asked
 
