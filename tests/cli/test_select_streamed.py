@@ -28,7 +28,7 @@ def test_the_plan_alone(saved_model, facts):
     text = run(*where, "--weights", "streamed")
     assert "streamed weights: 3 facts in 1 batches" in text and "golden" not in text
     assert "2 sweeps over the blocks and 2 for old answers" in text
-    assert "activations; budget" in run(*where)
+    assert "at most; the memory budget is" in run(*where)
     text = run(*where, "--selector", "lga_verified")
     assert "not in this plan: what lga_verified does beside scoring" in text
     assert "There is no scoring pass to plan" in run(*where, "--selector", "random_layer")
