@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lga_fast.errors import LgaFastError, UnsupportedModel
+from lga_fast.models._joined import places
 from lga_fast.models._tensor_file import TensorFile
 
 
@@ -202,21 +203,26 @@ class Shards:
 
     def sample(self, name: str, count: int) -> Float[Tensor, " value"]:
         """So many values of a tensor, evenly spread over it."""
-        group, dtype = self._groups[name], self._dtypes[name]
-        if group.converter is not None:  # only the whole of it has this order
+        where = self._places(name, count)
+        if where is None:  # only the whole of it has this order
             flat = self.read([name])[name].reshape(-1)
-            return flat[:: max(1, len(flat) // count)][:count]
-        key = group.keys[0][0]
-        size = self._stored[key].numel()
-        return torch.cat([self._elements(key, i, 1) for i in _spread(size, count)]).to(dtype)
+            return flat[list(_spread(len(flat), count))]
+        return torch.cat([self._elements(key, i, 1) for key, i in where]).to(self._dtypes[name])
 
     def sample_bytes(self, name: str, count: int) -> int:
         """Bytes that are read for a `sample`."""
-        group = self._groups[name]
-        if group.converter is not None:
+        where = self._places(name, count)
+        if where is None:
             return self.stored_bytes([name])
-        stored = self._stored[group.keys[0][0]]
-        return len(_spread(stored.numel(), count)) * stored.itemsize
+        return sum(self._stored[key].itemsize for key, _ in where)
+
+    def _places(self, name: str, count: int) -> list[tuple[str, int]] | None:
+        """Where so many values of a tensor lie; None: it is put together in an unknown way."""
+        group = self._groups[name]
+        numbers = _spread(sum(self._stored[key].numel() for key, _ in group.keys), count)
+        if group.converter is None:
+            return [(group.keys[0][0], i) for i in numbers]
+        return places(group.converter, group.keys, self._stored, numbers)
 
     def _tensor(self, key: str, dtype: torch.dtype) -> Tensor:
         stored = self._stored[key]
