@@ -75,7 +75,7 @@ class Forecast:
         lines = [
             f"{self.model}, {'streamed' if told else 'resident'} weights: {self.facts} facts in "
             f"{self.batches} batches of at most {self.batch_tokens} tokens",
-            f"weights: {size(self.weights_bytes)} of memory, {self.weights}",
+            f"weights: {size(self.weights_bytes)}, {self.weights}",
             f"activations: {size(self.activation_bytes)} at most",
         ]
         if told and told.cache_bytes:
@@ -83,10 +83,7 @@ class Forecast:
         lines[-1] += f"; the memory budget is {size(self.memory)}"
         lines[-1] += " in all" if told else " beside the weights"
         if self.checkpointed:
-            lines.append(
-                f"checkpointed: {self.checkpointed} of the batches keep only what enters their "
-                "blocks and run these twice, as all activations of a single fact would not fit"
-            )
+            lines.append(plan.checkpointed_told(self.checkpointed, self.batches))
         computing = _seconds(self.seconds_computing)
         return "\n".join([*lines, *(told.lines(computing) if told else [f"time: {computing}"])])
 

@@ -82,12 +82,20 @@ def weights_bytes(model: EditableModel) -> int:
 def weights_told(model: EditableModel) -> str:
     """What `weights_bytes` are, for people."""
     if not isinstance(model, StreamedModel):
-        return "all of them"
+        return "in memory already"
     process = f", {size(_PROCESS)} of the process itself" if model.device.type == "cpu" else ""
     return (
         f"two blocks of {size(model.block_bytes())} or a head of {size(model.head_bytes())}, "
         f"{size(model.rest_bytes())} that stay, {size(model.making_bytes())} while a tensor is "
         f"converted{process}"
+    )
+
+
+def checkpointed_told(count: int, batches: int) -> str:
+    """That so many of the batches are checkpointed, for people."""
+    return (
+        f"checkpointed: {count} of {batches} batches keep only what enters their blocks, and "
+        "compute the rest twice, as a fact's activations would not fit otherwise"
     )
 
 

@@ -38,6 +38,9 @@ def run(scoring: Pass, batch_tokens: int, state: State | None, show_progress: bo
     while True:
         batches = list(scoring.batches(limit, checkpointed))
         batches = state.batches(lambda found=batches: found) if state else batches
+        twice = sum(batch.checkpointed for batch in batches)
+        if twice and progress.shown(show_progress):
+            progress.say(plan.checkpointed_told(twice, len(batches)))
         if _fits(scoring, batches, state, show_progress):
             return
         limit, checkpointed = max(_tokens(scoring, batches)), max(map(_pairs, batches)) == 1

@@ -88,7 +88,7 @@ def test_one_block_is_kept_at_a_time(family, all_checkpointed):
     assert peaks[1] <= tokens * plan.token_bytes(model, checkpointed=True) + logits
 
 
-def test_the_plan_chooses_and_says_so(monkeypatch):
+def test_the_plan_chooses_and_says_so(monkeypatch, capsys):
     """Facts that fit run as ever; those that do not fit alone go together as far as they do."""
     model, requests = tiny.model("llama", torch.float32, num_hidden_layers=20), [LONG, *REQUESTS]
     requests += [EditRequest("longer", f"{LONG.prompt} in", LONG.target_new, LONG.target_old)]
@@ -98,8 +98,10 @@ def test_the_plan_chooses_and_says_so(monkeypatch):
     monkeypatch.setattr(sums.Pass, "run", lambda self, b: ran.append(b.pairs) or real(self, b))
     said = forecast(model, requests, old=None)
     assert said.checkpointed == 1 < said.batches and said.activation_bytes <= model.memory_budget
-    assert "checkpointed: 1 of the batches keep only what enters their blocks" in str(said)
-    got = score_layers(model, requests, old=None)
+    told = f"checkpointed: 1 of {said.batches} batches keep only what enters their blocks"
+    assert told in str(said)
+    got = score_layers(model, requests, old=None, show_progress=True)
+    assert told in capsys.readouterr().err
     assert sorted(i for pairs in ran for i in pairs) == [1, 2, 3, 4]
     for name, norm in want.norm2_new.items():
         assert got.norm2_new[name] == pytest.approx(norm, rel=1e-3)
