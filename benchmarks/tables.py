@@ -38,7 +38,7 @@ def main() -> None:
 
 def filled(text: str) -> str:
     """`text` with every part between `<!-- name -->` and `<!-- /name -->` made anew."""
-    for part in (demo, example, streamed, speed, editing, atlas, studies):
+    for part in (demo, example, streamed, ranks, speed, editing, atlas, studies):
         name = part.__name__
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         text, found = re.subn(pattern, lambda m, p=part: m[1] + p() + m[2], text, flags=re.S)
@@ -75,6 +75,26 @@ def streamed() -> str:
         f"{row['seconds']:.0f} s, which is {row['wall_to_bound']:.2f} times the sum over blocks of "
         "the longer of reading and computing.\n"
         + made_by("streamed", "python benchmarks/streamed.py")
+    )
+
+
+def ranks() -> str:
+    """A selection by several processes against one."""
+    found = results("ranks_cpu")["rows"]
+    if not found:
+        return ""
+    (row,) = found
+    scoring, answering, command = (
+        _spread(row["times_faster"][part], 2)
+        for part in ("scoring", "answering_and_scoring", "command")
+    )
+    return (
+        f"{row['model']}, {row['facts']} facts, {row['dtype']}: {row['ranks']} processes of one "
+        f"thread on {row['cores']} cores score {scoring} times faster than one, {answering} with "
+        f"the old answers, and the whole command is {command} times faster. Scores differ by at "
+        f"most {row['largest_relative_difference']:.0e} of theirs; the layer is "
+        f"{'the same' if row['same_layer'] else 'another'}.\n"
+        + made_by("ranks_cpu", "python benchmarks/ranks.py")
     )
 
 

@@ -72,22 +72,19 @@ class Ranks:
         """A folder of this rank's own in `path`; `path` itself where it is alone."""
         return path if self.size == 1 else path / f"rank-{self.rank}-of-{self.size}"
 
-    def share(self, costs: Sequence[float]) -> list[int]:
-        """Places of this rank's items, in order, so that all ranks have about equal costs.
+    def share(self, lengths: Sequence[float]) -> list[int]:
+        """Places of this rank's items, in order: all ranks have about the same length in all.
 
-        The dearest item goes first, each to the rank that has least: every rank gets dear and cheap
-        ones.
+        Items of like lengths go to one rank, where they make batches with little padding.
         """
-        loads, mine = [0.0] * self.size, list[int]()
-        for item in sorted(range(len(costs)), key=lambda i: -costs[i]):
-            rank = loads.index(min(loads))
-            loads[rank] += costs[item]
-            if rank == self.rank:
-                mine.append(item)
-        return sorted(mine)
+        order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+        return sorted(order[i] for i in self.stretch([lengths[i] for i in order]))
 
     def stretch(self, costs: Sequence[float]) -> list[int]:
-        """As `share`, of items that follow one another, because neighbours have work in common."""
+        """Places of this rank's items, which follow one another; all ranks have about equal costs.
+
+        That is for items whose neighbours have work in common.
+        """
         total, before, mine = sum(costs), 0.0, list[int]()
         for item, cost in enumerate(costs):
             if int((before + cost / 2) / total * self.size) == self.rank:
@@ -110,8 +107,8 @@ class Ranks:
             dist.all_gather_object(found, x, group=self._group)
         except RuntimeError as error:
             raise LostRank(
-                f"rank {self.rank} of {self.size}: another rank ended before its share was done. "
-                "If it printed no error it was killed, as happens where memory runs out."
+                f"another of the {self.size} ranks ended before its share was done. If it printed "
+                "no error it was killed, as happens where memory runs out."
             ) from error
         return found
 
@@ -146,7 +143,8 @@ def ranks() -> Iterator[Ranks]:
         RanksError: the environment does not say which ranks there are.
 
     Example:
-        >>> with lga_fast.distributed.ranks() as ranks:
+        >>> from lga_fast import distributed
+        >>> with distributed.ranks() as ranks:
         ...     model = lga_fast.load("gpt2-xl", device=ranks.device)
         ...     ranking = lga_fast.select_layer(model, edits)  # the same on every rank
     """

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from running import run
 from transformers import GPT2Config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,3 +60,19 @@ def test_the_streamed_benchmark_reads_each_block_twice(monkeypatch):
     rows_and_fingerprint = 30_000
     assert 0 <= row["bytes_read_by_our_count"] - row["bytes_needed"] < rows_and_fingerprint
     assert row["checkpoint_bytes"] > 0 < row["peak_anonymous_bytes"]
+
+
+def test_the_ranks_benchmark_compares_equal_scores(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    ranks = pytest.importorskip("ranks")
+
+    def in_this_process(command, **_):  # several ones: tests/test_distributed.py
+        text = run(*command[command.index("select") :])
+        return subprocess.CompletedProcess(command, 0, text, "")
+
+    monkeypatch.setattr(ranks, "subprocess", SimpleNamespace(run=in_this_process))
+    shape = GPT2Config(vocab_size=4096, n_embd=16, n_layer=3, n_head=2)
+    row = ranks.compare(shape, facts=3, ranks=2, repeats=1)
+    assert row["same_layer"] and row["same_order"] and row["facts"] == 3
+    assert row["largest_relative_difference"] == 0
+    assert set(row["times_faster"]) == {"scoring", "answering_and_scoring", "command"}

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import tiny
 import torch
-from ranks import on_ranks
+from rank_threads import on_ranks
 from torch.distributed import HashStore
 
 import lga_fast
@@ -47,7 +48,10 @@ def test_every_item_is_one_ranks_and_loads_are_even(way, size):
     assert sorted(item for share in shares for item in share) == list(range(100))
     assert all(share == sorted(share) for share in shares)
     loads = [sum(costs[item] for item in share) for share in shares]
-    assert max(loads) - min(loads) <= max(costs)
+    assert max(loads) <= sum(costs) / size + max(costs)
+    if way == "share":  # of like lengths
+        ends = [(max(few), min(few)) for few in ([costs[i] for i in share] for share in shares)]
+        assert all(a[1] >= b[0] for a, b in pairwise(ends))
 
 
 def test_stretches_are_of_neighbours_and_few_items_leave_ranks_without():
@@ -261,7 +265,7 @@ def test_an_error_of_one_rank_ends_the_run_and_is_said_once(saved):
     code, text, errors = torchrun(*where, "--device", "cpu")
     assert code != 0 and not text
     assert errors.count("request 'long': prompt and answer take") == 1
-    assert "another rank ended" not in errors and time.monotonic() - started < 60
+    assert "ranks ended" not in errors and time.monotonic() - started < 60
 
 
 DYING = """
@@ -294,4 +298,4 @@ def test_a_rank_that_is_killed_is_noticed_without_torchrun(tmp_path):
     errors = [process.communicate(timeout=60)[1] for process in processes]
     assert [process.returncode for process in processes] == [1, -9, 1]
     for rank in (0, 2):
-        assert f"LostRank: rank {rank} of 3: another rank ended" in errors[rank]
+        assert "LostRank: another of the 3 ranks ended" in errors[rank]

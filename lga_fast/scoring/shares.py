@@ -13,7 +13,7 @@ from lga_fast.datasets import LoadedEdits, jsonl
 from lga_fast.errors import NothingToScore
 from lga_fast.models import EditableModel
 from lga_fast.records import Dropped, LayerScores
-from lga_fast.scoring.pairs import encode
+from lga_fast.scoring.pairs import target_row
 
 _TABLES = ("dot", "norm2_old", "norm2_new", "abs_new", "per_expert")
 _COLUMNS = ("loss_old", "loss_new", "known", "says_new")
@@ -62,9 +62,12 @@ def over_ranks(
 
 
 def share(model: EditableModel, requests: LoadedEdits) -> list[int]:
-    """Places of the requests that this rank scores: all ranks have about as many tokens."""
-    texts = [f"{request.prompt} {request.target_new}" for request in requests]
-    return distributed.current().share([len(encode(model.tokenizer, t)[0]) for t in texts])
+    """Places of the requests that this rank scores: all ranks have about as many tokens.
+
+    An answer counts three times: once more for the old one, and once for what the head does.
+    """
+    rows = [target_row(model.tokenizer, one.prompt, one.target_new) for one in requests]
+    return distributed.current().share([len(row.ids) + 2 * len(row.target) for row in rows])
 
 
 def shared(model: EditableModel, requests: LoadedEdits) -> LoadedEdits:

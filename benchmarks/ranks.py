@@ -1,0 +1,117 @@
+"""One selection by several processes against one: `python benchmarks/ranks.py`.
+
+GPT-2 124M's shape with random weights in float32, the atlas's facts, old answers by the model, as
+`lga-fast select` does it: one process with one thread, and as many as there are `--ranks` under
+torchrun, each with one thread and a core of its own. Both are run in turn, `--repeats` times. Told
+are the seconds of scoring (of the slowest rank), of making the old answers and scoring, and of the
+whole command with its start. Writes results/ranks_cpu.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import GPT2Config
+
+import lga_fast
+
+try:
+    from benchmarks import selection, timing
+except ImportError:
+    import selection
+    import timing
+
+SEED = 0
+THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+
+
+def save(folder: Path, config: GPT2Config) -> None:
+    """A random model with the atlas's tokenizer, for `lga_fast.load`."""
+    selection.model_of(config, "cpu", torch.float32).hf.save_pretrained(folder)
+    lga_fast.load("atlas", device="cpu").tokenizer.save_pretrained(folder)
+
+
+def select(folder: Path, facts: int, ranks: int) -> tuple[dict[str, Any], dict[str, float]]:
+    """The ranking that so many processes make, and the seconds it took."""
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks)] * (ranks > 1)
+    asked = ["--model", str(folder), "--data", "atlas", "--proxy", str(facts)]
+    command = [sys.executable, *launcher, "-m", "lga_fast", "select", *asked]
+    started = time.perf_counter()
+    done = subprocess.run(
+        [*command, "--device", "cpu", "--json"],
+        env=os.environ | THREADS,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    whole = time.perf_counter() - started
+    if done.returncode:
+        raise RuntimeError(done.stderr[-3000:])
+    ranking = json.loads(done.stdout)
+    made = ranking["provenance"]
+    return ranking, {
+        "scoring": made["seconds_scoring"],
+        "answering_and_scoring": made["seconds_old_answers"] + made["seconds_scoring"],
+        "command": whole,
+    }
+
+
+def compare(config: GPT2Config, facts: int, ranks: int, repeats: int) -> dict[str, Any]:
+    """Seconds of both, their ratios, and how far the scores lie apart."""
+    runs: dict[int, list[tuple[dict[str, Any], dict[str, float]]]] = {1: [], ranks: []}
+    with tempfile.TemporaryDirectory(prefix="lga_fast-benchmark-") as name:
+        save(Path(name), config)
+        for _ in range(repeats):
+            for size, found in runs.items():
+                found.append(select(Path(name), facts, size))
+                timing.say(f"{size} processes: {found[-1][1]}")
+    one, several = (runs[size][0][0] for size in (1, ranks))
+    scores, theirs = np.array(one["scores"]), np.array(several["scores"])
+    seconds = {str(size): [took for _, took in found] for size, found in runs.items()}
+    return {
+        "model": f"{config.model_type}, {config.n_layer} layers, width {config.n_embd}",
+        "dtype": "float32",
+        "facts": one["requests"],
+        "ranks": ranks,
+        "cores": os.cpu_count(),
+        "seconds": seconds,
+        "times_faster": {
+            part: selection._spread(
+                [
+                    alone[part] / shared[part]
+                    for alone, shared in zip(seconds["1"], seconds[str(ranks)], strict=True)
+                ]
+            )
+            for part in ("scoring", "answering_and_scoring", "command")
+        },
+        "largest_relative_difference": float(np.abs(theirs / scores - 1).max()),
+        "same_layer": one["layer"] == several["layer"],
+        "same_order": one["order"] == several["order"],
+    }
+
+
+def main() -> None:
+    """Run as the module says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--facts", type=int, default=450)
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    row = compare(GPT2Config(), given.facts, given.ranks, given.repeats)
+    timing.say(json.dumps(row, indent=1))
+    timing.write_result("ranks_cpu", [row], SEED)
+
+
+if __name__ == "__main__":
+    main()
