@@ -58,7 +58,7 @@ def score_layers(
         batch_tokens: tokens in one pass at most; lowered where memory asks for it.
         resume: folder in which a pass with streamed weights keeps what it has found after every
             block, of old answers too: hidden states, keys and values. A pass that was killed goes
-            on there, with the same bits in the end.
+            on there, with the same bits in the end. Several ranks have a folder each in it.
         show_progress: None shows bars on a terminal only.
 
     Raises:
