@@ -32,11 +32,7 @@ def command() -> click.Command:
     made = click.Command("select", callback=_run, help=__doc__)
     made.params += [
         *_options.model(),
-        _options.choice(
-            "--weights",
-            Weights,
-            "In memory, or read block by block while they are used; auto: by what fits.",
-        ),
+        _options.weights(),
         _options.data(),
         _options.proxy(),
         _options.seed(),

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lga_fast.editors import _streaming
 from lga_fast.models import EditableModel, StreamedModel, decoding
 from lga_fast.models._in_step import in_step
 
@@ -72,6 +73,8 @@ def _in_step(
         for _ in range(length):
             states[-1].append(generator.get_state())
             _drawn(torch.zeros(_LIKELIEST), generator)
+    once = model.sweep_bytes() + model.head_read_bytes()
+    _streaming.say_readings(model, f"sampling {len(wanted)} contexts", max(lengths), once, None)
     alike: dict[int, list[int]] = {}  # no start is padded
     for i, ids in enumerate(starts):
         alike.setdefault(len(ids), []).append(i)

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lga_fast import progress, provenance
-from lga_fast.editors import _corpus
+from lga_fast.editors import _corpus, _streaming
 from lga_fast.errors import DataError, EditError
 from lga_fast.files import replacing
 from lga_fast.models import EditableModel, StreamedModel
@@ -208,14 +208,14 @@ def _measure(
             inputs = {"input_ids": padded(few).to(model.device), "use_cache": False}
             tokens = torch.cat([torch.arange(len(few[0])) < len(row) for row in few])
             forwards.append(Forward(inputs, partial(batch_of, tokens)))
-        _run(model, forwards, layers[-1] + 1)
+        _run(model, forwards, layers[-1] + 1, show)
     for layer in layers:
         if not torch.isfinite(sums[layer].diagonal()).all():  # sums of squares: none is left out
             raise EditError(f"layer {layer}: keys of {model.dtype} are not finite on this text")
     return {layer: (s + s.T).div_(2 * total).cpu() for layer, s in sums.items()}
 
 
-def _run(model: EditableModel, forwards: Sequence[Forward], layers: int) -> None:
+def _run(model: EditableModel, forwards: Sequence[Forward], layers: int, show: Any) -> None:
     """Run them so far, or as many of them together as may wait while a streamed block is read."""
     if not isinstance(model, StreamedModel):
         for forward in forwards:
@@ -223,7 +223,10 @@ def _run(model: EditableModel, forwards: Sequence[Forward], layers: int) -> None
                 model.hf(**forward.inputs)
         return
     sizes = [forward.inputs["input_ids"].numel() for forward in forwards]
-    for some in in_turn(sizes, plan.waiting_left(model) // hidden_bytes(model)):
+    turns = in_turn(sizes, plan.waiting_left(model) // hidden_bytes(model))
+    below = model.sweep_bytes() - model.sweep_bytes(layers)
+    _streaming.say_readings(model, "second moments of keys", len(turns), below, show)
+    for some in turns:
         through_blocks(model, [forwards[i] for i in some], layers)
 
 

@@ -49,6 +49,12 @@ def say_cost(
     progress.say(f"up to {plan.size(total)} read in all; a fact leaves when it is learnt")
 
 
+def say_readings(model: StreamedModel, what: str, times: int, size: int, show: bool | None) -> None:
+    """Say that so many bytes are read so many times for what comes before the values."""
+    if _said(show):
+        progress.say(f"{what} with streamed weights: {times} x {plan.size(size)} read")
+
+
 def say_sequence(model: EditableModel, facts: int) -> None:
     """Say that an edit of several facts shares no readings between them."""
     if isinstance(model, StreamedModel) and facts > 1 and _said(None):

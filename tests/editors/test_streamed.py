@@ -95,6 +95,28 @@ def test_a_step_reads_the_blocks_from_the_layer_on_twice_for_all_facts(tmp_path,
     assert "streamed weights" not in capsys.readouterr().err  # no terminal, and nobody asked
 
 
+def test_what_does_not_fit_is_read_for_in_batches_and_contexts_are_said_too(
+    tmp_path, capsys, monkeypatch
+):
+    resident, streamed = both(tmp_path, tiny.model("llama", torch.float32), dtype="float64")
+    wanted = lga_fast.edit_each(resident, FACTS, "r_rome", **QUICK)
+    memory = 30 * _streaming.token_bytes(streamed, 1)
+    monkeypatch.setattr(plan, "memory_left", lambda model: memory)
+    with _streaming.costs_said():
+        found = lga_fast.edit_each(streamed, FACTS, "r_rome", **QUICK)
+        assert "editing 2 facts at layer 2 with streamed weights, in 2 batches" in (
+            capsys.readouterr().err
+        )
+        lga_fast.edit_each(streamed, FACTS, "r_rome", **QUICK | {"contexts": None, "steps": 1})
+        once = plan.size(streamed.sweep_bytes() + streamed.head_read_bytes())
+        assert f"sampling 20 contexts with streamed weights: 9 x {once} read" in (
+            capsys.readouterr().err
+        )
+    for got, want in zip(found, wanted, strict=True):
+        for name, delta in want.deltas.items():
+            assert torch.allclose(got.deltas[name].left, delta.left, atol=1e-6)
+
+
 def test_second_moments_read_the_blocks_below_once(tmp_path):
     resident, streamed = both(tmp_path, tiny.model("gpt2", torch.float32))
     text: dict[str, Any] = {"tokens": 400, "batch_tokens": 128}
