@@ -147,6 +147,7 @@ class _Answers:
     reads: list[int] = field(default_factory=list)  # forwards through all blocks
     batches: list[int] = field(default_factory=list)
     prompts: list[int] = field(default_factory=list)  # tokens
+    tokens: int = 0  # of all answers
     caches: list[int] = field(default_factory=list)  # bytes
 
     def guess(
@@ -158,6 +159,7 @@ class _Answers:
     ) -> dict[int, list[int]]:
         """Answers as long as they may be."""
         widths = {i: len(p) + lengths[i] for i, p in prompts.items()}
+        self.tokens = sum(lengths[i] for i in prompts)
         for groups in plan.decoded(model, widths, batch_tokens):
             self.reads.append(max(lengths[i] for group in groups for i in group))
             self.batches.append(len(groups))
@@ -183,7 +185,8 @@ def _seconds_computing(
     for reads, count, tokens in zip(answers.reads, answers.batches, answers.prompts, strict=True):
         sweeps += [tokens * rates.forward, *[count * rates.step] * (reads - 1)]
     sweeps += [again * rates.forward, sum(m.ids.numel() for m in made) * rates.both]
-    return sweeps, sum(len(m.label) for m in made) * rates.label
+    labels = sum(len(m.label) for m in made) + answers.tokens / 2  # which do not go back
+    return sweeps, labels * rates.label
 
 
 def _streaming(

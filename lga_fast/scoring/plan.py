@@ -10,6 +10,7 @@ import torch
 from lga_fast import distributed
 from lga_fast.errors import ScoringError
 from lga_fast.models import EditableModel, StreamedModel
+from lga_fast.models.together import in_turn
 
 # What a process holds beside tensors: the interpreter and libraries take 0.2 to 0.3 GiB.
 _PROCESS = 320 << 20
@@ -137,25 +138,18 @@ def decoded(
     Args:
         model: with streamed weights every batch gets a token at each reading of the blocks.
         widths: tokens of a prompt and its answer, by item.
-        batch_tokens: tokens in one batch at most; fewer where streamed weights leave no memory.
+        batch_tokens: tokens in one batch at most; fewer where memory asks for it.
         together_tokens: tokens of batches in step at most; None: what memory is planned for.
     """
-    if not isinstance(model, StreamedModel):
-        return [[batch] for batch in batches(widths, batch_tokens)]
     left, one = memory_left(model), cache_bytes(model)
-    groups = batches(widths, min(batch_tokens, int(left / (token_bytes(model) + one))))
+    block = token_bytes(model) // (1 if isinstance(model, StreamedModel) else model.layers)
+    groups = batches(widths, min(batch_tokens, int(left / (block + one))))
+    if not isinstance(model, StreamedModel):
+        return [[group] for group in groups]
     sizes = [len(group) * widths[group[0]] for group in groups]
-    limit = (left - max(sizes, default=0) * token_bytes(model)) // one
+    limit = (left - max(sizes, default=0) * block) // one
     limit = limit if together_tokens is None else min(limit, together_tokens)
-    found: list[list[list[int]]] = []
-    kept = 0
-    for group, tokens in zip(groups, sizes, strict=True):
-        kept += tokens
-        if not found or kept > limit:
-            found.append([])
-            kept = tokens
-        found[-1].append(group)
-    return found
+    return [[groups[i] for i in together] for together in in_turn(sizes, limit)]
 
 
 def holds(model: EditableModel, count: int) -> bool:

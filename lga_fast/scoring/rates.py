@@ -94,8 +94,14 @@ def _computing(scoring: Pass, walked: Walked, layer: int, batch: Batch) -> Compu
                 walked.run(layer, calls[1].hidden, calls[1])
     tokens = made.ids.numel()
     forward, both = (one * model.layers / tokens for one in seconds)
-    head = 2 * 2 * model.hf.get_output_embeddings().weight.numel()
-    label = head * seconds[0] / operations.get_total_flops()
+    if isinstance(model, StreamedModel):  # its head is not there to be timed
+        head = 2 * 2 * model.hf.get_output_embeddings().weight.numel()
+        label = head * seconds[0] / operations.get_total_flops()
+    else:
+        hidden = calls[0].hidden
+        with _timed(model) as at_head, torch.enable_grad(), walked.after_blocks(hidden):
+            scoring.head(batch.pairs, made)
+        label = at_head[0] / len(made.label)
     return Computing(forward, both, taken[0] * model.layers, label)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 import weakref
 from contextlib import closing
@@ -17,6 +18,7 @@ from lga_fast.errors import ScoringError
 from lga_fast.models import waiting
 from lga_fast.scoring import forecast, plan, running
 from lga_fast.scoring.pairs import build_pairs
+from lga_fast.scoring.rates import Computing, Reading
 from lga_fast.selectors import forecast_selection
 
 
@@ -183,10 +185,11 @@ def test_a_forecast_refuses_what_the_pass_refuses(tmp_path):
 
 def test_rates_are_measured_on_what_fits(tmp_path, monkeypatch):
     _, streamed = both(tmp_path, tiny.model("gpt2", torch.float32))
-    real, rows = streamed.run, []
+    real, rows, inner = streamed.run, [], []
 
     def limited(layer, hidden, call):
         rows.append(len(hidden))
+        inner.append(hidden.requires_grad and layer > 0)
         if len(hidden) > 1:
             raise torch.OutOfMemoryError("too much")
         return real(layer, hidden, call)
@@ -194,7 +197,39 @@ def test_rates_are_measured_on_what_fits(tmp_path, monkeypatch):
     monkeypatch.setattr(streamed, "run", limited)
     assert forecast(streamed, REQUESTS, old=None).streaming
     assert rows[:3] == [4, 2, 1] and set(rows[3:]) == {1}
+    assert any(inner)  # a gradient goes back to the input, as in all blocks but the first
     assert all(p.is_meta for block in streamed._blocks for p in block.parameters())
+
+
+def test_seconds_add_up(tmp_path, monkeypatch):
+    """The first sweep comes from the files, the others from memory if that holds them."""
+    resident, streamed = both(tmp_path, tiny.model("llama", torch.float32))
+    rates, answered = Computing(1.0, 2.0, 7.0, 0.0), replace(REQUESTS[1], target_old="Paris, Rome")
+    read, head = streamed.sweep_bytes(), streamed.head_read_bytes()
+    reading = Reading(stored=read / 1000, held=read / 10)
+    module = sys.modules["lga_fast.scoring.forecast"]
+    monkeypatch.setattr(module, "measured", lambda scoring, batch: (rates, reading))
+    streamed.fingerprint()
+    for old, answers in (("ground_truth", 0), ("model", 5)):
+        for model in (resident, streamed):
+            said = forecast(model, [answered], old=old)
+            assert said.batches == 1 and not said.checkpointed
+            again = said.batch_tokens if model is streamed else 0
+            prompt = len(streamed.tokenizer(answered.prompt)["input_ids"])
+            made = prompt + 7 * (answers - 1) if answers else 0
+            assert said.seconds_computing == 2 * said.batch_tokens + again + made
+        told, heads = said.streaming, answers + 1
+        assert told and told.answer_reads == answers
+        by_memory = [prompt, *[10] * (answers - 1)] if answers else []
+        by_memory += [max(10, said.batch_tokens), 2 * said.batch_tokens]
+        assert told.held_seconds == pytest.approx(sum(by_memory) + heads * head / read * 10)
+        first = 1000 + sum(by_memory[1:]) + head / read * (1000 + 10 * answers)
+        assert told.seconds == pytest.approx(first)
+        monkeypatch.setattr(plan, "holds", lambda model, count: False)
+        told = forecast(streamed, [answered], old=old).streaming
+        assert told and told.seconds == pytest.approx(1000 * (2 + answers + heads * head / read))
+        monkeypatch.undo()
+        monkeypatch.setattr(module, "measured", lambda scoring, batch: (rates, reading))
 
 
 def test_the_plan_is_said_where_bars_are_shown(tmp_path, capsys):
