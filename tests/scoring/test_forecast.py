@@ -220,7 +220,7 @@ def test_seconds_add_up(tmp_path, monkeypatch):
             assert said.seconds_computing == 2 * said.batch_tokens + again + made
         told, heads = said.streaming, answers + 1
         assert told and told.answer_reads == answers
-        by_memory = [prompt, *[10] * (answers - 1)] if answers else []
+        by_memory = [max(10, prompt), *[10] * (answers - 1)] if answers else []
         by_memory += [max(10, said.batch_tokens), 2 * said.batch_tokens]
         assert told.held_seconds == pytest.approx(sum(by_memory) + heads * head / read * 10)
         first = 1000 + sum(by_memory[1:]) + head / read * (1000 + 10 * answers)
