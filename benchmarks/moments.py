@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 import lga_fast
-from lga_fast.editors import _corpus, _moments
+from lga_fast.editors import _corpus, _key_sums, _moments
 from lga_fast.models import EditableModel
 from lga_fast.models.fused import fused_gelu
 from lga_fast.models.tensors import padded
@@ -50,7 +50,7 @@ def grams(keys: torch.Tensor, layers: int) -> None:
     """The updates of all layers' sums, as `moments` makes them."""
     sums = torch.zeros(layers, keys.shape[1], keys.shape[1], dtype=torch.float64)
     for total in sums:
-        for block in keys.split(_moments._BLOCK):
+        for block in keys.split(_key_sums.BLOCK):
             wide = block.double()
             total.addmm_(wide.T, wide)
 

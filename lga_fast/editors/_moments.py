@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +16,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lga_fast import progress, provenance
-from lga_fast.editors import _corpus, _streaming
+from lga_fast import provenance
+from lga_fast.editors import _corpus
+from lga_fast.editors._key_sums import measured
 from lga_fast.errors import DataError, EditError
 from lga_fast.files import replacing
-from lga_fast.models import EditableModel, StreamedModel
-from lga_fast.models.fused import fused_gelu
-from lga_fast.models.tensors import padded
-from lga_fast.models.together import Forward, hidden_bytes, in_turn, through_blocks
-from lga_fast.scoring import plan
+from lga_fast.models import EditableModel
 
 KIND = "lga_fast.Moments"  # the one metadata key: with several, a file's bytes would vary
 ROW_TOKENS = 512  # longer contexts cost attention and change the moments little
-_BLOCK = 1024  # keys held in float64 at once
-
-
-class _Enough(Exception):
-    """The highest layer asked for has been read; the rest of the forward is not needed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +138,7 @@ def moments(
         about = (
             provenance.of(model) | about | _corpus.counts(rows, wanted, width) | {"corpus": name}
         )
-        for layer, second in _measure(model, missing, rows, batch_tokens, show_progress).items():
+        for layer, second in measured(model, missing, rows, batch_tokens, show_progress).items():
             found[layer] = Moments(layer, second, about["tokens"], about | {"layer": layer})
             if files:
                 _save(found[layer], files[layer])
@@ -165,69 +156,6 @@ def default_cache() -> Path:
     """The user's folder for moments; it need not exist."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))  # the standard: ignored if relative
     return (base if base.is_absolute() else Path.home() / ".cache") / "lga_fast" / "moments"
-
-
-def _measure(
-    model: EditableModel, layers: list[int], rows: list[list[int]], batch_tokens: int, show: Any
-) -> dict[int, Float64[Tensor, "d_in d_in"]]:
-    """Σ k kᵀ / N of every layer, in one pass."""
-    modules = {layer: model.matrix(layer, model.family.edited) for layer in layers}
-    sums: dict[int, Tensor] = {}
-    real = torch.empty(0)
-
-    def see(layer: int, module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        keys = args[0].flatten(0, -2)[real.to(args[0].device)]
-        for block in keys.split(_BLOCK):
-            block = block.to(home, torch.float64)
-            sums.setdefault(layer, block.new_zeros(2 * block.shape[1:])).addmm_(block.T, block)
-        if layer == layers[-1]:
-            advance(len(keys))
-            raise _Enough
-
-    @contextmanager
-    def batch_of(tokens: Tensor) -> Iterator[None]:
-        nonlocal real
-        real = tokens
-        with suppress(_Enough):
-            yield
-
-    total = sum(map(len, rows))
-    size = sum(8 * model.shape(layer, model.family.edited)[1] ** 2 for layer in layers)
-    fits = model.device.type == "cuda" and 2 * size < plan.memory_left(model)
-    home = model.device if fits else torch.device("cpu")
-    with ExitStack() as stack:
-        for layer, module in modules.items():
-            hook = module.register_forward_pre_hook(partial(see, layer))
-            stack.callback(hook.remove)
-        for context in (model.frozen(), torch.no_grad(), fused_gelu(model.hf)):
-            stack.enter_context(context)
-        advance = stack.enter_context(progress.bar("reading keys", total, show))
-        forwards = []
-        for batch in plan.batches(dict(enumerate(map(len, rows))), batch_tokens):
-            few = [rows[i] for i in batch]
-            inputs = {"input_ids": padded(few).to(model.device), "use_cache": False}
-            tokens = torch.cat([torch.arange(len(few[0])) < len(row) for row in few])
-            forwards.append(Forward(inputs, partial(batch_of, tokens)))
-        _run(model, forwards, layers[-1] + 1, show)
-    for layer in layers:
-        if not torch.isfinite(sums[layer].diagonal()).all():  # sums of squares: none is left out
-            raise EditError(f"layer {layer}: keys of {model.dtype} are not finite on this text")
-    return {layer: (s + s.T).div_(2 * total).cpu() for layer, s in sums.items()}
-
-
-def _run(model: EditableModel, forwards: Sequence[Forward], layers: int, show: Any) -> None:
-    """Run them so far, or as many of them together as may wait while a streamed block is read."""
-    if not isinstance(model, StreamedModel):
-        for forward in forwards:
-            with forward.within():
-                model.hf(**forward.inputs)
-        return
-    sizes = [forward.inputs["input_ids"].numel() for forward in forwards]
-    turns = in_turn(sizes, plan.waiting_left(model) // hidden_bytes(model))
-    below = model.sweep_bytes() - model.sweep_bytes(layers)
-    _streaming.say_readings(model, "second moments of keys", len(turns), below, show)
-    for some in turns:
-        through_blocks(model, [forwards[i] for i in some], layers)
 
 
 def _condition(matrix: Float64[Tensor, "d_in d_in"], lower: Float64[Tensor, "d_in d_in"]) -> float:
