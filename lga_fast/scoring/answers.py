@@ -32,10 +32,11 @@ class KeptAnswers:
         self._folder = folder
         self.found: dict[int, list[int]] = {}
         self.left: list[Batches] | None = None  # None: nothing has begun
+        self._number = 0  # of the folder where the batches that come next keep what they find
         if self._file.exists():
             kept = json.loads(self._file.read_text(encoding="utf-8"))
             self.found = {int(i): answer for i, answer in kept["found"].items()}
-            self.left = kept["left"]
+            self.left, self._number = kept["left"], kept["number"]
 
     @property
     def _file(self) -> Path:
@@ -43,16 +44,15 @@ class KeptAnswers:
 
     def steps(self) -> InFolder:
         """Where the batches that come next keep what they find."""
-        folder = self._folder / f"{_STEPS}{len(self.found)}"
+        folder = self._folder / f"{_STEPS}{self._number}"
         folder.mkdir(exist_ok=True)
         return InFolder(folder)
 
     def keep(self, found: Mapping[int, list[int]], left: list[Batches]) -> None:
-        """Answers so far, and what is left to do."""
-        if len(found) == len(self.found):  # it begins, or goes on with other batches
-            self._forget_steps()
-        files.write_atomic(self._file, json.dumps({"found": found, "left": left}) + "\n")
-        self.found, self.left = dict(found), left
+        """Answers so far, and what is left to do, of which nothing has begun."""
+        self.found, self.left, self._number = dict(found), left, self._number + 1
+        plain = {"found": found, "left": left, "number": self._number}
+        files.write_atomic(self._file, json.dumps(plain) + "\n")
         self._forget_steps()
 
     def forget(self) -> None:

@@ -17,8 +17,8 @@ from lga_fast.models.waiting import InFolder, InMemory
 from lga_fast.scoring import plan
 from lga_fast.scoring.layout import Batch
 from lga_fast.scoring.resuming import State
-from lga_fast.scoring.streamed import Sweeps
 from lga_fast.scoring.sums import Pass
+from lga_fast.scoring.sweeps import Sweeps
 
 
 def run(scoring: Pass, batch_tokens: int, state: State | None, show_progress: bool | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import tiny
 import torch
+from streaming import both
 
 from lga_fast import score_layers
 from lga_fast.records import EditRequest
@@ -56,3 +57,18 @@ def test_without_a_budget_half_of_what_is_free_is_used():
 
     half = psutil.virtual_memory().available / 2
     assert plan.memory_left(tiny.model("gpt2")) == pytest.approx(half, rel=0.2)
+
+
+def test_batches_that_are_decoded_in_step_keep_the_limits(tmp_path):
+    resident, streamed = both(tmp_path, tiny.model("llama", torch.float32))
+    widths = {i: 5 + i % 3 for i in range(9)}
+    for model in (resident, streamed):
+        found = plan.decoded(model, widths, 14, 30)
+        tokens = [[len(batch) * widths[batch[0]] for batch in group] for group in found]
+        assert sorted(i for group in found for batch in group for i in batch) == list(widths)
+        assert max(max(sizes) for sizes in tokens) <= 14
+        assert max(map(sum, tokens)) <= 30 and plan.decoded(model, {}, 14) == []
+        assert (max(map(len, found)) > 1) == (model is streamed)
+    # Activations of one block, and keys and values of all.
+    resident.memory_budget = 8 * plan.token_bytes(resident) // resident.layers
+    assert len(plan.decoded(resident, widths, 4096)) == len(widths)
