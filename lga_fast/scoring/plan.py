@@ -106,14 +106,14 @@ def token_bytes(model: EditableModel, checkpointed: bool = False) -> int:
     Per block: the residual stream, norms and attention keep about twelve vectors of the hidden
     size; the MLP keeps inputs and outputs of its activation and of every matrix. The attention's
     T² terms are left to the factor of two that `memory_left` keeps. A streamed model holds one
-    block's activations at a time; so does a checkpointed pass, beside what enters every block and
-    the gradients of two.
+    block's activations at a time; so does a checkpointed pass, and their gradients (measured), what
+    enters every block, and the gradients of that for two of them.
     """
     itemsize = torch.finfo(model.dtype).bits // 8
     hidden = model.config.hidden_size
     inner = model.mlp_width * 2
     if checkpointed:
-        return ((model.layers + 5 + 12) * hidden + inner) * itemsize
+        return ((model.layers + 5) * hidden + 2 * (12 * hidden + inner)) * itemsize
     blocks = 1 if isinstance(model, StreamedModel) else model.layers
     return blocks * (12 * hidden + inner) * itemsize
 
