@@ -86,8 +86,8 @@ class Watched:
             self.reading.append(time.perf_counter() - begun)
             return found
 
-        def timed_walk(layers: Any) -> Any:
-            for layer in walk(layers):
+        def timed_walk(layers: Any, to_head: bool = False) -> Any:
+            for layer in walk(layers, to_head):
                 begun = time.perf_counter()
                 yield layer
                 self.computing.append(time.perf_counter() - begun)
@@ -150,9 +150,10 @@ def score(folder: str, weights: str, budget: str, facts: int) -> dict[str, Any]:
     }
     if isinstance(model, StreamedModel) and watched and plan.streaming:
         blocks = 2 * model.layers
-        # The head is read between the sweeps, in the middle of what was read; nothing overlaps it.
+        # The head is read in the middle of all, while the last block of the first sweep runs.
         head = watched.reading.pop(model.layers)
-        bound = sum(map(max, watched.reading, watched.computing)) + head
+        bound = sum(map(max, watched.reading, watched.computing))
+        bound += max(0.0, head - watched.computing[model.layers - 1])
         row |= {
             "bytes_read_by_our_count": model.shards.bytes_read - own,
             "block_reads": len(watched.reading),

@@ -15,7 +15,7 @@ from lga_fast.models._shards import Shards
 
 
 class BlockReader:
-    """Gives blocks their weights while they run: of two blocks at most, this one and the next.
+    """Gives blocks their weights while they run: of this one and the next, or this and the head.
 
     Args:
         shards: where the weights come from.
@@ -40,16 +40,31 @@ class BlockReader:
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._thread = ThreadPoolExecutor(1)
         self._coming: tuple[int, Future[tuple[dict[str, Tensor], Any]]] | None = None
+        self._after: Future[Any] | None = None
 
-    def walk(self, layers: Iterable[int]) -> Iterator[int]:
-        """Each of these layers while its weights are in memory; the next one is read meanwhile."""
-        order = list(layers)
+    def walk(self, layers: Iterable[int], after: Callable[[], Any] | None = None) -> Iterator[int]:
+        """Each of these layers while its weights are in memory; the next one is read meanwhile.
+
+        `after` reads what is wanted next, while the last of them runs; see `taken`.
+        """
+        order, ended = list(layers), False
+        self._after = None
         try:
             for layer, following in zip_longest(order, order[1:]):
                 with self.loaded(layer, following):
+                    if following is None and after is not None:
+                        self._after = self._thread.submit(after)
                     yield layer
+            ended = True
         finally:
             self.forget()
+            if not ended:
+                self._after = None
+
+    def taken(self) -> Any:
+        """What `after` of the last walk has read, once; None: nothing."""
+        reading, self._after = self._after, None
+        return reading.result() if reading else None
 
     @contextmanager
     def loaded(self, layer: int, following: int | None = None) -> Iterator[None]:

@@ -33,7 +33,7 @@ from lga_fast.models.waiting import Waiting
 
 
 class StreamedModel(EditableModel):
-    """A model of any size: two blocks are in memory at most, or the head.
+    """A model of any size: two blocks are in memory at most, or a block and the head.
 
     An edit is an overlay, added to a block whenever that is read.
 
@@ -154,12 +154,17 @@ class StreamedModel(EditableModel):
         with self._reader.loaded(layer):
             yield
 
-    def walk(self, layers: Iterable[int]) -> Generator[int]:
+    def walk(self, layers: Iterable[int], to_head: bool = False) -> Generator[int]:
         """Each of these layers while its weights are in memory; the next one is read meanwhile.
 
         Close it (`contextlib.closing`), so that an exception leaves no weights behind.
+
+        Args:
+            layers: in their order.
+            to_head: `head` comes next: it is read while the last layer runs.
         """
-        for layer in self._reader.walk(layers):
+        reads_head = to_head and self._head.weight.is_meta
+        for layer in self._reader.walk(layers, self._read_head if reads_head else None):
             if self._form is None:
                 self._learn_form(self._blocks[layer])
             yield layer
@@ -189,11 +194,8 @@ class StreamedModel(EditableModel):
             yield
             return
         empty = dict(self._head.state_dict())
-        read = self.shards.read(dict.fromkeys(self._head_names.values()))
-        tensors = {name: read[source] for name, source in self._head_names.items()}
         try:
-            assign(self._head, self._moved(tensors))
-            del read, tensors
+            assign(self._head, self._moved(self._reader.taken() or self._read_head()))
             yield
         finally:
             assign(self._head, empty)
@@ -224,6 +226,10 @@ class StreamedModel(EditableModel):
         return decoding.greedy(self, batches, run)
 
     # -- within --------------------------------------------------------------------------------
+    def _read_head(self) -> dict[str, Tensor]:
+        read = self.shards.read(dict.fromkeys(self._head_names.values()))
+        return {name: read[source] for name, source in self._head_names.items()}
+
     def _learn_form(self, block: nn.Module) -> None:
         token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
         with torch.no_grad():

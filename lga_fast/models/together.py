@@ -33,10 +33,12 @@ def through_blocks(
     forwards: Sequence[Forward],
     layers: int | None = None,
     kept: KeptSteps | None = None,
+    to_head: bool = False,
 ) -> list[Float[Tensor, "row token d_model"]]:
     """Run batches through all blocks, or so many; a `within` may end its batch by suppressing.
 
-    Where it is `kept`, it begins after the last block that was finished.
+    Where it is `kept`, it begins after the last block that was finished. `to_head` as of
+    `StreamedModel.walk`.
 
     Returns:
         What left the last block, of each batch, waiting on the CPU.
@@ -46,7 +48,7 @@ def through_blocks(
     order = range(kept.first if kept else 0, model.layers if layers is None else layers)
     with (
         progress.bar("blocks, each read once", len(order)) as advance,
-        closing(model.walk(order)) as walk,
+        closing(model.walk(order, to_head)) as walk,
     ):
         for layer in walk:
             if not calls:
@@ -71,7 +73,7 @@ def logits_of(
     kept: KeptSteps | None = None,
 ) -> Iterator[Float[Tensor, "position vocab"]]:
     """Logits at chosen rows and tokens of each batch, a batch after the other."""
-    hidden = through_blocks(model, forwards, kept=kept)
+    hidden = through_blocks(model, forwards, kept=kept, to_head=True)
     with model.head():
         for i, (row, token) in enumerate(reads):
             with model.after_blocks(hidden[i].to(model.device)):

@@ -18,8 +18,8 @@ from lga_fast.models.restart import bare, form_of, formed, replaced
 class Walked(Protocol):
     """A model that runs one block at a time; `StreamedModel` says what each of these does."""
 
-    def walk(self, layers: Iterable[int]) -> Generator[int]:
-        """Each of these layers while its weights are in memory."""
+    def walk(self, layers: Iterable[int], to_head: bool = False) -> Generator[int]:
+        """Each of these layers while its weights are in memory; `to_head`: the head comes next."""
         ...
 
     def record(self, inputs: Mapping[str, Any]) -> Call:
@@ -64,7 +64,7 @@ class BlockByBlock:
             self._form = form_of(self._blocks[0](first.hidden, *args, **kwargs))
         self.record(inputs)
 
-    def walk(self, layers: Iterable[int]) -> Generator[int]:
+    def walk(self, layers: Iterable[int], to_head: bool = False) -> Generator[int]:
         """See `Walked`."""
         yield from layers
 

@@ -75,7 +75,7 @@ def weights_bytes(model: EditableModel) -> int:
     """Bytes within the budget that a pass uses for weights, and the process for itself."""
     if not isinstance(model, StreamedModel):
         return 0
-    held = max(2 * model.block_bytes(), model.head_bytes())
+    held = model.block_bytes() + max(model.block_bytes(), model.head_bytes())
     held += model.rest_bytes() + model.making_bytes()
     return held + (_PROCESS if model.device.type == "cpu" else 0)
 
@@ -86,7 +86,8 @@ def weights_told(model: EditableModel) -> str:
         return "in memory already"
     process = f", {size(_PROCESS)} of the process itself" if model.device.type == "cpu" else ""
     return (
-        f"two blocks of {size(model.block_bytes())} or a head of {size(model.head_bytes())}, "
+        f"a block of {size(model.block_bytes())} and another or the head of "
+        f"{size(model.head_bytes())}, "
         f"{size(model.rest_bytes())} that stay, {size(model.making_bytes())} while a tensor is "
         f"converted{process}"
     )

@@ -108,7 +108,7 @@ class Sweeps:
     def _walk(self, layers: range, title: str) -> Iterator[int]:
         with (
             progress.bar(title, len(layers), self.show) as advance,
-            closing(self.model.walk(layers)) as walk,
+            closing(self.model.walk(layers, to_head=layers.step > 0)) as walk,
         ):
             for layer in walk:
                 if not self._calls and "entering-0" in self.waiting.names():

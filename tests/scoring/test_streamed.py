@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -62,6 +64,35 @@ def test_old_answers_cost_one_reading_of_the_blocks_per_token(tmp_path):
     longest = max(len(streamed.tokenizer(" " + r.target_new)["input_ids"]) for r in requests)
     one = streamed.sweep_bytes() + streamed.head_read_bytes()
     assert counted[0] - counted[1] == longest * one
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_head_is_read_while_the_last_block_runs(fails, tmp_path, monkeypatch):
+    _, streamed = both(tmp_path, tiny.model("llama", torch.float32))
+    score_layers(streamed, REQUESTS, old=None)
+    events, read, run, come = [], streamed.shards.read, streamed.run, threading.Event()
+
+    def reading(names):
+        names = list(names)
+        if any("lm_head" in name for name in names):
+            events.append("head")
+            come.set()
+        return read(names)
+
+    def running(layer, *rest):
+        events.append(layer)
+        if layer == streamed.layers - 1:
+            assert come.wait(5)
+            if fails:
+                raise LgaFastError("enough")
+        return run(layer, *rest)
+
+    monkeypatch.setattr(streamed.shards, "read", reading)
+    monkeypatch.setattr(streamed, "run", running)
+    with pytest.raises(LgaFastError, match="enough") if fails else nullcontext():
+        score_layers(streamed, REQUESTS, old=None)
+    assert events.count("head") == 1 and set(events[: events.index("head")]) >= {0, 1, 2, 3}
+    assert streamed._reader.taken() is None
 
 
 def test_an_error_leaves_no_weights_behind(tmp_path, monkeypatch):
