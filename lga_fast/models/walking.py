@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,7 @@ from lga_fast.models.editable import EditableModel
 from lga_fast.models.restart import bare, form_of, formed, replaced
 
 
+@runtime_checkable
 class Walked(Protocol):
     """A model that runs one block at a time; `StreamedModel` says what each of these does."""
 

@@ -44,10 +44,10 @@ def run(scoring: Pass, batch_tokens: int, state: State | None, show_progress: bo
         if _fits(scoring, batches, state, show_progress):
             return
         limit, checkpointed = max(_tokens(scoring, batches)), max(map(_pairs, batches)) == 1
-        how = "keeping what enters the blocks only" if checkpointed else "half as many"
+        how = ", keeping only what enters the blocks" if checkpointed else " with half as many"
         if checkpointed or not warned:
             warnings.warn(
-                f"out of memory with {limit} tokens at a time; starts over with {how}. "
+                f"out of memory with {limit} tokens at a time; starts over{how}. "
                 "A smaller memory_budget avoids this.",
                 stacklevel=5,
             )
