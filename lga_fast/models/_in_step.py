@@ -88,7 +88,7 @@ def _logits(
     """
     before = kept.begin(list(forwards)) if kept else None
     if before is not None:
-        return [(i, torch.nn.functional.one_hot(ids)) for i, ids in before.items()]
+        return [(i, torch.nn.functional.one_hot(ids).float()) for i, ids in before.items()]
     each = [Forward(inputs, within[i]) for i, inputs in forwards.items()]
     reads = [(torch.arange(len(places[i])), places[i]) for i in forwards]
     found = list(zip(forwards, logits_of(model, each, reads, kept), strict=True))

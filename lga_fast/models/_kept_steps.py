@@ -49,7 +49,7 @@ class KeptSteps:
         self._running: list[int] = []
         self.reading = 0
 
-    def begin(self, running: Sequence[int]) -> dict[int, Int[Tensor, " row"]] | None:
+    def begin(self, running: Sequence[int]) -> dict[int, Int[Tensor, " _"]] | None:
         """A reading for these batches; its tokens, if it was finished before."""
         self._running = list(running)
         if f"chosen-{self.reading}" not in self._waiting.names():
@@ -67,8 +67,8 @@ class KeptSteps:
         return max((int(at) for reading, at in entered if int(reading) == self.reading), default=0)
 
     def entering(
-        self, recorded: list[Float[Tensor, "row token d_model"]]
-    ) -> list[Float[Tensor, "row token d_model"]]:
+        self, recorded: list[Float[Tensor, "_ _ d_model"]]
+    ) -> list[Float[Tensor, "_ _ d_model"]]:
         """What enters that block, once forwards have told what enters the first one."""
         first = self.first
         if not first:
@@ -77,7 +77,7 @@ class KeptSteps:
         found = self._waiting.get(f"entering-{self.reading}-{first}")
         return [found[str(i)] for i in self._running]
 
-    def left(self, layer: int, hidden: Sequence[Float[Tensor, "row token d_model"]]) -> None:
+    def left(self, layer: int, hidden: Sequence[Float[Tensor, "_ _ d_model"]]) -> None:
         """Keep what left a block."""
         self._waiting.put(f"keys-{self.reading}-{layer}", self._added())
         if layer + 1 < self._layers:  # the head comes after the last block, and never alone
@@ -85,7 +85,7 @@ class KeptSteps:
             self._waiting.put(f"entering-{self.reading}-{layer + 1}", named)
             self._waiting.drop(f"entering-{self.reading}-{layer}")
 
-    def finish(self, chosen: Mapping[int, Int[Tensor, " row"]]) -> None:
+    def finish(self, chosen: Mapping[int, Int[Tensor, " _"]]) -> None:
         """Keep the tokens of a reading."""
         named = ((str(i), ids) for i, ids in chosen.items())
         self._waiting.put(f"chosen-{self.reading}", named)

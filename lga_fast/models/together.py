@@ -69,7 +69,7 @@ def through_blocks(
 def logits_of(
     model: StreamedModel,
     forwards: Sequence[Forward],
-    reads: Sequence[tuple[Int[Tensor, " position"], Int[Tensor, " position"]]],
+    reads: Sequence[tuple[Int[Tensor, " _"], Int[Tensor, " _"]]],  # position, of each batch
     kept: KeptSteps | None = None,
 ) -> Iterator[Float[Tensor, "position vocab"]]:
     """Logits at chosen rows and tokens of each batch, a batch after the other."""
