@@ -49,9 +49,9 @@ class Overlays(Applier):
         found = [step.sampled[name] for step in self.steps if name in step.sampled]
         return found[-1] if found else None
 
-    def in_effect(self) -> tuple[int, ...]:
-        """What tells one set of edits in effect from another."""
-        return tuple(map(id, self.steps))
+    def in_effect(self) -> tuple[Step, ...]:
+        """What tells one set of edits in effect from another, also from those that have ended."""
+        return tuple(self.steps)  # not their ids, which a later edit may get again
 
     def _check(self, model: EditableModel, edit: WeightEdit) -> None:
         find_matrices(model, edit)

@@ -114,3 +114,8 @@ def test_a_backward_under_other_edits_is_refused(models):
             logits = shifted(streamed, 1, delta)
         with pytest.raises(LgaFastError, match="block 4: expected a backward under the edits"):
             logits.sum().backward()
+    seen = set()
+    for _ in range(20):  # an edit may come to lie where one that has ended lay
+        with streamed.edited(make_edit(streamed)):
+            seen.add(streamed._overlays.in_effect())
+    assert len(seen) == 20
