@@ -86,4 +86,3 @@ def run(
     if ranks.first:
         for start, part in sorted(there.items()):
             file.take(part, start)
-        parts.remove()

@@ -130,6 +130,8 @@ def evaluate(
         with progress.bar(f"evaluating{there}", file.left, show_progress) as advance:
             for done in measured(slice(None), file):
                 advance(done)
+    if ranks.first:
+        parts.remove()  # also those that a killed run only began
     dropped = requests.report.count("dropped")
     return cast(Evaluation, ranks.gather(file.evaluation(dropped) if ranks.first else None)[0])
 

@@ -24,6 +24,7 @@ from lga_fast.datasets import write_jsonl
 from lga_fast.distributed import Ranks
 from lga_fast.errors import LostRank, NothingToScore, RanksError
 from lga_fast.records import EditRequest
+from lga_fast.selectors import forecast_selection
 from lga_fast.studies import sweep
 from tests.conftest import _KeepDouble as KeepDouble
 from tests.studies.facts import CHEAP, NO_SUBJECT
@@ -112,6 +113,14 @@ def test_requests_without_an_old_answer_are_dropped_in_their_order(monkeypatch):
         assert isinstance(error, NothingToScore) and len(error.dropped) == len(few)
 
 
+def test_a_rank_without_requests_has_nothing_to_forecast():
+    def planned(model):
+        return forecast_selection(model, REQUESTS[1:2])
+
+    none, one = on_ranks(models(2), planned)
+    assert none is None and one.facts == 1
+
+
 def test_ranks_that_differ_are_refused_before_work():
     def score(model):
         return lga_fast.score_layers(model, REQUESTS[distributed.current().rank :])
@@ -189,6 +198,19 @@ def test_an_evaluation_goes_on_from_what_ranks_left(tmp_path, monkeypatch):
         assert untimed(found) == untimed(one)
     lines = [json.loads(line)["case_id"] for line in out.read_text().splitlines()[1:]]
     assert lines == ["a", "b", "c"]
+
+
+def test_parts_that_killed_ranks_only_began_are_removed_too(tmp_path, monkeypatch):
+    def fails(*args):
+        raise OSError("disk full")
+
+    out = tmp_path / "results.jsonl"
+    with monkeypatch.context() as broken:
+        broken.setattr(harness.Loop, "_measure", fails)
+        on_ranks(models(2), lambda model: evaluate(model, out))
+    assert len(list(tmp_path.iterdir())) > 1
+    evaluate(tiny.model("gpt2"), out)
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_modes_in_which_edits_follow_one_another_are_refused():

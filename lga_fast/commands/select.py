@@ -83,7 +83,7 @@ def _run(
     unsaid = isinstance(model, StreamedModel) and not progress.shown()  # else scoring says it
     if plan or (unsaid and ranks.first):
         cost = forecast_selection(model, facts, selector, **options)
-        if cost and ranks.size > 1:
+        if ranks.size > 1:
             click.echo(f"of {ranks.size} processes, the first one's share:", err=not plan)
         click.echo(str(cost or "There is no scoring pass to plan."), err=not plan)
         also = [n for n, m in zip(selector, members, strict=True) if not issubclass(m, Scored)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, overload
 
-from lga_fast import registry
+from lga_fast import distributed, registry
 from lga_fast.datasets import easyedit_requests
-from lga_fast.errors import UnknownName
+from lga_fast.errors import NothingToScore, UnknownName
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.scoring import Forecast, forecast, shares
@@ -90,7 +90,7 @@ def forecast_selection(
     """What the scoring pass of `select_layer` with these arguments will cost; None: it has none.
 
     What a selector does beside scoring, such as the edits of lga_verified, is not in it. Of
-    several ranks it is this one's share.
+    several ranks it is this one's share; None also where that is empty.
 
     Raises:
         UnknownName: no such selector, or it has no such option.
@@ -102,7 +102,12 @@ def forecast_selection(
     if not scored:
         return None
     requests = shares.shared(model, easyedit_requests(edits))
-    return forecast(model, requests, **pass_options(scored))
+    try:
+        return forecast(model, requests, **pass_options(scored))
+    except NothingToScore:
+        if distributed.current().size == 1:
+            raise
+        return None
 
 
 def _configured(names: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
