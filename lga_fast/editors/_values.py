@@ -17,6 +17,7 @@ from lga_fast.errors import EditError
 from lga_fast.models import EditableModel, StreamedModel
 from lga_fast.models.downstream import Downstream, Whole
 from lga_fast.models.fused import fused_gelu
+from lga_fast.models.tails import attends_by_name
 from lga_fast.models.unchanged import Site
 from lga_fast.records import EditRequest
 from lga_fast.scoring import plan
@@ -85,7 +86,9 @@ def optimise_at(
         batches = plan.batches(tokens, limit)
         _streaming.say_cost(model, hows, batches, show_progress)
     else:
-        batches = plan.batches(tokens, min(batch_tokens, limit), alike=0.75)
+        # Rows are padded to the longest of a batch where they do not share one axis.
+        alike = 0.0 if attends_by_name(model) else 0.75
+        batches = plan.batches(tokens, min(batch_tokens, limit), alike)
     found: dict[int, dict[int, Value]] = {n: {} for n in layers}
     with (
         model.frozen(),

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from lga_fast.models.editable import EditableModel
 from lga_fast.models.restart import Recording, bare, formed
+from lga_fast.models.tails import Tails
 from lga_fast.models.unchanged import Reads, Seen, Site, Unchanged, places_of, watch
 
 Changes = Mapping[Site, Float[Tensor, "row d_model"]]
+Places = tuple[Tensor, Tensor]  # row and token [place]
 
 _ANY = torch.zeros(1, dtype=torch.long)  # row or token of a place whose logits nobody wants
 
@@ -73,12 +75,12 @@ class Whole:
                 hook = partial(_add, reads, change)
                 module = self.model.part(self.layer, site)
                 stack.callback(module.register_forward_hook(hook).remove)
-            lens = stack.enter_context(self._lens(early, reads))
+            lens = stack.enter_context(self._lens(early, (reads.row, reads.token)))
             ids = reads.ids.to(self.model.device)
             return self.model.logits_at(ids, reads.row, reads.token, lens, use_cache=False)[0]
 
     @contextmanager
-    def _lens(self, early: Early | None, reads: Reads) -> Iterator[Callable[[Tensor], Tensor]]:
+    def _lens(self, early: Early | None, reads: Places) -> Iterator[Callable[[Tensor], Tensor]]:
         """What the head shall see, given the hidden states at the wanted places."""
         if early is None:
             yield lambda hidden: hidden
@@ -87,9 +89,7 @@ class Whole:
         norm = self.model.hf.get_submodule(self.model.family.final_norm)
 
         def swap(hidden: Tensor) -> Tensor:
-            row, token, here = (
-                x.to(hidden.device) for x in (reads.row, reads.token, early.positions)
-            )
+            row, token, here = (x.to(hidden.device) for x in (*reads, early.positions))
             seen = norm(given[-1].to(hidden.device)[row, token])
             return torch.where(here.unsqueeze(1), seen, hidden)
 
@@ -129,6 +129,7 @@ class Downstream(Whole):
         super().__init__(*args, **kwargs)
         self._kept = _kept(self.sites)
         self._rows = torch.arange(len(self.reads.ids))
+        self._laid: _Laid | None = None
 
     def keep(self, rows: Int[Tensor, " kept"]) -> None:
         """Go on with these rows only."""
@@ -137,28 +138,29 @@ class Downstream(Whole):
         width = places_of(self.reads, self._begin).shape[1]
         parts = [self.model.part(self.layer, site) for site in self._kept]
         self._seen = {part: _only(self._seen[part], rows, width) for part in parts}
+        self._laid = None
 
     def logits(
         self, changes: Changes, early: Early | None = None
     ) -> Float[Tensor, "position vocab"]:
         """Logits at the wanted places with `changes` added to their sites' outputs."""
-        reads = self._tail()
-        recording = self._unchanged.recording
-        assert recording is not None
+        laid = self._laid = self._laid or self._lay()
         sites: set[Site] = {*self._kept, *changes}
         parts = {site: self.model.part(self.layer, site) for site in sites}
         replay = {
-            parts[site]: partial(_replay, self._seen[parts[site]], reads, changes.get(site))
+            parts[site]: partial(_replay, laid.seen[parts[site]], laid.changed, changes.get(site))
             for site in self._kept
         }
         live = {
-            parts[site]: partial(_added, reads, change)
+            parts[site]: partial(_added, laid.changed, change)
             for site, change in changes.items()
             if site not in self._kept
         }
-        with self._lens(early, reads) as lens:
-            return recording.resume(
-                self.layer, self._rows, self._begin, (reads.row, reads.token), live, replay, lens
+        with self._lens(early, laid.reads) as lens:
+            if laid.tails is not None:
+                return self._recording.resume_tails(self.layer, laid.tails, live, replay, lens)
+            return self._recording.resume(
+                self.layer, self._rows, self._begin, laid.reads, live, replay, lens
             )
 
     @classmethod
@@ -174,11 +176,34 @@ class Downstream(Whole):
             recording.run(_ANY, _ANY)
         return made
 
-    def _tail(self) -> Reads:
+    @property
+    def _recording(self) -> Recording:
+        assert self._unchanged.recording is not None
+        return self._unchanged.recording
+
+    def _lay(self) -> _Laid:
         """The rows from where they begin."""
-        reads, begin = self.reads, self._begin
-        ids = reads.ids.gather(1, places_of(reads, begin))
-        return Reads(ids, reads.changed - begin, reads.row, reads.token - begin[reads.row])
+        begin, reads = self._begin, self.reads
+        wanted = reads.row, reads.token - begin[reads.row]
+        if not self._recording.packs:
+            changed = torch.arange(len(begin)), reads.changed - begin
+            return _Laid(changed, wanted, self._seen)
+        tails = self._recording.tails(self.layer, self._rows, begin, wanted)
+        seen = {
+            part: Seen(given[tails.run, tails.token].unsqueeze(0), form)
+            for part, (given, form) in self._seen.items()
+        }
+        changed, wanted = ((torch.zeros_like(x), x) for x in (tails.first, tails.reads))
+        return _Laid(changed, wanted, seen, tails)
+
+
+class _Laid(NamedTuple):
+    """How the rows lie while they run: row and token of places, and outputs as recorded."""
+
+    changed: Places
+    reads: Places
+    seen: Mapping[nn.Module, Seen]
+    tails: Tails | None = None  # where all rows share one token axis
 
 
 def _kept(sites: Sequence[Site]) -> tuple[Site, ...]:
@@ -190,24 +215,23 @@ def _kept(sites: Sequence[Site]) -> tuple[Site, ...]:
 
 
 def _added(
-    reads: Reads, change: Tensor, hidden: Float[Tensor, "row token d"]
+    changed: Places, change: Tensor, hidden: Float[Tensor, "row token d"]
 ) -> Float[Tensor, "row token d"]:
     """`hidden` with `change` added at each row's changed token."""
-    rows = torch.arange(len(reads.ids))
-    at = rows.to(hidden.device), reads.changed.to(hidden.device)
-    return hidden.index_put(at, change.to(hidden), accumulate=True)
+    row, token = (x.to(hidden.device) for x in changed)
+    return hidden.index_put((row, token), change.to(hidden), accumulate=True)
 
 
 def _add(reads: Reads, change: Tensor, module: nn.Module, args: Any, output: Any) -> Any:
     """Hook: the output with `change` added."""
-    hidden = bare(output)
-    changed = _added(reads, change, hidden.view(*reads.ids.shape, -1)).view_as(hidden)
+    hidden, places = bare(output), (torch.arange(len(reads.ids)), reads.changed)
+    changed = _added(places, change, hidden.view(*reads.ids.shape, -1)).view_as(hidden)
     return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
 
-def _replay(seen: Seen, reads: Reads, change: Tensor | None, *args: Any, **kwargs: Any) -> Any:
+def _replay(seen: Seen, changed: Places, change: Tensor | None, *args: Any, **kwargs: Any) -> Any:
     """Forward: what was given before, with `change` added."""
-    given = seen.given if change is None else _added(reads, change, seen.given)
+    given = seen.given if change is None else _added(changed, change, seen.given)
     if args and args[0].ndim == 2:  # OPT's MLP sees rows and tokens as one
         given = given.flatten(0, 1)
     return formed(given, seen.form)

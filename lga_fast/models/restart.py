@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import DynamicCache
 
+from lga_fast.models._kept import Kept
 from lga_fast.models.editable import EditableModel
-from lga_fast.models.tensors import additive_mask
+from lga_fast.models.tails import Tails, attends_by_name
 
 
 class Recording:
@@ -38,7 +38,7 @@ class Recording:
         self._form = 0  # length of the tuple that a block returns; 0: it returns a tensor
         # Without masks of four axes, or with a window that slides, a row begins at its first token.
         short = ids.shape[1] <= model.window
-        self._kept = _Kept(self.blocks[0]) if model.takes_masks and short else None
+        self._kept = Kept(self.blocks[0]) if model.takes_masks and short else None
 
     def run(
         self, rows: Int[Tensor, " place"], tokens: Int[Tensor, " place"]
@@ -91,21 +91,69 @@ class Recording:
             forwards: of a module in or after `block`, what it runs instead of its own forward.
             on_hidden: see `EditableModel.logits_at`.
         """
-        model, device = self.model, self.model.device
-        on_output, forwards = on_output or {}, dict(forwards or {})
         places = begin.unsqueeze(1) + torch.arange(int(reads[1].max()) + 1)
-        places = places.clamp(max=self.ids.shape[1] - 1).to(device)
-        runs = rows.to(device).unsqueeze(1)
-        entering = self._entering[block]
-        hidden = entering[runs.to(entering.device), places.to(entering.device)]
+        places = places.clamp(max=self.ids.shape[1] - 1).to(self.model.device)
         inputs: dict[str, Any] = {"use_cache": False}
         if self._kept is not None:
-            inputs = self._kept.inputs(rows, begin, places, model.dtype)
-        for below in range(block):
-            forwards[model.part(below, "block")] = partial(_hand_on, self._form)
-        last = model.part(model.layers - 1, "mlp")
-        if not ({last, *last.modules()} & {*forwards, *on_output}):
+            inputs = self._kept.inputs(rows, begin, places, self.model.dtype)
+        forwards, last = dict(forwards or {}), self.model.part(self.model.layers - 1, "mlp")
+        if not ({last, *last.modules()} & {*forwards, *(on_output or {})}):
             forwards[last] = partial(_where_read, last.forward, places.shape, reads)
+        runs = rows.to(places.device).unsqueeze(1)
+        return self._go_on(block, runs, places, reads, on_output or {}, forwards, on_hidden, inputs)
+
+    @property
+    def packs(self) -> bool:
+        """Whether `tails` can be had."""
+        return self.cuts and attends_by_name(self.model)
+
+    def tails(
+        self,
+        block: int,
+        rows: Int[Tensor, " run"],
+        begin: Int[Tensor, " run"],
+        reads: tuple[Int[Tensor, " place"], Int[Tensor, " place"]],
+    ) -> Tails:
+        """The runs of a `resume` on one token axis, for `resume_tails`; arguments as there."""
+        assert self._kept is not None
+        return Tails(self.model, block, self._kept.states, rows, begin, reads)
+
+    def resume_tails(
+        self,
+        block: int,
+        tails: Tails,
+        on_output: Mapping[nn.Module, Callable[[Tensor], Tensor]],
+        forwards: Mapping[nn.Module, Callable[..., Any]],
+        on_hidden: Callable[[Tensor], Tensor] = lambda hidden: hidden,
+    ) -> Float[Tensor, "place vocab"]:
+        """`resume`, but every output is [1 token d], and changes are at runs' first tokens only."""
+        device = self.model.device
+        reads = torch.zeros_like(tails.reads), tails.reads
+        places = tails.places.unsqueeze(0).to(device)
+        last = self.model.part(self.model.layers - 1, "mlp")
+        with tails.running() as instead:
+            if not ({last, *last.modules()} & {*forwards, *on_output}):
+                instead[last] = tails.where_read(last)
+            inputs = {"position_ids": places, "use_cache": False}
+            runs = tails.rows.unsqueeze(0).to(device)
+            every = {**forwards, **instead}
+            return self._go_on(block, runs, places, reads, on_output, every, on_hidden, inputs)
+
+    def _go_on(
+        self,
+        block: int,
+        rows: Int[Tensor, ...],
+        places: Int[Tensor, "run token"],
+        reads: tuple[Int[Tensor, " place"], Int[Tensor, " place"]],
+        on_output: Mapping[nn.Module, Callable[[Tensor], Tensor]],
+        forwards: dict[nn.Module, Callable[..., Any]],
+        on_hidden: Callable[[Tensor], Tensor],
+        inputs: Mapping[str, Any],
+    ) -> Float[Tensor, "place vocab"]:
+        """Logits of a forward of these tokens of recorded rows, from `block` on."""
+        model, entering = self.model, self._entering[block]
+        hidden = entering[rows.to(entering.device), places.to(entering.device)]
+        skipped = {model.part(i, "block"): partial(_hand_on, self._form) for i in range(block)}
         with ExitStack() as stack:
             for module, change in on_output.items():
                 hook = partial(_changed, places.shape, change)
@@ -114,62 +162,8 @@ class Recording:
                 lambda module, args: (hidden, *args[1:])
             )
             stack.callback(enter.remove)
-            stack.enter_context(replaced(forwards))
-            return model.logits_at(self.ids[runs, places], *reads, on_hidden, **inputs)[0]
-
-
-class _Kept(DynamicCache):
-    """Keys and values of a whole forward from block `first` on."""
-
-    def __init__(self, first: int) -> None:
-        super().__init__()
-        self._first = first
-        self.states: dict[int, tuple[Tensor, Tensor]] = {}  # [row head token d_head]
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        if layer_idx >= self._first:
-            self.states[layer_idx] = key_states, value_states
-        return key_states, value_states
-
-    def inputs(
-        self, rows: Tensor, begin: Tensor, places: Int[Tensor, "run token"], dtype: torch.dtype
-    ) -> dict[str, Any]:
-        """What a forward of these tokens needs to see those before them."""
-        width, runs = int(begin.max()), places.shape[1]
-        before = torch.arange(width) >= begin.view(-1, 1, 1)
-        causal = torch.ones(runs, runs, dtype=torch.bool).triu(1)
-        hidden = torch.cat([before.expand(-1, runs, -1), causal.expand(len(rows), -1, -1)], 2)
-        return {
-            "position_ids": places,
-            "attention_mask": additive_mask(hidden, dtype).to(places.device),
-            "past_key_values": _Before(self.states, rows, width),
-            "use_cache": True,
-        }
-
-
-class _Before(DynamicCache):
-    """Puts the first `width` kept keys and values of `rows` before those of the tokens that run."""
-
-    def __init__(
-        self, states: Mapping[int, tuple[Tensor, Tensor]], rows: Tensor, width: int
-    ) -> None:
-        super().__init__()
-        self._states, self._rows, self._width = states, rows, width
-        recorded = len(next(iter(states.values()))[0])
-        self._all = torch.equal(rows, torch.arange(recorded))  # then there is nothing to pick
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        both = zip(self._states[layer_idx], (key_states, value_states), strict=True)
-        keys, values = (torch.cat([self._before(kept), new], 2) for kept, new in both)
-        return keys, values
-
-    def _before(self, kept: Float[Tensor, "row head token d_head"]) -> Tensor:
-        first = kept[:, :, : self._width]
-        return first if self._all else first[self._rows.to(kept.device)]
+            stack.enter_context(replaced(forwards | skipped))
+            return model.logits_at(self.ids[rows, places], *reads, on_hidden, **inputs)[0]
 
 
 @contextmanager
