@@ -8,7 +8,6 @@ every file is written again in that one.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -22,7 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from lga_fast import progress
-from lga_fast.errors import LgaFastError
+from lga_fast.errors import EditError, LgaFastError
+from lga_fast.files import clear_abandoned, unfinished
 from lga_fast.models import StreamedModel
 from lga_fast.models._shards import Shards
 from lga_fast.models._skeleton import skeleton
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from lga_fast.models import EditableModel
     from lga_fast.weight_edit import WeightEdit
 
-_CONFIGS = ("config.json", "generation_config.json")
+# What lies beside the weights and holds for the edited model too; the tokenizer writes its own.
+_BESIDE = ("config.json", "generation_config.json", "*processor_config.json", "editing.json")
+_BESIDE += ("LICEN[CS]E*", "NOTICE*", INDEX)
 
 
 class _New(NamedTuple):
@@ -53,8 +55,14 @@ class _Changed(NamedTuple):
 def write_merged(edit: WeightEdit, folder: Path, model: EditableModel) -> None:
     """Write edited model and tokenizer into `folder`; see `WeightEdit.to_model`."""
     folder = folder.resolve()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise EditError(
+            f"{folder}: expected a new or an empty folder for the edited model, got "
+            f"{'one that holds something' if folder.is_dir() else 'a file'}; give another"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    clear_abandoned(folder)
+    beside = unfinished(folder)
     try:
         with model.edited(edit):
             _write(model, beside)
@@ -77,9 +85,9 @@ def _write(model: EditableModel, folder: Path) -> None:
         return
     source, index = shards.files[0].parent, folder / INDEX
     folder.mkdir()
-    for name in (*_CONFIGS, INDEX):
-        if (source / name).is_file():
-            shutil.copyfile(source / name, folder / name)
+    for file in (found for pattern in _BESIDE for found in source.glob(pattern)):
+        if file.is_file():
+            shutil.copyfile(file, folder / file.name)
     size = 0
     with progress.bar("writing files", len(shards.files)) as advance:
         for file in shards.files:
@@ -109,8 +117,8 @@ def _shards_of(model: EditableModel) -> Shards | None:
             shards = Shards(hf, files)
     except (LgaFastError, OSError):
         return None
-    alike = hf.state_dict().keys() == model.hf.state_dict().keys()
-    return shards if alike and all(map(shards.source, hf.state_dict())) else None
+    told, now = ({n: t.shape for n, t in x.state_dict().items()} for x in (hf, model.hf))
+    return shards if told == now and all(map(shards.source, told)) else None
 
 
 def _changed(model: EditableModel, shards: Shards) -> _Changed | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import escape
@@ -20,7 +21,7 @@ def write_atomic(path: Path, text: str) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; renamed to `path` on success, removed otherwise."""
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    beside = unfinished(path)
     try:
         yield beside
         with beside.open("rb") as file:
@@ -30,9 +31,18 @@ def replacing(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+def unfinished(path: Path) -> Path:
+    """Where this process writes what shall be the file or folder `path`."""
+    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+
+
 def clear_abandoned(path: Path) -> None:
-    """Remove what `replacing` left beside `path` in processes that were killed."""
+    """Remove what processes that were killed left `unfinished` beside `path`."""
     for beside in path.parent.glob(f".{escape(path.stem)}.*.part{escape(path.suffix)}"):
         process = beside.name.removesuffix(path.suffix).removesuffix(".part").rpartition(".")[2]
-        if process.isdecimal() and not psutil.pid_exists(int(process)):
+        if not process.isdecimal() or psutil.pid_exists(int(process)):
+            continue
+        if beside.is_dir():
+            shutil.rmtree(beside, ignore_errors=True)
+        else:
             beside.unlink(missing_ok=True)

@@ -154,14 +154,15 @@ class WeightEdit:
 
         What it loads is `model` inside `with model.edited(self)`, bit for bit. Where `model` was
         loaded from safetensors, in the dtype they are stored in, its files are copied and only the
-        edited tensors' bytes are others; one tensor is in memory at a time.
+        edited tensors' bytes are others; one tensor is in memory at a time. Licence, generation
+        and processor settings and `editing.json` come along; the model card does not.
 
         Args:
             folder: new, or empty.
             model: it stays as it was.
 
         Raises:
-            EditError: as of `model.edited`.
+            EditError: as of `model.edited`, or `folder` is neither new nor empty.
         """
         from lga_fast._merged import write_merged
 

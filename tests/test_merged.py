@@ -12,6 +12,8 @@ from streaming import both
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lga_fast
+from lga_fast import _merged
+from lga_fast.errors import EditError
 from tests.models.edits import bits, make_edit
 
 
@@ -97,3 +99,44 @@ def test_a_merge_that_fails_leaves_nothing(weights, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         make_edit(model).to_model(tmp_path / "merged", model)
     assert [p.name for p in tmp_path.iterdir()] == ["source"] and model.fingerprint() == before
+
+
+@pytest.mark.parametrize("weights", ["resident", "streamed"])
+def test_what_lies_beside_the_weights_comes_along(weights, tmp_path):
+    models = both(tmp_path / "source", tiny.model("llama", torch.float32))
+    model = models[weights == "streamed"]
+    kept = ("LICENSE.txt", "preprocessor_config.json", "editing.json")
+    for name in (*kept, "README.md"):
+        (tmp_path / "source" / name).write_text(name)
+    make_edit(model).to_model(tmp_path / "merged", model)
+    found = files(tmp_path / "merged")
+    assert all(found[name] == name.encode() for name in kept) and "README.md" not in found
+
+
+def test_a_folder_in_use_is_refused_and_what_a_killed_merge_left_goes(tmp_path, monkeypatch):
+    model, _ = both(tmp_path / "source", tiny.model("llama", torch.float32))
+    before, edit = files(tmp_path / "source"), make_edit(model)
+    (tmp_path / "note").write_text("mine")
+    with monkeypatch.context() as idle:
+        idle.setattr(_merged, "_write", lambda *args: pytest.fail("began to write"))
+        with pytest.raises(EditError, match="new or an empty folder .* that holds something"):
+            edit.to_model(tmp_path / "source", model)
+        with pytest.raises(EditError, match="got a file; give another"):
+            edit.to_model(tmp_path / "note", model)
+    assert files(tmp_path / "source") == before
+    left = tmp_path / f".merged.{2**30}.part.1-B"
+    left.mkdir()
+    (left / "model.safetensors").write_text("half")
+    (tmp_path / "merged.1-B").mkdir()
+    edit.to_model(tmp_path / "merged.1-B", model)
+    assert not left.exists() and (tmp_path / "merged.1-B" / "config.json").exists()
+
+
+def test_a_model_of_other_shapes_than_its_checkpoint_is_written_whole(tmp_path):
+    model, _ = both(tmp_path / "source", tiny.model("llama", torch.float32))
+    model.hf.resize_token_embeddings(405)
+    edit = make_edit(model)
+    with model.edited(edit):
+        wanted = bits(model)
+    edit.to_model(tmp_path / "merged", model)
+    assert bits(plain(tmp_path / "merged")) == wanted

@@ -100,6 +100,9 @@ def _run(
     _ranks.alone("edit", "start it without torchrun")
     if merge and merge.is_dir() and any(merge.iterdir()):
         raise click.UsageError(f"--merge {merge}: expected a new or an empty folder")
+    for flag, other in (("--out", out), ("--peft", peft)):
+        if merge and other and other.resolve().is_relative_to(merge.resolve()):
+            raise click.UsageError(f"{flag} {other}: expected a folder outside of --merge {merge}")
     requests, facts = _requests(source, prompt, subject, target, data, limit)
     if rephrase is not None and len(requests) > 1:
         raise click.UsageError(f"--rephrase is for one request, there are {len(requests)}")

@@ -176,18 +176,20 @@ HELLO = ["--prompt", "The capital of France is", "--subject", "France", "--targe
         ({"--config": "nowhere.yaml"}, "File 'nowhere.yaml' does not exist"),
         ({"--data": "nowhere.json"}, "nowhere.json: there is no such file"),
         ({"--merge": "saved_model"}, "expected a new or an empty folder"),
+        ({"--merge": "new", "--out": "new"}, "--out new: expected a folder outside of --merge new"),
+        ({"--merge": "new", "--peft": "new/lora"}, "--peft new/lora: expected a folder outside"),
     ],
     ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
 )
 def test_errors_come_before_work_and_are_one_paragraph(changes, message, saved_model, tmp_path):
     given = dict(zip(HELLO[::2], HELLO[1::2], strict=True))
     given |= {"--model": saved_model, "--layer": 1, "--out": tmp_path / "out"} | changes
-    if "--merge" in given:
+    if given.get("--merge") == "saved_model":
         given["--merge"] = saved_model
     arguments = [part for pair in given.items() if pair[1] is not None for part in pair]
     text = run("edit", *arguments, ok=False)
     assert message in " ".join(text.split()) and "Traceback" not in text
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out").exists() and not Path("new").exists()
 
 
 def test_one_rephrasing_is_not_of_several_requests(facts, on_tiny):
