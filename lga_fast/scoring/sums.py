@@ -21,6 +21,8 @@ from lga_fast.scoring.pairs import Pair
 
 # float16 gradients of a mean loss underflow; the scores are divided by the square of this.
 _FP16_SCALE = 1024.0
+# Padding is computed like all else: more batches cost less than much of it.
+_ALIKE = 2 / 3
 
 
 class Pass:
@@ -81,7 +83,7 @@ class Pass:
                 per_token = plan.token_bytes(self.model, part is twice) + logits
                 limit = min(batch_tokens, int(left / per_token))
                 sizes = {i: widths[i] for i in widths if i in part}
-                for pairs in plan.batches(sizes, limit):
+                for pairs in plan.batches(sizes, limit, _ALIKE):
                     yield Batch(pairs, packed, part is twice)
 
     def activation_bytes(self, batch: Batch) -> int:

@@ -45,7 +45,8 @@ def forwards(model, monkeypatch) -> list[int]:
 
 def test_a_memory_budget_makes_batches_smaller(monkeypatch):
     model = tiny.model("llama", torch.float32)
-    assert len(forwards(model, monkeypatch)) <= 2  # packed pairs, and the rest
+    # packed pairs and the rest, each of like lengths
+    assert len(forwards(model, monkeypatch)) <= 4
     model.memory_budget = 100 * plan.token_bytes(model)
     assert max(forwards(model, monkeypatch)) < 100
     model.memory_budget = 1  # what cannot be halved further still runs: one pair at a time
