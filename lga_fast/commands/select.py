@@ -85,7 +85,8 @@ def _run(
         cost = forecast_selection(model, facts, selector, **options)
         if ranks.size > 1:
             click.echo(f"of {ranks.size} processes, the first one's share:", err=not plan)
-        click.echo(str(cost or "There is no scoring pass to plan."), err=not plan)
+        none = "There is no scoring pass to plan." if ranks.size == 1 else "nothing to score"
+        click.echo(str(cost or none), err=not plan)
         also = [n for n, m in zip(selector, members, strict=True) if not issubclass(m, Scored)]
         if cost and also:
             click.echo(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from lga_fast import progress
+from lga_fast import distributed, progress
 from lga_fast.editors._value_batch import Optimisation
 from lga_fast.models import EditableModel, StreamedModel
 from lga_fast.scoring import plan
@@ -66,7 +66,7 @@ def say_sequence(model: EditableModel, facts: int) -> None:
 
 @contextmanager
 def costs_said() -> Iterator[None]:
-    """Costs are said while inside, also where no bars are shown."""
+    """Costs are said while inside, also where no bars are shown; of several ranks the first's."""
     token = _aloud.set(True)
     try:
         yield
@@ -75,7 +75,8 @@ def costs_said() -> Iterator[None]:
 
 
 def _said(show: bool | None) -> bool:
-    return progress.shown(show) or (_aloud.get() and show is None)
+    aloud = _aloud.get() and show is None and distributed.current().first
+    return progress.shown(show) or aloud
 
 
 @contextmanager
