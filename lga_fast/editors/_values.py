@@ -16,7 +16,7 @@ from lga_fast.editors._value_batch import Batch, Optimisation, RequestRows, Valu
 from lga_fast.errors import EditError
 from lga_fast.models import EditableModel, StreamedModel
 from lga_fast.models.downstream import Downstream, Whole
-from lga_fast.models.fused import fused_gelu
+from lga_fast.models.fused import fused_gelu, head_in_pieces
 from lga_fast.models.tails import attends_by_name
 from lga_fast.models.unchanged import Site
 from lga_fast.records import EditRequest
@@ -93,6 +93,7 @@ def optimise_at(
     with (
         model.frozen(),
         fused_gelu(model.hf),
+        head_in_pieces(model.hf),
         progress.bar("finding values", len(rows) * len(layers), show_progress) as advance,
     ):
         for batch in batches:

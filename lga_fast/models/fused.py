@@ -1,15 +1,20 @@
-"""Ops that transformers writes out and torch has in one piece."""
+"""Ops of models in forms that a CPU is faster at; the functions are the same, rounding is not."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from lga_fast.models.restart import replaced
+
+_PIECE = 3 << 20  # bytes of the head's weight that are multiplied at once
 
 
 @contextmanager
@@ -39,8 +44,8 @@ def fused_gelu(hf: nn.Module) -> Iterator[None]:
 
 def _gelu(x: Tensor) -> Tensor:
     # torch's own op takes the tanh twice, slowly on a CPU, but rounds a lower precision only once.
-    exact = x.dtype in (torch.float32, torch.float64) and x.device.type == "cpu"
-    if exact and x.requires_grad and torch.is_grad_enabled():
+    here = _is_wide(x) and x.device.type == "cpu"
+    if here and x.requires_grad and torch.is_grad_enabled():
         return _Gelu.apply(x)
     return nn.functional.gelu(x, approximate="tanh")
 
@@ -62,3 +67,30 @@ class _Gelu(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return grad * ctx.saved_tensors[0]
+
+
+@contextmanager
+def head_in_pieces(hf: Any) -> Iterator[None]:
+    """Run a head with a wide vocabulary a part of it at a time while inside.
+
+    For few tokens the CPU's matrix product of the whole is up to a third slower.
+    """
+    head = hf.get_output_embeddings()
+    plain = type(head) is nn.Linear and "forward" not in vars(head)
+    if not plain or head.weight.device.type != "cpu" or not _is_wide(head.weight):
+        yield
+        return
+    rows = max(1, _PIECE // head.weight[0].nbytes)
+    with replaced({head: partial(_in_pieces, head, rows)}):
+        yield
+
+
+def _in_pieces(head: nn.Linear, rows: int, x: Tensor) -> Tensor:
+    weights = head.weight.split(rows)
+    biases = [None] * len(weights) if head.bias is None else head.bias.split(rows)
+    parts = zip(weights, biases, strict=True)
+    return torch.cat([nn.functional.linear(x, weight, bias) for weight, bias in parts], -1)
+
+
+def _is_wide(x: Tensor) -> bool:
+    return x.dtype in (torch.float32, torch.float64)

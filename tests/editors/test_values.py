@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from lga_fast.editors import _keys, _values
 from lga_fast.models.downstream import Downstream, Whole
+from lga_fast.models.tails import attends_by_name
 from lga_fast.records import EditRequest
 
 pytestmark = pytest.mark.usefixtures("keep_double")
@@ -234,6 +236,46 @@ def test_a_step_runs_only_the_changing_tokens(monkeypatch):
     assert tokens[1:] == [(1, 3 * tail + 1)] * 3, "no token but those that are read or lead there"
     assert len(below) == 1, "blocks below run once"
     assert vocab == [1] + [3 * len(row.target) + 1] * 3, "no logits but the answers' and the KL's"
+
+
+def test_projections_run_where_they_change_or_are_read(monkeypatch):
+    """Block 4 of 5 follows the changed one and is the last."""
+    model = tiny.model("llama")
+    block = model.part(4, "block")
+    tokens = {name: [] for name, m in block.named_modules() if isinstance(m, torch.nn.Linear)}
+    names = {block.get_submodule(name).weight: name for name in tokens}
+    linear = torch.nn.functional.linear
+
+    def counting(x, weight, bias=None):
+        if weight in names:
+            tokens[names[weight]].append(x.numel() // x.shape[-1])
+        return linear(x, weight, bias)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", counting)
+    _values.optimise(model, 3, [REQUEST], CONTEXTS, replace(HOW, steps=3))
+    row, at = _keys.answer_row(model, "", REQUEST)
+    every, read, changed = 3 * (len(row.ids) - 1 - at) + 1, 3 * len(row.target) + 1, 4
+    assert read < every
+    for name, counts in tokens.items():  # what the first step makes of them holds for all others
+        first = read if "mlp" in name else every
+        later = changed if name[10:] in ("q_proj", "k_proj", "v_proj") else read
+        assert counts[1:] == [first, later, later], name
+
+
+@pytest.mark.parametrize("family", ["llama", "gptj"])
+def test_the_models_own_attention_comes_back(family, monkeypatch):
+    model = tiny.model(family)
+    assert attends_by_name(model) == (family == "llama")
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    end = partial(monkeypatch.setattr, model, "logits_at", stop)
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda adam: end())
+    with pytest.raises(KeyboardInterrupt):
+        _values.optimise(model, LAYER, REQUESTS, CONTEXTS, HOW)
+    assert model.config._attn_implementation == "eager"
+    assert not [name for name in ALL_ATTENTION_FUNCTIONS if name.startswith("lga_fast")]
 
 
 def test_where_rows_are_wider_than_a_window_they_run_from_their_first_token():
