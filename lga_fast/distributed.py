@@ -162,9 +162,12 @@ def ranks() -> Iterator[Ranks]:
             ) from None
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
     group: Any = dist.new_group(backend="gloo", timeout=_PATIENCE)
-    token = _current.set(Ranks(dist.get_rank(), dist.get_world_size(), group, store))
+    made = Ranks(dist.get_rank(), dist.get_world_size(), group, store)
+    token = _current.set(made)
     try:
-        yield current()
+        yield made
     finally:
         _current.reset(token)
         dist.destroy_process_group(None if own else group)
+        # It is closed with its last name: ranks that still wait are told, though this one lives on.
+        made._group = group = None

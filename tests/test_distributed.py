@@ -294,30 +294,35 @@ DYING = """
 import os, signal, sys
 from lga_fast import distributed
 from lga_fast.errors import LostRank
-with distributed.ranks() as ranks:
-    ranks.gather(0)
-    if ranks.rank == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    try:
+try:
+    with distributed.ranks() as ranks:
         ranks.gather(0)
-    except LostRank as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+        if ranks.rank == 1 and sys.argv[1] == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        assert ranks.rank != 1
+        ranks.gather(0)
+except LostRank as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+except AssertionError:
+    sys.stdin.read()  # as a notebook goes on after an error
 """
 
 
-def test_a_rank_that_is_killed_is_noticed_without_torchrun(tmp_path):
+@pytest.mark.parametrize(("how", "code"), [("killed", -9), ("leaves", 0)])
+def test_a_rank_that_ends_is_noticed_without_torchrun(how, code):
     port = str(torch.distributed.TCPStore("localhost", 0, is_master=True).port)
     about = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "3"}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", DYING],
+            [sys.executable, "-c", DYING, how],
             env=os.environ | about | {"RANK": str(rank), "LGA_FAST_NO_EXT": "1"},
+            stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         for rank in range(3)
     ]
-    errors = [process.communicate(timeout=60)[1] for process in processes]
-    assert [process.returncode for process in processes] == [1, -9, 1]
+    errors = {rank: processes[rank].communicate(timeout=60)[1] for rank in (0, 2, 1)}
+    assert [process.returncode for process in processes] == [1, code, 1]
     for rank in (0, 2):
         assert "LostRank: another of the 3 ranks ended" in errors[rank]
