@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lga_fast.errors import LgaFastError, UnsupportedModel
 from lga_fast.models._joined import places
+from lga_fast.models._stored import tensors_of
 from lga_fast.models._tensor_file import TensorFile
 
 
@@ -46,7 +47,6 @@ class Shards:
 
     def __init__(self, hf: Any, files: Sequence[str]) -> None:
         from transformers.conversion_mapping import get_model_conversion_mapping
-        from transformers.modeling_utils import load_state_dict
 
         self.files = [Path(file) for file in files]
         self.bytes_read, self._counting = 0, Lock()
@@ -54,7 +54,7 @@ class Shards:
         self._stored: dict[str, Tensor] = {}  # on meta
         self._where: dict[str, TensorFile] = {}
         for file in self.files:
-            part = load_state_dict(file, map_location="meta")
+            part = tensors_of(str(file))
             self._where |= dict.fromkeys(part, TensorFile(file))
             self._stored |= part
         transforms = get_model_conversion_mapping(hf)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from safetensors import SafetensorError
+from torch import Tensor
 
 from lga_fast.errors import LgaFastError
 
@@ -31,17 +33,29 @@ def find_files(source: str) -> list[str]:
     )
 
 
-def stored_dtype(files: Sequence[str]) -> torch.dtype:
-    """The dtype of a checkpoint's first tensor in floating point, as transformers tells it."""
+def tensors_of(file: str) -> dict[str, Tensor]:
+    """A file's tensors by name, on `meta`.
+
+    Raises:
+        LgaFastError: it is cut off, or no safetensors file.
+    """
     from transformers.modeling_utils import load_state_dict
 
-    tensors = load_state_dict(files[0], map_location="meta").values()
+    try:
+        return load_state_dict(file, map_location="meta")
+    except SafetensorError as error:
+        raise LgaFastError(
+            f"{file}: expected a whole safetensors file ({error}); fetch or save it again"
+        ) from None
+
+
+def stored_dtype(files: Sequence[str]) -> torch.dtype:
+    """The dtype of a checkpoint's first tensor in floating point, as transformers tells it."""
+    tensors = tensors_of(files[0]).values()
     return next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
 
 
 def weight_bytes(files: Sequence[str], dtype: torch.dtype | None) -> int:
     """Bytes that all tensors take in memory, in this dtype or as they are stored."""
-    from transformers.modeling_utils import load_state_dict
-
-    tensors = [t for file in files for t in load_state_dict(file, map_location="meta").values()]
+    tensors = [t for file in files for t in tensors_of(file).values()]
     return sum(t.numel() * (dtype or t.dtype).itemsize for t in tensors)

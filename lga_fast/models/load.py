@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import psutil
 import torch
+from safetensors import SafetensorError
 
 from lga_fast import distributed
 from lga_fast.errors import LgaFastError
@@ -90,7 +91,7 @@ def load(
             made.placement, made.source = placement, path
             return made
         hf = AutoModelForCausalLM.from_pretrained(path, dtype=dtype or "auto", **placed)
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise LgaFastError(
             f"could not load {name!r} as a Hub id or a folder written by save_pretrained "
             f"({type(error).__name__}: {error}). The embedded model is 'atlas'."
@@ -117,9 +118,10 @@ def _chosen(
     else:
         free = psutil.virtual_memory().available // distributed.current().here
     try:
-        needed = weight_bytes(find_files(path), None if dtype == "auto" else dtype)
+        files = find_files(path)
     except LgaFastError:
         return "resident", "weights: resident, there are no safetensors files to stream"
+    needed = weight_bytes(files, None if dtype == "auto" else dtype)
     limit, what = (budget, "the memory budget") if budget else (free // 2, "half the free memory")
     fits = needed <= limit
     sizes = f"they take {needed >> 20} MiB, {what} is {limit >> 20} MiB"

@@ -55,6 +55,18 @@ def test_what_cannot_be_loaded_says_what_was_tried(tmp_path):
         lga_fast.load(tmp_path, dtype="int8")
 
 
+@pytest.mark.parametrize("weights", ["resident", "streamed", "auto"])
+def test_a_file_that_is_cut_off_is_no_traceback(weights, tmp_path):
+    model = tiny.model("gpt2")
+    model.hf.save_pretrained(tmp_path)
+    model.tokenizer.save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    told = "could not load" if weights == "resident" else "model.safetensors: expected a whole"
+    with pytest.raises(LgaFastError, match=f"{told}.*file not fully covered"):
+        lga_fast.load(tmp_path, device="cpu", weights=weights)
+
+
 @pytest.mark.parametrize("text", ["8 apples", "GiB", "-1GiB", ""])
 def test_memory_sizes_that_are_none(text):
     with pytest.raises(LgaFastError, match="expected a number and a unit"):
