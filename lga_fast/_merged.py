@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from lga_fast.models import EditableModel
     from lga_fast.weight_edit import WeightEdit
 
-# What lies beside the weights and holds for the edited model too; the tokenizer writes its own.
-_BESIDE = ("config.json", "generation_config.json", "*processor_config.json", "editing.json")
-_BESIDE += ("LICEN[CS]E*", "NOTICE*", INDEX)
+_CONFIGS = ("config.json", "generation_config.json", INDEX)
+# What else holds for the edited model too; the tokenizer writes its own files.
+_BESIDE = ("*processor_config.json", "editing.json", "LICEN[CS]E*", "NOTICE*")
 
 
 class _New(NamedTuple):
@@ -82,12 +82,12 @@ def _write(model: EditableModel, folder: Path) -> None:
                 "which cannot be taken apart again; load the model with weights='resident'"
             )
         model.hf.save_pretrained(folder)
+        if model.source is not None:
+            _bring(Path(model.source), folder, _BESIDE)
         return
     source, index = shards.files[0].parent, folder / INDEX
     folder.mkdir()
-    for file in (found for pattern in _BESIDE for found in source.glob(pattern)):
-        if file.is_file():
-            shutil.copyfile(file, folder / file.name)
+    _bring(source, folder, (*_CONFIGS, *_BESIDE))
     size = 0
     with progress.bar("writing files", len(shards.files)) as advance:
         for file in shards.files:
@@ -104,6 +104,12 @@ def _write(model: EditableModel, folder: Path) -> None:
         told = json.loads(index.read_text(encoding="utf-8"))
         told.setdefault("metadata", {})["total_size"] = size
         index.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def _bring(source: Path, folder: Path, patterns: Sequence[str]) -> None:
+    for file in (found for pattern in patterns for found in source.glob(pattern)):
+        if file.is_file():
+            shutil.copyfile(file, folder / file.name)
 
 
 def _shards_of(model: EditableModel) -> Shards | None:

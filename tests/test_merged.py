@@ -101,10 +101,13 @@ def test_a_merge_that_fails_leaves_nothing(weights, tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["source"] and model.fingerprint() == before
 
 
-@pytest.mark.parametrize("weights", ["resident", "streamed"])
+@pytest.mark.parametrize("weights", ["resident", "streamed", "no files"])
 def test_what_lies_beside_the_weights_comes_along(weights, tmp_path):
     models = both(tmp_path / "source", tiny.model("llama", torch.float32))
     model = models[weights == "streamed"]
+    if weights == "no files":
+        for file in (tmp_path / "source").glob("*.safetensors*"):
+            file.unlink()
     kept = ("LICENSE.txt", "preprocessor_config.json", "editing.json")
     for name in (*kept, "README.md"):
         (tmp_path / "source" / name).write_text(name)
