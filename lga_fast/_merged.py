@@ -11,6 +11,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -64,7 +65,7 @@ def write_merged(edit: WeightEdit, folder: Path, model: EditableModel) -> None:
     clear_abandoned(folder)
     beside = unfinished(folder)
     try:
-        with model.edited(edit):
+        with nullcontext() if model.carries(edit) else model.edited(edit):
             _write(model, beside)
         model.tokenizer.save_pretrained(beside)
         beside.replace(folder)

@@ -152,10 +152,10 @@ class WeightEdit:
     def to_model(self, folder: str | Path, model: EditableModel) -> None:
         """Write edited model and tokenizer for plain `from_pretrained(folder)`, all or nothing.
 
-        What it loads is `model` inside `with model.edited(self)`, bit for bit. Where `model` was
-        loaded from safetensors, in the dtype they are stored in, its files are copied and only the
-        edited tensors' bytes are others; one tensor is in memory at a time. Licence, generation
-        and processor settings and `editing.json` come along; the model card does not.
+        What it loads is `model` with this edit and all others in effect, bit for bit. Where
+        `model` was loaded from safetensors, in the dtype they are stored in, its files are copied
+        and only the edited tensors' bytes are others; one tensor is in memory at a time. Licence,
+        generation and processor settings and `editing.json` come along; the model card does not.
 
         Args:
             folder: new, or empty.

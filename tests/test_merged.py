@@ -101,6 +101,19 @@ def test_a_merge_that_fails_leaves_nothing(weights, tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["source"] and model.fingerprint() == before
 
 
+@pytest.mark.parametrize("weights", ["resident", "streamed"])
+def test_an_edit_that_is_in_effect_is_not_added_again(weights, tmp_path):
+    models = both(tmp_path / "source", tiny.model("llama", torch.float32))
+    model, edit = models[weights == "streamed"], make_edit(models[0])
+    with models[0].edited(edit):
+        wanted = bits(models[0])
+    with model.edited(edit):
+        edit.to_model(tmp_path / "within", model)
+    model.apply(edit)
+    edit.to_model(tmp_path / "for good", model)
+    assert bits(plain(tmp_path / "within")) == bits(plain(tmp_path / "for good")) == wanted
+
+
 @pytest.mark.parametrize("weights", ["resident", "streamed", "no files"])
 def test_what_lies_beside_the_weights_comes_along(weights, tmp_path):
     models = both(tmp_path / "source", tiny.model("llama", torch.float32))

@@ -121,8 +121,12 @@ class Applier:
             "that it had then, or pass force=True."
         )
 
+    def carries(self, edit: WeightEdit) -> bool:
+        """Whether an edit is in effect."""
+        return any(step.checksum == edit.checksum for step in self.steps)
+
     def _refuse_repeated(self, edit: WeightEdit) -> None:
-        if any(step.checksum == edit.checksum for step in self.steps):
+        if self.carries(edit):
             raise EditError(
                 f"{edit!r} is in effect already; to add it a second time, pass force=True."
             )

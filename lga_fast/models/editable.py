@@ -201,6 +201,10 @@ class EditableModel:
         """
         return self._applier.apply(self, edit, force)
 
+    def carries(self, edit: WeightEdit) -> bool:
+        """Whether `edit` is in effect, for good or inside a `with`."""
+        return self._applier.carries(edit)
+
     # -- running -------------------------------------------------------------------------------
     def frozen(self) -> AbstractContextManager[None]:
         """Evaluation mode and no gradients for any parameter; both put back on exit."""
