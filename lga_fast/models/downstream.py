@@ -122,7 +122,8 @@ class Downstream(Whole):
     A recorded run keeps what enters the layer, what the layer computes before the changed output,
     and keys and values of the tokens before the changed one: attention is causal, so none of these
     can change. A call runs the rest: the tokens from the changed one to the last wanted one,
-    through the blocks from the layer on.
+    through the blocks from the layer on; all rows' on one token axis where the family allows it
+    (`Tails`), else padded.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
