@@ -83,10 +83,12 @@ def _run(
     unsaid = isinstance(model, StreamedModel) and not progress.shown()  # else scoring says it
     if plan or (unsaid and ranks.first):
         cost = forecast_selection(model, facts, selector, **options)
-        if ranks.size > 1:
+        if cost and ranks.size > 1:
             click.echo(f"of {ranks.size} processes, the first one's share:", err=not plan)
-        none = "There is no scoring pass to plan." if ranks.size == 1 else "nothing to score"
-        click.echo(str(cost or none), err=not plan)
+        if cost or plan:
+            whose = f" for the first of {ranks.size} processes" if ranks.size > 1 else ""
+            none = f"There is no scoring pass to plan{whose}."
+            click.echo(str(cost or none), err=not plan)
         also = [n for n, m in zip(selector, members, strict=True) if not issubclass(m, Scored)]
         if cost and also:
             click.echo(

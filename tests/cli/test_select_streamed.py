@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from click.testing import CliRunner
 from running import run
 
 import lga_fast
+from lga_fast.cli import main
 from lga_fast.models import StreamedModel
 
 
@@ -31,7 +33,10 @@ def test_the_plan_alone(saved_model, facts):
     assert "at most; the memory budget is" in run(*where)
     text = run(*where, "--selector", "lga_verified")
     assert "not in this plan: what lga_verified does beside scoring" in text
-    assert "There is no scoring pass to plan" in run(*where, "--selector", "random_layer")
+    where += ("--selector", "random_layer", "--weights", "streamed")
+    assert "There is no scoring pass to plan" in run(*where)
+    found = CliRunner().invoke(main, [str(part) for part in where if part != "--plan"])
+    assert found.exit_code == 0 and "to plan" not in found.stderr
 
 
 @pytest.mark.parametrize(
