@@ -8,7 +8,8 @@ order, and all of them get the same result.
 
 from __future__ import annotations
 
-import os
+import re
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -33,6 +34,7 @@ class Ranks:
 
     def __init__(self, rank: int = 0, size: int = 1, group: Any = None, store: Any = None) -> None:
         self.rank, self.size = rank, size
+        self.hosts = [""] * size  # whose machine each rank is on
         self.store = store  # of all ranks, for short messages; None: the process group is not ours
         self._group = group
 
@@ -44,11 +46,11 @@ class Ranks:
     @property
     def here(self) -> int:
         """How many of the ranks share this machine, and so its memory."""
-        return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if self.size > 1 else 1
+        return self.hosts.count(self.hosts[self.rank])
 
     @property
     def device(self) -> str:
-        """A CUDA device of this rank's own, by its LOCAL_RANK; the CPU where there are none.
+        """A CUDA device of this rank's own on its machine; the CPU where there are none.
 
         Raises:
             RanksError: the machine has CUDA devices, but fewer than ranks.
@@ -56,10 +58,10 @@ class Ranks:
         import torch
 
         count = torch.cuda.device_count()
-        local = int(os.environ.get("LOCAL_RANK", self.rank))
+        local = self.hosts[: self.rank].count(self.hosts[self.rank])
         if count and local >= count:
             raise RanksError(
-                f"rank {self.rank} is the {local + 1}th of its machine, which has {count} CUDA "
+                f"rank {self.rank} is number {local + 1} on its machine, which has {count} CUDA "
                 f"devices: expected one for each. Start {count} processes on it, or use the CPU."
             )
         return f"cuda:{local}" if count else "cpu"
@@ -69,8 +71,22 @@ class Ranks:
         return {"ranks": self.size} if self.size > 1 else {}
 
     def folder(self, path: Path) -> Path:
-        """A folder of this rank's own in `path`; `path` itself where it is alone."""
-        return path if self.size == 1 else path / f"rank-{self.rank}-of-{self.size}"
+        """A folder of this rank's own in `path`; `path` itself where it is alone.
+
+        Raises:
+            RanksError: `path` holds what another number of ranks left there.
+        """
+        several = self.size > 1
+        own = re.compile(rf"rank-\d+-of-{self.size if several else '[0-9]+'}")
+        names = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
+        others = [name for name in names if bool(own.fullmatch(name)) != several]
+        if others:
+            count = f"{self.size} processes" if several else "one process"
+            raise RanksError(
+                f"{path}: expected the state of {count}, or an empty folder, got "
+                f"{others[0]!r} in it. Start as many as before, or give another folder."
+            )
+        return path / f"rank-{self.rank}-of-{self.size}" if several else path
 
     def share(self, lengths: Sequence[float]) -> list[int]:
         """Places of this rank's items, in order: all ranks have about the same length in all.
@@ -165,6 +181,7 @@ def ranks() -> Iterator[Ranks]:
     made = Ranks(dist.get_rank(), dist.get_world_size(), group, store)
     token = _current.set(made)
     try:
+        made.hosts = made.gather(socket.gethostname())
         yield made
     finally:
         _current.reset(token)

@@ -218,6 +218,32 @@ def test_modes_in_which_edits_follow_one_another_are_refused():
         assert isinstance(error, RanksError) and "'sequential' runs in one process" in str(error)
 
 
+def test_another_number_of_ranks_does_not_go_on_in_silence(tmp_path):
+    assert Ranks().folder(tmp_path) == tmp_path
+    mine = Ranks(1, 2).folder(tmp_path)
+    mine.mkdir()
+    assert Ranks(1, 2).folder(tmp_path) == mine
+    for others in (Ranks(), Ranks(1, 12)):
+        with pytest.raises(RanksError, match="or an empty folder, got 'rank-1-of-2'"):
+            others.folder(tmp_path)
+    (alone := tmp_path / "alone").mkdir()
+    (alone / "run.json").touch()
+    assert Ranks().folder(alone) == alone
+    with pytest.raises(RanksError, match="2 processes, or an empty folder, got 'run.json'"):
+        Ranks(0, 2).folder(alone)
+
+
+def test_ranks_of_one_machine_share_it(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    few = [Ranks(rank, 5) for rank in range(5)]
+    for ranks in few:
+        ranks.hosts = ["a", "b", "a", "b", "b"]
+    assert [ranks.here for ranks in few] == [2, 3, 2, 3, 3] and Ranks().here == 1
+    assert [ranks.device for ranks in few[:4]] == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"]
+    with pytest.raises(RanksError, match="rank 4 is number 3 on its machine, which has 2"):
+        print(few[4].device)
+
+
 # -- one voice, and an end ---------------------------------------------------------------------
 def test_what_all_ranks_say_is_said_once_and_the_dying_ranks_error_goes_first(capsys):
     store = HashStore()

@@ -35,6 +35,8 @@ from lga_fast.models.waiting import Waiting
 class StreamedModel(EditableModel):
     """A model of any size: two blocks are in memory at most, or a block and the head.
 
+    Of the embedding there are the rows of all tokens that it has seen.
+
     An edit is an overlay, added to a block whenever that is read.
 
     Args:

@@ -73,8 +73,8 @@ class Forecast:
         """For people."""
         told = self.streaming
         lines = [
-            f"{self.model}, {'streamed' if told else 'resident'} weights: {self.facts} facts in "
-            f"{self.batches} batches of at most {self.batch_tokens} tokens",
+            f"{self.model}, {'streamed' if told else 'resident'} weights: facts {self.facts}, "
+            f"batches {self.batches}, each of at most {self.batch_tokens} tokens",
             f"weights: {size(self.weights_bytes)}, {self.weights}",
             f"activations: {size(self.activation_bytes)} at most",
         ]

@@ -28,7 +28,7 @@ def test_streamed_weights_choose_as_resident_ones(saved_model, facts, tmp_path):
 def test_the_plan_alone(saved_model, facts):
     where = ("select", "--model", saved_model, "--data", facts, "--proxy", 3, "--plan")
     text = run(*where, "--weights", "streamed")
-    assert "streamed weights: 3 facts in 1 batches" in text and "golden" not in text
+    assert "streamed weights: facts 3, batches 1," in text and "golden" not in text
     assert "2 sweeps over the blocks and 2 for old answers" in text
     assert "at most; the memory budget is" in run(*where)
     text = run(*where, "--selector", "lga_verified")

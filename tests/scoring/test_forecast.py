@@ -36,7 +36,7 @@ def test_what_is_read_is_what_was_said(family, old, tmp_path):
     new_rows = (len(rows.weight) - known) * 32 * 4
     assert streamed.shards.bytes_read - before == said.streaming.read_bytes + new_rows
     told = str(said)
-    assert f"4 facts in {said.batches} batches" in told and "2 sweeps over the blocks" in told
+    assert f"facts 4, batches {said.batches}," in told and "2 sweeps over the blocks" in told
 
 
 def test_a_forecast_leaves_nothing_behind_and_knows_resident_weights(tmp_path):
