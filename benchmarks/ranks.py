@@ -4,7 +4,8 @@ GPT-2 124M's shape with random weights in float32, the atlas's facts, old answer
 `lga-fast select` does it: one process with one thread, and as many as there are `--ranks` under
 torchrun, each with one thread and a core of its own. Both are run in turn, `--repeats` times. Told
 are the seconds of scoring (of the slowest rank), of making the old answers and scoring, and of the
-whole command with its start. Writes results/ranks_cpu.json.
+whole command with its start; and beside them how many times more matrix products as many processes
+make at once than one alone, because cores share caches and memory. Writes results/ranks_cpu.json.
 """
 
 from __future__ import annotations
@@ -33,6 +34,18 @@ except ImportError:
 
 SEED = 0
 THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+# Products of a GPT-2 MLP's sizes, counted from a given time on for some seconds.
+PRODUCTS = """
+import sys, time, torch
+begin, seconds = map(float, sys.argv[1:])
+x, weight, count = torch.randn(1024, 768), torch.randn(768, 3072), 0
+x @ weight
+time.sleep(max(0, begin - time.time()))
+while time.time() < begin + seconds:
+    x @ weight
+    count += 1
+print(count)
+"""
 
 
 def save(folder: Path, config: GPT2Config) -> None:
@@ -66,6 +79,16 @@ def select(folder: Path, facts: int, ranks: int) -> tuple[dict[str, Any], dict[s
     }
 
 
+def products(processes: int, seconds: float = 5.0) -> int:
+    """How many matrix products so many processes make at once."""
+    command = [sys.executable, "-c", PRODUCTS, str(time.time() + 10), str(seconds)]
+    running = [
+        subprocess.Popen(command, env=os.environ | THREADS, stdout=subprocess.PIPE, text=True)
+        for _ in range(processes)
+    ]
+    return sum(int(one.communicate()[0]) for one in running)
+
+
 def compare(config: GPT2Config, facts: int, ranks: int, repeats: int) -> dict[str, Any]:
     """Seconds of both, their ratios, and how far the scores lie apart."""
     runs: dict[int, list[tuple[dict[str, Any], dict[str, float]]]] = {1: [], ranks: []}
@@ -75,6 +98,7 @@ def compare(config: GPT2Config, facts: int, ranks: int, repeats: int) -> dict[st
             for size, found in runs.items():
                 found.append(select(Path(name), facts, size))
                 timing.say(f"{size} processes: {found[-1][1]}")
+    products_at_once = [products(ranks) / products(1) for _ in range(repeats)]
     one, several = (runs[size][0][0] for size in (1, ranks))
     scores, theirs = np.array(one["scores"]), np.array(several["scores"])
     seconds = {str(size): [took for _, took in found] for size, found in runs.items()}
@@ -94,6 +118,7 @@ def compare(config: GPT2Config, facts: int, ranks: int, repeats: int) -> dict[st
             )
             for part in ("scoring", "answering_and_scoring", "command")
         },
+        "products_times_more": selection._spread(products_at_once),
         "largest_relative_difference": float(np.abs(theirs / scores - 1).max()),
         "same_layer": one["layer"] == several["layer"],
         "same_order": one["order"] == several["order"],
@@ -103,7 +128,7 @@ def compare(config: GPT2Config, facts: int, ranks: int, repeats: int) -> dict[st
 def main() -> None:
     """Run as the module says."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--facts", type=int, default=450)
+    parser.add_argument("--facts", type=int, default=200)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()

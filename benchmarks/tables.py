@@ -91,7 +91,9 @@ def ranks() -> str:
     return (
         f"{row['model']}, {row['facts']} facts, {row['dtype']}: {row['ranks']} processes of one "
         f"thread on {row['cores']} cores score {scoring} times faster than one, {answering} with "
-        f"the old answers, and the whole command is {command} times faster. Scores differ by at "
+        f"the old answers, and the whole command is {command} times faster; as many processes that "
+        f"do nothing but matrix products make {_spread(row['products_times_more'], 2)} times as "
+        "many as one. Scores differ by at "
         f"most {row['largest_relative_difference']:.0e} of theirs; the layer is "
         f"{'the same' if row['same_layer'] else 'another'}.\n"
         + made_by("ranks_cpu", "python benchmarks/ranks.py")

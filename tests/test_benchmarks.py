@@ -71,8 +71,10 @@ def test_the_ranks_benchmark_compares_equal_scores(monkeypatch):
         return subprocess.CompletedProcess(command, 0, text, "")
 
     monkeypatch.setattr(ranks, "subprocess", SimpleNamespace(run=in_this_process))
+    monkeypatch.setattr(ranks, "products", float)
     shape = GPT2Config(vocab_size=4096, n_embd=16, n_layer=3, n_head=2)
     row = ranks.compare(shape, facts=3, ranks=2, repeats=1)
     assert row["same_layer"] and row["same_order"] and row["facts"] == 3
     assert row["largest_relative_difference"] == 0
     assert set(row["times_faster"]) == {"scoring", "answering_and_scoring", "command"}
+    assert row["products_times_more"]["median"] == 2
