@@ -88,13 +88,14 @@ def ranks() -> str:
         _spread(row["times_faster"][part], 2)
         for part in ("scoring", "answering_and_scoring", "command")
     )
+    difference = row["largest_relative_difference"]
+    apart = f"differ by at most {difference:.0e} of theirs" if difference else "are the same bits"
     return (
         f"{row['model']}, {row['facts']} facts, {row['dtype']}: {row['ranks']} processes of one "
         f"thread on {row['cores']} cores score {scoring} times faster than one, {answering} with "
         f"the old answers, and the whole command is {command} times faster; as many processes that "
         f"do nothing but matrix products make {_spread(row['products_times_more'], 2)} times as "
-        "many as one. Scores differ by at "
-        f"most {row['largest_relative_difference']:.0e} of theirs; the layer is "
+        f"many as one. Scores {apart}; the layer is "
         f"{'the same' if row['same_layer'] else 'another'}.\n"
         + made_by("ranks_cpu", "python benchmarks/ranks.py")
     )
