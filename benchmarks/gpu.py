@@ -2,8 +2,9 @@
 
 Wants a bare machine with torch, nvcc and a CUDA device. It builds the native part, checks every op
 against float64 on the device, runs compute-sanitizer's memcheck on a small grid, measures the
-copy and matmul ceilings, times the ops, a whole selection against the paper's way and an edit
-against the usual way, and writes one JSON under benchmarks/results/. Without a device it compiles,
+copy and matmul ceilings, times the ops, a whole selection against the paper's way, an edit against
+the usual way and a streamed selection under a limit of GPU memory against what binds it, and writes
+one JSON under benchmarks/results/. Without a device it compiles,
 says what it would do and exits 0.
 """
 
@@ -54,7 +55,8 @@ def main() -> None:
     if not ops.kernels()["cuda"].startswith("CUDA"):
         raise SystemExit(f"the CUDA kernels do not serve: {ops.kernels()['cuda']}")
     rows: list[dict[str, Any]] = [{"part": "build", "seconds": seconds}]
-    for part in (check, memcheck, ceilings, time_ops, time_selection, time_editing):
+    parts = (check, memcheck, ceilings, time_ops, time_selection, time_editing, time_streamed)
+    for part in parts:
         started = time.perf_counter()
         rows += [{"part": part.__name__, **row} for row in part()]
         timing.say(f"{part.__name__}: {time.perf_counter() - started:.0f} s")
@@ -228,6 +230,15 @@ def time_editing() -> list[dict[str, Any]]:
 
     rows = [editing.compare(dtype, "cuda") for dtype in (torch.float32, torch.bfloat16)]
     return [{name: value for name, value in row.items() if name[0] != "_"} for row in rows]
+
+
+def time_streamed() -> list[dict[str, Any]]:
+    """A checkpoint of 6 GB streamed through 3 GiB of the device."""
+    import streamed
+    import streamed_cuda
+
+    config = streamed.shape(36, 2560, 6912, 32000)
+    return streamed_cuda.measure(config, 3 << 30, facts=32, device="cuda")
 
 
 if __name__ == "__main__":

@@ -62,6 +62,19 @@ def test_the_streamed_benchmark_reads_each_block_twice(monkeypatch):
     assert row["checkpoint_bytes"] > 0 < row["peak_anonymous_bytes"]
 
 
+def test_the_streamed_benchmark_of_a_device_knows_what_binds(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    streamed_cuda = pytest.importorskip("streamed_cuda")
+    shape = pytest.importorskip("streamed").shape(3, 64, 96, 500)
+    rows = streamed_cuda.measure(shape, 1 << 30, facts=3, device="cpu")
+    assert [row["source"] for row in rows] == ["disk", "memory"]
+    for row in rows:
+        assert row["largest_difference_in_layer_rms"] < 1e-6
+        assert row["seconds_of_each_bound"][row["binds"]] == pytest.approx(
+            row["share_of_the_bound"] * row["seconds"]
+        )
+
+
 def test_the_ranks_benchmark_compares_equal_scores(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     ranks = pytest.importorskip("ranks")
