@@ -6,17 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tiny
 
 import lga_fast
 from lga_fast.models import EditableModel, StreamedModel
-from lga_fast.records import EditRequest, LayerScores
+from lga_fast.records import LayerScores
 
-REQUESTS = [
-    EditRequest("0", "The mother tongue of Danielle Darrieux is", "English", target_old="French"),
-    EditRequest("1", "The capital of France is", "New York"),
-    EditRequest("2", "In which city does the tower stand? It stands in", "Rome", target_old="Ann"),
-    EditRequest("3", "Paris", "unbelievable answer"),
-]
+REQUESTS = tiny.REQUESTS[:4]
 
 
 def both(path: Path, model: EditableModel, **options: Any) -> tuple[EditableModel, StreamedModel]:

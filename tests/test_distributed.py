@@ -31,13 +31,7 @@ from tests.studies.facts import CHEAP, NO_SUBJECT
 from tests.studies.facts import REQUESTS as EDITS
 
 TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "lga_fast"]
-REQUESTS = [
-    EditRequest("0", "The mother tongue of Danielle Darrieux is", "English", target_old="French"),
-    EditRequest("1", "The capital of France is", "New York"),
-    EditRequest("2", "In which city does the tower stand? It stands in", "Rome", target_old="Ann"),
-    EditRequest("3", "Paris", "unbelievable answer"),
-    EditRequest("4", "Q: Who wrote the long book? A:", "Danielle Darrieux and Ann Lee"),
-]
+REQUESTS = tiny.REQUESTS
 
 
 # -- who does what -----------------------------------------------------------------------------
@@ -241,7 +235,7 @@ def test_ranks_of_one_machine_share_it(monkeypatch):
     assert [ranks.here for ranks in few] == [2, 3, 2, 3, 3] and Ranks().here == 1
     assert [ranks.device for ranks in few[:4]] == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"]
     with pytest.raises(RanksError, match="rank 4 is number 3 on its machine, which has 2"):
-        print(few[4].device)
+        str(few[4].device)
 
 
 # -- one voice, and an end ---------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Small random models of every family and small tokenizers, made on the spot: no network."""
+"""Small random models of every family, small tokenizers and facts for them: no network."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 from lga_fast import registry
 from lga_fast.models import EditableModel
+from lga_fast.records import EditRequest
 
 TEXT = [
     "The mother tongue of Danielle Darrieux is French, and that of Ann Lee is English.",
     "The capital of France is Paris. The capital of Italy is Rome, as everyone knows.",
     "In which city does the tower stand? It stands in Berlin, Vienna or New York.",
     "Q: Who wrote the long book? A: Nobody remembers the unbelievable answer to that.",
+]
+REQUESTS = [
+    EditRequest("0", "The mother tongue of Danielle Darrieux is", "English", target_old="French"),
+    EditRequest("1", "The capital of France is", "New York"),
+    EditRequest("2", "In which city does the tower stand? It stands in", "Rome", target_old="Ann"),
+    EditRequest("3", "Paris", "unbelievable answer"),
+    EditRequest("4", "Q: Who wrote the long book? A:", "Danielle Darrieux and Ann Lee"),
 ]
 _SIZES = {
     "vocab_size": 400,

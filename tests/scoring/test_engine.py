@@ -18,13 +18,7 @@ from lga_fast.scoring.pairs import Pair, build_pairs
 
 pytestmark = pytest.mark.usefixtures("keep_double")
 
-REQUESTS = [
-    EditRequest("0", "The mother tongue of Danielle Darrieux is", "English", target_old="French"),
-    EditRequest("1", "The capital of France is", "New York"),
-    EditRequest("2", "In which city does the tower stand? It stands in", "Rome", target_old="Ann"),
-    EditRequest("3", "Paris", "unbelievable answer"),
-    EditRequest("4", "Q: Who wrote the long book? A:", "Danielle Darrieux and Ann Lee"),
-]
+REQUESTS = tiny.REQUESTS
 FAMILIES = ["gpt2", "llama", "gemma3", "qwen3", "phi3", "opt"]
 
 
