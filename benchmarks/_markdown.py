@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 HERE = Path(__file__).resolve().parent
 
@@ -20,6 +23,13 @@ def rows_of(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     """A Markdown table."""
     lines = [list(head), ["---"] * len(list(head)), *([str(c) for c in row] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def panel(show: Callable[[Any, Console], None], what: Any) -> str:
+    """What a report shows on a terminal."""
+    screen = io.StringIO()
+    show(what, Console(file=screen, width=100, color_system=None))
+    return f"```text\n{screen.getvalue()}```\n"
 
 
 def made_by(name: str, command: str) -> str:

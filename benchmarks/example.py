@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
-
-from rich.console import Console
 
 from lga_fast.metrics import Average
 from lga_fast.reports import answers_table
 from lga_fast.reports.answers import Answer, AnswerChange, EditReport
 
 try:
-    from benchmarks._markdown import results
+    from benchmarks._markdown import panel, results
 except ImportError:
-    from _markdown import results
+    from _markdown import panel, results
 
 
 def example() -> str:
@@ -22,11 +19,9 @@ def example() -> str:
     found = results("edit")
     if "provenance" not in found:
         return ""
-    console = Console(file=io.StringIO(), width=100, color_system=None)
-    answers_table.show(_report(found), console)
     made = found["provenance"]
     return (
-        f"```text\n{console.file.getvalue()}```\n"  # type: ignore[attr-defined]
+        f"{panel(answers_table.show, _report(found))}"
         f"\nThe command above, commit {made['commit']}, torch {made['torch']}, {made['device']}, "
         f"threads: {made['threads']}; [results/edit.json](benchmarks/results/edit.json)\n"
     )

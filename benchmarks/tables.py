@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import sys
 from typing import Any
 
-from rich.console import Console
-
 from lga_fast.records import LayerRanking
 from lga_fast.reports import table
 
 try:
-    from benchmarks._markdown import HERE, made_by, results, rows_of
+    from benchmarks._markdown import HERE, made_by, panel, results, rows_of
     from benchmarks.example import example
     from benchmarks.study_tables import studies
 except ImportError:
-    from _markdown import HERE, made_by, results, rows_of
+    from _markdown import HERE, made_by, panel, results, rows_of
     from example import example
     from study_tables import studies
 
@@ -54,11 +51,7 @@ def rankings() -> list[LayerRanking]:
 def demo() -> str:
     """The chart of the first ranking, as a terminal shows it."""
     found = rankings()
-    if not found:
-        return ""
-    console = Console(file=io.StringIO(), width=100, color_system=None)
-    table.show(found[0], console)
-    return f"```text\n{console.file.getvalue()}```\n"  # type: ignore[attr-defined]
+    return panel(table.show, found[0]) if found else ""
 
 
 def streamed() -> str:
