@@ -238,8 +238,8 @@ def shape(layers: int, hidden: int, inner: int, vocabulary: int) -> LlamaConfig:
 def main() -> None:
     """Run as the module says."""
     given = _options()
+    torch.set_num_threads(1)  # of the parent too, which writes down the environment
     if given.child:
-        torch.set_num_threads(1)
         folder, weights, budget, facts = given.child
         timing.say(json.dumps(score(folder, weights, budget, int(facts))))
         return
