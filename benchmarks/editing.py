@@ -23,9 +23,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
 
 import lga_fast
 from lga_fast import atlas
-from lga_fast.editors import _contexts, _keys, _moments, _rank_one, _values, r_rome
+from lga_fast.editors import _contexts, _keys, _moments, _rank_one, _value_solver, r_rome
+from lga_fast.forward.patched_forward import Downstream, Whole
 from lga_fast.models import EditableModel
-from lga_fast.models.downstream import Downstream, Whole
 from lga_fast.records import EditRequest, find_subject
 
 try:
@@ -45,7 +45,7 @@ PROMPTS = [
 ]
 SUBJECTS = ["France", "Chet Baker", "Oscar Niemeyer", "Albert Camus"]
 LAYER = 5
-HOW = _values.Optimisation(steps=20, weight_decay=0.5, stop_loss=0.0)
+HOW = _value_solver.Optimisation(steps=20, weight_decay=0.5, stop_loss=0.0)
 
 
 def model_of(dtype: torch.dtype, device: str = "cpu") -> EditableModel:
@@ -75,7 +75,7 @@ def ours(
     contexts: tuple[str, ...],
 ) -> list[Change]:
     """Left and right factor of each request's change, all requests together."""
-    found = _values.optimise(
+    found = _value_solver.optimise(
         model, LAYER, requests, contexts, HOW, runner=runner, show_progress=False
     )
     return [r_rome.update(v, v.keys, v.outputs, _rank_one.direction(v.keys)) for v in found]
@@ -94,7 +94,7 @@ def usual_edit(
     request: EditRequest,
     contexts: tuple[str, ...],
     layer: int,
-    how: _values.Optimisation,
+    how: _value_solver.Optimisation,
     moment: _moments.Moments | None = None,
 ) -> Change:
     """Left and right factor of one request's change."""
@@ -145,7 +145,7 @@ def usual_edit(
         for row, at in answers
     ]
     keys, outputs = (torch.cat(x) for x in zip(*read, strict=True))
-    value = _values.Value(seen["initial"], seen["delta"].detach(), (), False, keys, outputs)
+    value = _value_solver.Value(seen["initial"], seen["delta"].detach(), (), False, keys, outputs)
     return r_rome.update(value, keys, outputs, _rank_one.direction(keys, moment))
 
 
@@ -170,7 +170,7 @@ def compare(dtype: torch.dtype, device: str = "cpu", repeats: int = 3) -> dict[s
             if device == "cuda":
                 torch.cuda.synchronize()
             seconds[name].append((time.perf_counter() - started) / len(few))
-    rows = [_values._rows(model, request, contexts) for request in requests]
+    rows = [_value_solver._rows(model, request, contexts) for request in requests]
     row = {
         "model": f"gpt2, {model.layers} layers, width {model.config.hidden_size}",
         "device": device,

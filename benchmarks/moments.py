@@ -15,11 +15,11 @@ from typing import Any
 import torch
 
 import lga_fast
+from lga_fast import memory
 from lga_fast.editors import _corpus, _key_sums, _moments
+from lga_fast.forward.cpu_fast_paths import fused_gelu
 from lga_fast.models import EditableModel
-from lga_fast.models.fused import fused_gelu
-from lga_fast.models.tensors import padded
-from lga_fast.scoring import plan
+from lga_fast.models.tensor_utils import padded
 
 try:
     from benchmarks import timing
@@ -35,7 +35,7 @@ TOKENS = 4096
 
 def batches(rows: list[list[int]]) -> list[list[list[int]]]:
     """The rows as `moments` batches them."""
-    groups = plan.batches(dict(enumerate(map(len, rows))), 4096)
+    groups = memory.batches(dict(enumerate(map(len, rows))), 4096)
     return [[rows[i] for i in group] for group in groups]
 
 

@@ -21,7 +21,8 @@ from streamed import make
 from transformers import LlamaConfig
 
 import lga_fast
-from lga_fast.models import EditableModel, StreamedModel
+from lga_fast.models import EditableModel
+from lga_fast.streaming.streamed_model import StreamedModel
 
 
 def measure(config: LlamaConfig, limit: int, facts: int, device: str) -> list[dict[str, Any]]:

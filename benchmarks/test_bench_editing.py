@@ -7,7 +7,7 @@ import torch
 
 import lga_fast
 from lga_fast.editors import _contexts
-from lga_fast.models.downstream import Downstream, Whole
+from lga_fast.forward.patched_forward import Downstream, Whole
 
 try:
     from benchmarks import editing

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lga_fast import load
     from lga_fast.datasets import load_edits
     from lga_fast.editors import edit, edit_each
-    from lga_fast.harness import evaluate
-    from lga_fast.models import EditableModel, load
+    from lga_fast.evaluation.evaluate import evaluate
+    from lga_fast.models import EditableModel
     from lga_fast.records import (
         CaseResult,
         EditRequest,
@@ -24,14 +25,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "load": "lga_fast.models",
+    "load": "lga_fast.loading",
     "EditableModel": "lga_fast.models",
     "load_edits": "lga_fast.datasets",
     "score_layers": "lga_fast.scoring",
     "select_layer": "lga_fast.selectors",
     "edit": "lga_fast.editors",
     "edit_each": "lga_fast.editors",
-    "evaluate": "lga_fast.harness",
+    "evaluate": "lga_fast.evaluation.evaluate",
     "EditRequest": "lga_fast.records",
     "Probe": "lga_fast.records",
     "LayerScores": "lga_fast.records",

@@ -145,7 +145,7 @@ class WeightEdit:
         Raises:
             EditError: `model` has no such matrix, or one of another shape.
         """
-        from lga_fast._peft import write_adapter
+        from lga_fast.export.lora_adapter import write_adapter
 
         write_adapter(self, Path(folder), model)
 
@@ -164,7 +164,7 @@ class WeightEdit:
         Raises:
             EditError: as of `model.edited`, or `folder` is neither new nor empty.
         """
-        from lga_fast._merged import write_merged
+        from lga_fast.export.merged_checkpoint import write_merged
 
         write_merged(self, Path(folder), model)
 

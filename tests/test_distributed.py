@@ -18,11 +18,12 @@ from rank_threads import on_ranks
 from torch.distributed import HashStore
 
 import lga_fast
-from lga_fast import distributed, harness
+from lga_fast import distributed
 from lga_fast.commands import _ranks
 from lga_fast.datasets import write_jsonl
 from lga_fast.distributed import Ranks
 from lga_fast.errors import LostRank, NothingToScore, RanksError
+from lga_fast.evaluation import evaluate as evaluating
 from lga_fast.records import EditRequest
 from lga_fast.selectors import forecast_selection
 from lga_fast.studies import sweep
@@ -167,7 +168,7 @@ def untimed(results):
 
 def test_an_evaluation_goes_on_from_what_ranks_left(tmp_path, monkeypatch):
     one, out = evaluate(tiny.model("gpt2"), None), tmp_path / "results.jsonl"
-    each, asked = harness.Loop._measure, []
+    each, asked = evaluating.Loop._measure, []
 
     def counted(loop, start, *more):
         asked.append(loop.requests[start].case_id)
@@ -178,13 +179,13 @@ def test_an_evaluation_goes_on_from_what_ranks_left(tmp_path, monkeypatch):
             raise OSError("disk full")
         return counted(loop, start, *more)
 
-    monkeypatch.setattr(harness.Loop, "_measure", fails)
+    monkeypatch.setattr(evaluating.Loop, "_measure", fails)
     first, failed, last = on_ranks(models(3), lambda model: evaluate(model, out))
     assert isinstance(first, LostRank) and isinstance(last, LostRank)
     assert str(failed) == "disk full"
     assert sorted(asked) == ["a", "c"]
     asked.clear()
-    monkeypatch.setattr(harness.Loop, "_measure", counted)
+    monkeypatch.setattr(evaluating.Loop, "_measure", counted)
     assert untimed(evaluate(tiny.model("gpt2"), out)) == untimed(one)
     assert asked == ["b"]
     assert [file.name for file in tmp_path.iterdir()] == [out.name]
@@ -200,7 +201,7 @@ def test_parts_that_killed_ranks_only_began_are_removed_too(tmp_path, monkeypatc
 
     out = tmp_path / "results.jsonl"
     with monkeypatch.context() as broken:
-        broken.setattr(harness.Loop, "_measure", fails)
+        broken.setattr(evaluating.Loop, "_measure", fails)
         on_ranks(models(2), lambda model: evaluate(model, out))
     assert len(list(tmp_path.iterdir())) > 1
     evaluate(tiny.model("gpt2"), out)

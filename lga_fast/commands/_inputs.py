@@ -10,8 +10,8 @@ from lga_fast.commands import _options
 from lga_fast.datasets import LoadedEdits
 from lga_fast.editors import Preset
 from lga_fast.errors import RanksError
-from lga_fast.models import EditableModel, load
-from lga_fast.models.load import Weights
+from lga_fast.loading import Weights, load
+from lga_fast.models import EditableModel
 
 
 def model(

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from lga_fast import registry
 from lga_fast.editors import Preset
-from lga_fast.models.load import Weights
+from lga_fast.loading import Weights
 
 
 class Names(click.ParamType):

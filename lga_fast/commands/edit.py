@@ -20,11 +20,11 @@ from lga_fast import atlas, select_layer
 from lga_fast.commands import _inputs, _options, _ranks
 from lga_fast.datasets import LoadedEdits
 from lga_fast.editors import Preset, edit
-from lga_fast.editors._streaming import costs_said
+from lga_fast.editors._cost_messages import costs_said
 from lga_fast.errors import NoLayer
 from lga_fast.files import write_atomic
+from lga_fast.loading import Weights
 from lga_fast.models import EditableModel
-from lga_fast.models.load import Weights
 from lga_fast.records import EditRequest, find_subject
 from lga_fast.reports import answers, answers_table
 from lga_fast.weight_edit import WeightEdit

@@ -20,12 +20,12 @@ from lga_fast import datasets, distributed, select_layer
 from lga_fast.commands import _inputs, _options
 from lga_fast.datasets import Finding, LoadedEdits, LoadReport
 from lga_fast.editors import Preset
-from lga_fast.editors._streaming import costs_said
+from lga_fast.editors._cost_messages import costs_said
 from lga_fast.errors import NoLayer
+from lga_fast.evaluation.evaluate import METRICS, EvalWhen, Mode, evaluate
 from lga_fast.files import write_atomic
-from lga_fast.harness import METRICS, EvalWhen, Mode, evaluate
+from lga_fast.loading import Weights
 from lga_fast.models import EditableModel
-from lga_fast.models.load import Weights
 from lga_fast.records import EditRequest, Evaluation
 from lga_fast.reports import evaluation
 from lga_fast.reports import json as json_report

@@ -16,13 +16,13 @@ from rich.console import Console
 
 from lga_fast import distributed, progress, registry, select_layer
 from lga_fast.commands import _inputs, _options
-from lga_fast.models import StreamedModel
-from lga_fast.models.load import Weights
+from lga_fast.loading import Weights
 from lga_fast.records import LayerRanking
 from lga_fast.reports import json as json_report
 from lga_fast.reports import plot, table
 from lga_fast.selectors import forecast_selection
-from lga_fast.selectors._scored import Scored
+from lga_fast.selectors._gradient_selector import Scored
+from lga_fast.streaming.streamed_model import StreamedModel
 
 _SELECTORS = "lga_fast.selectors"
 

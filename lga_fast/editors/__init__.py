@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from lga_fast.editors._config import Config, Preset, resolve
-from lga_fast.editors._values import Optimisation, Value, optimise_at
+from lga_fast.editors._options import Config, Preset, resolve
+from lga_fast.editors._value_solver import Optimisation, Value, optimise_at
 from lga_fast.errors import EditError
+from lga_fast.forward.clean_run import Site
 from lga_fast.models import EditableModel
-from lga_fast.models.unchanged import Site
 from lga_fast.records import EditRequest
 from lga_fast.weight_edit import WeightEdit
 

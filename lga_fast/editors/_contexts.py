@@ -10,9 +10,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lga_fast.editors import _streaming
-from lga_fast.models import EditableModel, StreamedModel, decoding
-from lga_fast.models._in_step import in_step
+from lga_fast.editors import _cost_messages
+from lga_fast.forward import decoding
+from lga_fast.forward.lockstep_decoding import in_step
+from lga_fast.models import EditableModel
+from lga_fast.streaming.streamed_model import StreamedModel
 
 # What a context starts with, how many tokens it gets in all, and how many there are of each:
 # EasyEdit's lists for ROME.
@@ -74,7 +76,7 @@ def _in_step(
             states[-1].append(generator.get_state())
             _drawn(torch.zeros(_LIKELIEST), generator)
     once = model.sweep_bytes() + model.head_read_bytes()
-    _streaming.say_readings(model, f"sampling {len(wanted)} contexts", max(lengths), once, None)
+    _cost_messages.say_readings(model, f"sampling {len(wanted)} contexts", max(lengths), once, None)
     alike: dict[int, list[int]] = {}  # no start is padded
     for i, ids in enumerate(starts):
         alike.setdefault(len(ids), []).append(i)

@@ -11,14 +11,14 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from lga_fast import progress
-from lga_fast.editors import _streaming
+from lga_fast import memory, progress
+from lga_fast.editors import _cost_messages
 from lga_fast.errors import EditError
-from lga_fast.models import EditableModel, StreamedModel
-from lga_fast.models.fused import fused_gelu
-from lga_fast.models.tensors import padded
-from lga_fast.models.together import Forward, hidden_bytes, in_turn, through_blocks
-from lga_fast.scoring import plan
+from lga_fast.forward.cpu_fast_paths import fused_gelu
+from lga_fast.forward.layer_major import Forward, hidden_bytes, in_turn, through_blocks
+from lga_fast.models import EditableModel
+from lga_fast.models.tensor_utils import padded
+from lga_fast.streaming.streamed_model import StreamedModel
 
 BLOCK = 1024  # keys held in float64 at once
 
@@ -53,7 +53,7 @@ def measured(
 
     total = sum(map(len, rows))
     size = sum(8 * model.shape(layer, model.family.edited)[1] ** 2 for layer in layers)
-    fits = model.device.type == "cuda" and 2 * size < plan.memory_left(model)
+    fits = model.device.type == "cuda" and 2 * size < memory.memory_left(model)
     home = model.device if fits else torch.device("cpu")
     with ExitStack() as stack:
         for layer, module in modules.items():
@@ -63,7 +63,7 @@ def measured(
             stack.enter_context(context)
         advance = stack.enter_context(progress.bar("reading keys", total, show))
         forwards = []
-        for batch in plan.batches(dict(enumerate(map(len, rows))), batch_tokens):
+        for batch in memory.batches(dict(enumerate(map(len, rows))), batch_tokens):
             few = [rows[i] for i in batch]
             inputs = {"input_ids": padded(few).to(model.device), "use_cache": False}
             tokens = torch.cat([torch.arange(len(few[0])) < len(row) for row in few])
@@ -83,8 +83,8 @@ def _run(model: EditableModel, forwards: Sequence[Forward], layers: int, show: A
                 model.hf(**forward.inputs)
         return
     sizes = [forward.inputs["input_ids"].numel() for forward in forwards]
-    turns = in_turn(sizes, plan.waiting_left(model) // hidden_bytes(model))
+    turns = in_turn(sizes, memory.waiting_left(model) // hidden_bytes(model))
     below = model.sweep_bytes() - model.sweep_bytes(layers)
-    _streaming.say_readings(model, "second moments of keys", len(turns), below, show)
+    _cost_messages.say_readings(model, "second moments of keys", len(turns), below, show)
     for some in turns:
         through_blocks(model, [forwards[i] for i in some], layers)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lga_fast.errors import EditError
 from lga_fast.models import EditableModel
-from lga_fast.models.tensors import padded, wide
+from lga_fast.models.tensor_utils import padded, wide
 from lga_fast.records import EditRequest
 from lga_fast.scoring.pairs import Row, target_row
 

@@ -11,17 +11,16 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from lga_fast import provenance
-from lga_fast.editors import _contexts, _keys, _moments, _values
-from lga_fast.editors._directions import solved
+from lga_fast import memory, provenance
+from lga_fast.editors import _contexts, _keys, _moments, _value_solver
+from lga_fast.editors._preconditioner import solved
 from lga_fast.errors import EditError
+from lga_fast.forward.clean_run import Reads
+from lga_fast.forward.cpu_fast_paths import fused_gelu
+from lga_fast.forward.patched_forward import Whole
 from lga_fast.models import EditableModel
-from lga_fast.models.downstream import Whole
-from lga_fast.models.fused import fused_gelu
-from lga_fast.models.tensors import wide
-from lga_fast.models.unchanged import Reads
+from lga_fast.models.tensor_utils import wide
 from lga_fast.records import EditRequest
-from lga_fast.scoring import plan
 from lga_fast.weight_edit import LowRank, WeightEdit
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ class Mass:
         return self._edit(requests, values, updates)
 
     def each(
-        self, requests: Sequence[EditRequest], values: Sequence[_values.Value] | None = None
+        self, requests: Sequence[EditRequest], values: Sequence[_value_solver.Value] | None = None
     ) -> list[WeightEdit]:
         """One edit for each request, independent of all others; values: if they are there."""
         found = values or self._values(requests)
@@ -107,13 +106,13 @@ class Mass:
             )
         return Update(keys, left.T, right.T, (reach / (reach + ridge)).tolist(), dependent)
 
-    def _values(self, requests: Sequence[EditRequest]) -> list[_values.Value]:
-        return _values.optimise(
+    def _values(self, requests: Sequence[EditRequest]) -> list[_value_solver.Value]:
+        return _value_solver.optimise(
             self.model, self.layer, requests, self.contexts, self.how, sites=self.sites
         )
 
     def _updates(
-        self, requests: Sequence[EditRequest], values: Sequence[_values.Value]
+        self, requests: Sequence[EditRequest], values: Sequence[_value_solver.Value]
     ) -> dict[int, Update]:
         """Every layer's update, each found on the model that carries the ones before."""
         wanted = _exact(torch.stack([value.initial + value.delta for value in values]))
@@ -140,7 +139,9 @@ class Mass:
         found = [_keys.answer_row(self.model, c, r) for r in requests for c in self.contexts]
         rows = [(row.ids[: at + 1], at) for row, at in found]  # attention is causal
         parts: dict[int, tuple[Tensor, Tensor]] = {}
-        for batch in plan.batches({i: len(ids) for i, (ids, _) in enumerate(rows)}, _BATCH_TOKENS):
+        for batch in memory.batches(
+            {i: len(ids) for i, (ids, _) in enumerate(rows)}, _BATCH_TOKENS
+        ):
             few = _keys.rows_of([rows[i] for i in batch])
             first = torch.zeros(1, dtype=torch.long)
             reads = Reads(few.ids, few.subject, first, few.subject[:1])
@@ -162,7 +163,7 @@ class Mass:
     def _edit(
         self,
         requests: Sequence[EditRequest],
-        values: Sequence[_values.Value],
+        values: Sequence[_value_solver.Value],
         updates: dict[int, Update],
     ) -> WeightEdit:
         notes = [
@@ -198,9 +199,9 @@ class Mass:
         changes = {self._weight(n): _factors(update) for n, update in updates.items()}
         return WeightEdit(changes, self.made | about)
 
-    def _notes(self, request: EditRequest, value: _values.Value, written: float) -> list[str]:
+    def _notes(self, request: EditRequest, value: _value_solver.Value, written: float) -> list[str]:
         """What the user should know of a request; `written` is of the last layer."""
-        found, losses = _values.notes(request, value), value.losses
+        found, losses = _value_solver.notes(request, value), value.losses
         if losses[-1] >= losses[0] and len(losses) > 1:
             found.append(
                 f"its loss did not fall ({losses[0]:.3g} to {losses[-1]:.3g}): a change at layer "

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from lga_fast.editors._directions import Directions
 from lga_fast.editors._mass import Mass
 from lga_fast.editors._moments import Moments
-from lga_fast.editors._values import Optimisation
+from lga_fast.editors._preconditioner import Directions
+from lga_fast.editors._value_solver import Optimisation
+from lga_fast.forward.clean_run import Site
 from lga_fast.models import EditableModel
-from lga_fast.models.unchanged import Site
 from lga_fast.records import EditRequest
 from lga_fast.weight_edit import WeightEdit
 

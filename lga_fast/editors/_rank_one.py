@@ -12,14 +12,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lga_fast import provenance
-from lga_fast.editors import _contexts, _moments, _streaming, _values
+from lga_fast.editors import _contexts, _cost_messages, _moments, _value_solver
 from lga_fast.errors import EditError
+from lga_fast.forward.clean_run import Site
 from lga_fast.models import EditableModel
-from lga_fast.models.unchanged import Site
 from lga_fast.records import EditRequest
 from lga_fast.weight_edit import LowRank, WeightEdit
 
-Solve = Callable[[_values.Value, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Solve = Callable[[_value_solver.Value, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 _SITES: tuple[Site, ...] = ("mlp",)
 _MIN_COSINE = 1e-3  # between key and u: below it the update explodes
@@ -42,7 +42,7 @@ class RankOne:
     ) -> None:
         self.model, self.layer, self.name, self.update = model, layer, name, update
         self.options = options
-        self.how = _values.Optimisation(
+        self.how = _value_solver.Optimisation(
             steps=options.steps,
             weight_decay=options.weight_decay,
             lr=options.lr,
@@ -58,7 +58,7 @@ class RankOne:
             self.moment = _moments.of(model, [layer], options)[layer]
 
     def each(
-        self, requests: Sequence[EditRequest], values: Sequence[_values.Value] | None = None
+        self, requests: Sequence[EditRequest], values: Sequence[_value_solver.Value] | None = None
     ) -> list[WeightEdit]:
         """One edit for each request, of the model as it is; values: if they are there already."""
         found = values or self._values(requests)
@@ -66,8 +66,8 @@ class RankOne:
 
     def all(self, requests: Sequence[EditRequest]) -> WeightEdit:
         """One edit for all: each request solved on the model that the ones before left."""
-        values: list[_values.Value] = []
-        _streaming.say_sequence(self.model, len(requests))
+        values: list[_value_solver.Value] = []
+        _cost_messages.say_sequence(self.model, len(requests))
         with ExitStack() as applied:
             for request in requests:
                 if values:
@@ -77,21 +77,23 @@ class RankOne:
                 values += self._values([request])
         return self._edit(requests, values)
 
-    def _values(self, requests: Sequence[EditRequest]) -> list[_values.Value]:
-        return _values.optimise(
+    def _values(self, requests: Sequence[EditRequest]) -> list[_value_solver.Value]:
+        return _value_solver.optimise(
             self.model, self.layer, requests, self.contexts, self.how, sites=self.sites
         )
 
-    def _change(self, value: _values.Value) -> LowRank:
+    def _change(self, value: _value_solver.Value) -> LowRank:
         u = direction(value.keys, self.moment)
         left, right = self.update(value, value.keys, value.outputs, u)
         return LowRank(left.float().cpu().unsqueeze(1), right.float().cpu().unsqueeze(1))
 
-    def _edit(self, requests: Sequence[EditRequest], values: Sequence[_values.Value]) -> WeightEdit:
+    def _edit(
+        self, requests: Sequence[EditRequest], values: Sequence[_value_solver.Value]
+    ) -> WeightEdit:
         parts, notes = [], []
         for request, value in zip(requests, values, strict=True):
             parts.append(part := self._change(value))
-            said = _values.notes(request, value)
+            said = _value_solver.notes(request, value)
             key, u = value.keys[0], part.right[:, 0].to(value.keys)
             if abs(float(u @ key / key.norm())) < _MIN_COSINE:
                 said.append(

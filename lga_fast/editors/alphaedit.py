@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from lga_fast.editors._directions import Directions
 from lga_fast.editors._mass_editor import Editor as MassEditor
 from lga_fast.editors._moments import Moments
+from lga_fast.editors._preconditioner import Directions
 from lga_fast.errors import EditError
 
 # What hparams/AlphaEdit of other code says, but for the layers: zjunlp/EasyEdit (gpt2-xl, gpt-j-6B;

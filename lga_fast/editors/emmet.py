@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lga_fast.editors._directions import Directions, Inverse
 from lga_fast.editors._mass_editor import Editor as MassEditor
 from lga_fast.editors._moments import Moments
+from lga_fast.editors._preconditioner import Directions, Inverse
 
 # What hparams/EMMET of other code says, but for the layers: zjunlp/EasyEdit (gpt2-xl, gpt-j-6B;
 # llama-7b, llama3.2-3b) and, for "original", scalable-model-editing/unified-model-editing (gpt2-xl,

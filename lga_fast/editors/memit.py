@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lga_fast.editors._directions import Directions, Inverse
 from lga_fast.editors._mass_editor import Editor as MassEditor
 from lga_fast.editors._moments import Moments
+from lga_fast.editors._preconditioner import Directions, Inverse
 
 # What hparams/MEMIT of other code says, but for the layers: zjunlp/EasyEdit (gpt2-xl, gpt-j-6B;
 # llama-7b, llama3.2-3b, mistral-7b, qwen2-7b, qwen2.5-7b) and kmeng01/memit (gpt2-xl, gpt-j-6B: the

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from lga_fast.editors import memit
-from lga_fast.editors._values import Optimisation
+from lga_fast.editors._value_solver import Optimisation
 
 # What hparams/PMET of other code says, but for the layers: zjunlp/EasyEdit (gpt-j-6B; llama-7b,
 # llama3.2-3b) and xpq-tech/PMET (gpt-j-6B, gpt-neox-20b). nll_factor is 1 in all of them.

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lga_fast.editors import _rank_one, rome
-from lga_fast.editors._values import Value
+from lga_fast.editors._value_solver import Value
 from lga_fast.models import EditableModel
 
 

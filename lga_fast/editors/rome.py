@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lga_fast.editors import _rank_one
-from lga_fast.editors._values import Value
+from lga_fast.editors._value_solver import Value
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
 from lga_fast.weight_edit import WeightEdit

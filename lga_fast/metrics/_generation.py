@@ -12,14 +12,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lga_fast import progress
+from lga_fast import memory, progress
 from lga_fast.errors import ScoringError
-from lga_fast.metrics._virtual import VirtualEdits
-from lga_fast.models import EditableModel, StreamedModel, decoding
-from lga_fast.models._in_step import in_step
-from lga_fast.models.tensors import wide
-from lga_fast.models.together import in_turn
-from lga_fast.scoring import plan
+from lga_fast.forward import decoding
+from lga_fast.forward.layer_major import in_turn
+from lga_fast.forward.lockstep_decoding import in_step
+from lga_fast.forward.per_row_edits import VirtualEdits
+from lga_fast.models import EditableModel
+from lga_fast.models.tensor_utils import wide
+from lga_fast.streaming.streamed_model import StreamedModel
 from lga_fast.weight_edit import WeightEdit
 
 Sampler = Literal["greedy", "top5"]
@@ -113,9 +114,9 @@ def _batches(
         return
     columns = virtual.columns(batch_tokens // min(totals.values()))
     factors = 4 * columns * sum(model.shape(0, model.family.edited))
-    per_token = plan.token_bytes(model) + 4 * columns
-    per_token += plan.logit_bytes(model) / max(totals.values())
-    left = plan.memory_left(model) // (2 if isinstance(model, StreamedModel) else 1)  # for caches
+    per_token = memory.token_bytes(model) + 4 * columns
+    per_token += memory.logit_bytes(model) / max(totals.values())
+    left = memory.memory_left(model) // (2 if isinstance(model, StreamedModel) else 1)  # for caches
     limit = min(batch_tokens, int((left - factors) / per_token))
     # Padding between a short prompt and what follows it counts, for a sliding window and for some
     # models' tables of positions.
@@ -125,7 +126,7 @@ def _batches(
     for i, total in totals.items():
         alike.setdefault(sizes[i] if apart else 0, {})[i] = total
     for widths in alike.values():
-        yield from plan.batches(widths, limit)
+        yield from memory.batches(widths, limit)
 
 
 def _total(model: EditableModel, ask: Continuation) -> int:
@@ -145,7 +146,7 @@ def _together(
         yield from ([batch] for batch in batches)
         return
     sizes = [len(batch) * max(_total(model, prompts[i]) for i in batch) for batch in batches]
-    limit = plan.memory_left(model) // (2 * plan.cache_bytes(model))
+    limit = memory.memory_left(model) // (2 * memory.cache_bytes(model))
     for some in in_turn(sizes, limit):
         yield [batches[i] for i in some]
 

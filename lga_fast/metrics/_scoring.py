@@ -19,14 +19,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lga_fast import progress
+from lga_fast import memory, progress
 from lga_fast.errors import ScoringError
-from lga_fast.metrics._virtual import VirtualEdits
-from lga_fast.models import EditableModel, StreamedModel
-from lga_fast.models.tensors import padded, wide
-from lga_fast.models.together import Forward, hidden_bytes, in_turn, logits_of
-from lga_fast.scoring import plan
+from lga_fast.forward.layer_major import Forward, hidden_bytes, in_turn, logits_of
+from lga_fast.forward.per_row_edits import VirtualEdits
+from lga_fast.models import EditableModel
+from lga_fast.models.tensor_utils import padded, wide
 from lga_fast.scoring.pairs import Row, target_row
+from lga_fast.streaming.streamed_model import StreamedModel
 from lga_fast.weight_edit import WeightEdit
 
 
@@ -163,7 +163,7 @@ def _together(
         return
     longest = [(len(rows[batch[0][0]].ids) - 1) * len(batch) for batch in batches]
     waiting = hidden_bytes(model)
-    for some in in_turn(longest, plan.waiting_left(model) // waiting):
+    for some in in_turn(longest, memory.waiting_left(model) // waiting):
         yield [batches[i] for i in some]
 
 
@@ -181,10 +181,10 @@ def _batches(
     factors = 4 * columns * sum(model.shape(0, model.family.edited))
     # Without a backward no more than one block's activations are held at a time.
     blocks = 1 if isinstance(model, StreamedModel) else model.layers
-    activations = plan.token_bytes(model) / blocks + 4 * columns
-    per_token = activations + labels * plan.logit_bytes(model)
-    limit = min(batch_tokens, int((plan.memory_left(model) - factors) / per_token))
-    for batch in plan.batches(widths, limit):
+    activations = memory.token_bytes(model) / blocks + 4 * columns
+    per_token = activations + labels * memory.logit_bytes(model)
+    limit = min(batch_tokens, int((memory.memory_left(model) - factors) / per_token))
+    for batch in memory.batches(widths, limit):
         yield [groups[g] for g in batch]
 
 

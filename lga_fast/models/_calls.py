@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lga_fast.errors import UnsupportedModel
-from lga_fast.models.restart import formed, replaced
+from lga_fast.forward.partial_forward import formed, replaced
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lga_fast.errors import EditError
-from lga_fast.models import _state, decoding
-from lga_fast.models._family import family_of
-from lga_fast.models._modules import Key, find_blocks, find_matrices, shape_of
-from lga_fast.models.applying import Applied, Applier
+from lga_fast.forward import decoding
+from lga_fast.models import fingerprint
+from lga_fast.models.edit_stack import Applied, Applier
+from lga_fast.models.family_lookup import family_of
+from lga_fast.models.module_lookup import Key, find_blocks, find_matrices, shape_of
 from lga_fast.models.taps import Tap, Taps
 from lga_fast.weight_edit import WeightEdit
 
@@ -169,11 +170,11 @@ class EditableModel:
 
     def fingerprint(self) -> str:
         """A short checksum of configuration and weights (64 values of every parameter)."""
-        return _state.fingerprint(self.config, self._samples(_state.SAMPLED), self.device)
+        return fingerprint.fingerprint(self.config, self._samples(fingerprint.SAMPLED), self.device)
 
-    def _samples(self, count: int) -> Iterable[_state.Sample]:
+    def _samples(self, count: int) -> Iterable[fingerprint.Sample]:
         """Every parameter's name, shape, and so many of its values."""
-        return _state.samples(self.hf, count)
+        return fingerprint.samples(self.hf, count)
 
     # -- editing -------------------------------------------------------------------------------
     def edited(self, edit: WeightEdit, *, force: bool = False) -> AbstractContextManager[Applied]:
@@ -188,7 +189,7 @@ class EditableModel:
             force: take an edit solved on other weights, or one that is in effect already.
 
         Raises:
-            EditError: the edit is not of these weights (the rule: `lga_fast.models.applying`), has
+            EditError: the edit is not of these weights (see `lga_fast.models.edit_stack`), has
                 other shapes, or would leave a weight that is not finite.
         """
         return self._applier.edited(self, edit, force)
@@ -208,7 +209,7 @@ class EditableModel:
     # -- running -------------------------------------------------------------------------------
     def frozen(self) -> AbstractContextManager[None]:
         """Evaluation mode and no gradients for any parameter; both put back on exit."""
-        return _state.at_rest(self.hf)
+        return fingerprint.at_rest(self.hf)
 
     def taps(
         self,

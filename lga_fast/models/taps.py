@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lga_fast.errors import TapError
-from lga_fast.models._modules import Key
-from lga_fast.models.experts import Experts, Routing, watched
+from lga_fast.models.module_lookup import Key
+from lga_fast.models.moe import Experts, Routing, watched
 
 _INFERENCE = (
     "gives no gradient to its input. Is it quantised in a form for inference only? bitsandbytes "

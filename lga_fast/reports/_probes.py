@@ -9,7 +9,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import replace
 
-from lga_fast.atlas._facts import N_PHRASINGS, Relation, read_relations
+from lga_fast.atlas.relations import N_PHRASINGS, Relation, read_relations
 from lga_fast.metrics import Question, score
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, Probe

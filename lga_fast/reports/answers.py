@@ -66,7 +66,7 @@ class EditReport:
     before: dict[str, Average]  # rewrite, rephrase, locality over the requests that have it
     after: dict[str, Average]
     probes: dict[str, int]  # how many prompts each of these was asked with
-    rounding: dict[str, float]  # see `lga_fast.models.applying.Applied`
+    rounding: dict[str, float]  # see `lga_fast.models.edit_stack.Applied`
     notes: tuple[str, ...] = ()  # what there is to know of the edit
     provenance: dict[str, Any] = field(default_factory=dict)  # of the edit
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from lga_fast.errors import ScoringError
 from lga_fast.models import EditableModel
 from lga_fast.records import Dropped, EditRequest
-from lga_fast.scoring.answers import generated
+from lga_fast.scoring.old_answers import generated
 
 OldAnswer = Literal["model", "ground_truth"]
 

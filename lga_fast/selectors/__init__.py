@@ -10,8 +10,8 @@ from lga_fast.datasets import easyedit_requests
 from lga_fast.errors import NothingToScore, UnknownName
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, LayerRanking
-from lga_fast.scoring import Forecast, forecast, shares
-from lga_fast.selectors._scored import Scored, pass_options, rank_together
+from lga_fast.scoring import CostEstimate, data_parallel, estimate_cost
+from lga_fast.selectors._gradient_selector import Scored, pass_options, rank_together
 
 
 class LayerSelector(Protocol):
@@ -86,7 +86,7 @@ def forecast_selection(
     edits: Sequence[EditRequest | dict[str, Any]],
     selector: str | list[str] | tuple[str, ...] = "lga",
     **options: Any,
-) -> Forecast | None:
+) -> CostEstimate | None:
     """What the scoring pass of `select_layer` with these arguments will cost; None: it has none.
 
     What a selector does beside scoring, such as the edits of lga_verified, is not in it. Of
@@ -101,9 +101,9 @@ def forecast_selection(
     scored = [each for each in scores if isinstance(each, Scored)]
     if not scored:
         return None
-    requests = shares.shared(model, easyedit_requests(edits))
+    requests = data_parallel.shared(model, easyedit_requests(edits))
     try:
-        return forecast(model, requests, **pass_options(scored))
+        return estimate_cost(model, requests, **pass_options(scored))
     except NothingToScore:
         if distributed.current().size == 1:
             raise

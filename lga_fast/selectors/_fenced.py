@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from lga_fast.errors import ScoringError
 from lga_fast.records import SCOPES, LayerRanking, LayerScores, Scope
 from lga_fast.selectors import _notes, _tukey
-from lga_fast.selectors._scored import Scored
+from lga_fast.selectors._gradient_selector import Scored
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lga_fast import memory
+from lga_fast.forward.partial_forward import Recording, bare
 from lga_fast.models import EditableModel
-from lga_fast.models.restart import Recording, bare
-from lga_fast.models.tensors import padded, wide
-from lga_fast.scoring import plan
+from lga_fast.models.tensor_utils import padded, wide
 
 Window = tuple[int, int]  # layers [first, end)
 
@@ -92,7 +92,7 @@ class Tracer:
         lengths = {i: rows * len(p.ids) for i, p in enumerate(prompts)}
         found: dict[int, Trace] = {}
         with torch.no_grad():
-            for batch in plan.batches(lengths, self._limit(prompts)):
+            for batch in memory.batches(lengths, self._limit(prompts)):
                 found |= zip(batch, self._trace([prompts[i] for i in batch]), strict=True)
                 advance(len(batch))
         return [found[i] for i in range(len(prompts))]
@@ -101,9 +101,9 @@ class Tracer:
         """Tokens in one forward: what is kept of each block, one block at work, and logits."""
         model, shortest = self.model, min(len(p.ids) for p in prompts)
         kept = 4 * model.layers * model.config.hidden_size * torch.finfo(model.dtype).bits // 8
-        logits = plan.logit_bytes(model) // shortest
-        per_token = kept + plan.token_bytes(model) // model.layers + logits
-        return min(self.batch_tokens, int(plan.memory_left(model) / per_token))
+        logits = memory.logit_bytes(model) // shortest
+        per_token = kept + memory.token_bytes(model) // model.layers + logits
+        return min(self.batch_tokens, int(memory.memory_left(model) / per_token))
 
     def _trace(self, prompts: list[Prompt]) -> list[Trace]:
         model, rows = self.model, self.samples + 1
@@ -223,7 +223,7 @@ def _batches(lengths: dict[int, int], batch_tokens: int) -> Iterator[list[int]]:
     """Batches in which no item is padded to more than twice its length."""
     for size in sorted({length.bit_length() for length in lengths.values()}):
         alike = {i: length for i, length in lengths.items() if length.bit_length() == size}
-        yield from plan.batches(alike, batch_tokens)
+        yield from memory.batches(alike, batch_tokens)
 
 
 def noise_level(model: EditableModel, subjects: Sequence[str]) -> float:

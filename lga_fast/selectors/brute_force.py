@@ -12,7 +12,8 @@ from lga_fast.editors import Preset
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors import _notes
-from lga_fast.studies import Sweep, _reduce, sweep
+from lga_fast.studies import Sweep, sweep
+from lga_fast.sweep import statistics
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Selector:
             ScoringError: no request can be edited or has the metric, or there is no such layer.
             EditError: an edit cannot be made.
         """
-        metrics = tuple(dict.fromkeys((*_reduce.SCORE, self.metric.partition("/")[0])))
+        metrics = tuple(dict.fromkeys((*statistics.SCORE, self.metric.partition("/")[0])))
         found = sweep(
             model,
             requests,
@@ -66,16 +67,16 @@ class Selector:
             found: over the facts; it has the metric.
             layers: of the model, of which not all need be in the sweep.
         """
-        names = dict.fromkeys((self.metric, *_reduce.SCORE))
+        names = dict.fromkeys((self.metric, *statistics.SCORE))
         first = found.values(self.metric)
         columns = [found.acc[name] for name in names if name in found.acc]
         tried = np.array(found.layers)
-        order = tried[_reduce.order([_reduce.mean(values) for values in columns])].tolist()
+        order = tried[statistics.order([statistics.mean(values) for values in columns])].tolist()
         scores, shares = np.zeros(layers), np.zeros(0)
-        scores[tried] = _reduce.mean(first)
+        scores[tried] = statistics.mean(first)
         if self.bootstrap:
-            counts = _reduce.resamples(len(found.case_ids), self.bootstrap, self.seed)
-            drawn = _reduce.order([_reduce.means(values, counts) for values in columns])[:, 0]
+            counts = statistics.resamples(len(found.case_ids), self.bootstrap, self.seed)
+            drawn = statistics.order([statistics.means(values, counts) for values in columns])[:, 0]
             shares = np.bincount(tried[drawn], minlength=layers) / self.bootstrap
         ranking = LayerRanking(
             layer=order[0],

@@ -12,8 +12,8 @@ import numpy as np
 from lga_fast import distributed, progress, provenance
 from lga_fast.datasets.jsonl import checksum
 from lga_fast.errors import ScoringError
+from lga_fast.forward.cpu_fast_paths import fused_gelu
 from lga_fast.models import EditableModel
-from lga_fast.models.fused import fused_gelu
 from lga_fast.records import Dropped, EditRequest, LayerRanking
 from lga_fast.scoring.pairs import encode
 from lga_fast.selectors import _averaged

@@ -19,9 +19,9 @@ from lga_fast.errors import ScoringError
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, LayerRanking, Scope
 from lga_fast.selectors import _notes, lga
-from lga_fast.selectors._halving import Round, halve
-from lga_fast.studies import _reduce
-from lga_fast.studies._layer_edits import Done, LayerEdits, columns
+from lga_fast.sweep import statistics
+from lga_fast.sweep.layer_edits import Done, LayerEdits, columns
+from lga_fast.sweep.successive_halving import Round, halve
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Selector:
         edits = LayerEdits(  # first of all, for it refuses what cannot be edited
             model,
             self.editor,
-            _reduce.SCORE,
+            statistics.SCORE,
             range(model.layers),
             preset=self.preset,
             config=self.config,
@@ -122,7 +122,7 @@ class Selector:
                 cases = [v for part in parts if layer in part for v in part[layer].values[layer]]
                 found = columns(cases)
                 missing = np.full(len(cases), np.nan)
-                values[layer] = np.array([found.get(name, missing) for name in _reduce.SCORE])
+                values[layer] = np.array([found.get(name, missing) for name in statistics.SCORE])
             return values
 
         with progress.bar("checking layers", budget, None) as advance:

@@ -10,7 +10,7 @@ import numpy as np
 from lga_fast.errors import ScoringError
 from lga_fast.records import LayerRanking, LayerScores
 from lga_fast.selectors import _averaged
-from lga_fast.selectors._scored import Scored
+from lga_fast.selectors._gradient_selector import Scored
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 from lga_fast import registry
 from lga_fast.errors import DataError
 from lga_fast.studies._report import Report
-from lga_fast.studies._sweep import Sweep
-from lga_fast.studies._sweeping import sweep
 from lga_fast.studies._trials import Setting
+from lga_fast.sweep.result import Sweep
+from lga_fast.sweep.run import sweep
 
 __all__ = ["Report", "Setting", "Study", "Sweep", "study", "sweep"]
 

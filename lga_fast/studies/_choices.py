@@ -12,11 +12,11 @@ from lga_fast import registry
 from lga_fast.records import SCOPES, LayerRanking, LayerScores, Scope
 from lga_fast.scoring import score_layers
 from lga_fast.selectors import _tukey, lga, lga_verified
-from lga_fast.selectors._halving import halve
-from lga_fast.selectors._scored import Scored
-from lga_fast.studies import _reduce
-from lga_fast.studies._sweep import Sweep
+from lga_fast.selectors._gradient_selector import Scored
 from lga_fast.studies._trials import Trial
+from lga_fast.sweep import statistics
+from lga_fast.sweep.result import Sweep
+from lga_fast.sweep.successive_halving import halve
 
 Aggregation = Literal["signed", "absolute", "cosine"]
 AGGREGATIONS: tuple[Aggregation, ...] = ("signed", "absolute", "cosine")
@@ -147,7 +147,7 @@ def verified_shares(
         run.add(start, run.at(start))
     swept = run.result()
     missing = np.full_like(swept.acc["rewrite"], np.nan)
-    table = np.stack([swept.acc.get(name, missing) for name in _reduce.SCORE])
+    table = np.stack([swept.acc.get(name, missing) for name in statistics.SCORE])
     place = {case_id: i for i, case_id in enumerate(swept.case_ids)}
     rows = np.array([place[case_id] for case_id in scores.case_ids])
     random = np.random.default_rng(trial.setting.seed)

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from lga_fast.metrics import choose
-from lga_fast.studies import _reduce, _t_tests
-from lga_fast.studies._sweep import Sweep
+from lga_fast.studies import _t_tests
+from lga_fast.sweep import statistics
+from lga_fast.sweep.result import Sweep
 
 
 def headlines(values: Mapping[str, np.ndarray], metrics: Sequence[str]) -> list[str]:
@@ -28,7 +29,7 @@ def best(means: Float[np.ndarray, " layer"], layers: Sequence[int]) -> list[int]
 def moments(values: Float[np.ndarray, "sample layer"]) -> dict[str, Any]:
     """Mean, standard deviation (n - 1) and standard error of each layer."""
     count = np.isfinite(values).sum(0)
-    mean = _reduce.mean(values)
+    mean = statistics.mean(values)
     square = np.where(np.isfinite(values), (values - mean) ** 2, 0).sum(0)
     sd = np.sqrt(square / np.maximum(count - 1, 1))
     return {"mean": mean, "sd": sd, "sem": sd / np.sqrt(np.maximum(count, 1)), "count": count[0]}
@@ -51,7 +52,7 @@ def by_value(proxy: Sweep, test: Sweep, names: Sequence[str]) -> dict[str, Any]:
 
 def value(sweep: Sweep, name: str) -> Float[np.ndarray, "sample layer"]:
     """A value of a sweep, or the combined score."""
-    return _reduce.combined(sweep.acc) if name == "combined" else sweep.values(name)
+    return statistics.combined(sweep.acc) if name == "combined" else sweep.values(name)
 
 
 def existence(
@@ -103,10 +104,10 @@ def union(parts: Mapping[str, tuple[Sweep, Sweep]], name: str) -> dict[str, Any]
     proxies = {data: value(proxy, name) for data, (proxy, _) in parts.items()}
     rows: dict[str, np.ndarray] = {}
     for data, (_, test) in parts.items():
-        rows |= {f"{data}, proxy": _reduce.mean(proxies[data])}
-        rows |= {f"{data}, test": _reduce.mean(value(test, name))}
-    together = _reduce.mean(np.concatenate(list(proxies.values())))
-    macro = np.round(np.mean([_reduce.mean(values) for values in proxies.values()], axis=0), 12)
+        rows |= {f"{data}, proxy": statistics.mean(proxies[data])}
+        rows |= {f"{data}, test": statistics.mean(value(test, name))}
+    together = statistics.mean(np.concatenate(list(proxies.values())))
+    macro = np.round(np.mean([statistics.mean(values) for values in proxies.values()], axis=0), 12)
     if len(parts) > 1:
         rows |= {"union of proxies": together}
     return {

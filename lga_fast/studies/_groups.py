@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lga_fast.atlas._facts import read_relations
+from lga_fast.atlas.relations import read_relations
 from lga_fast.datasets import LoadedEdits
 from lga_fast.errors import DataError
 from lga_fast.records import EditRequest

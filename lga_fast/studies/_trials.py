@@ -16,10 +16,11 @@ import torch
 from lga_fast import editors, progress, provenance
 from lga_fast.datasets import LoadedEdits, Split, split
 from lga_fast.errors import DataError
-from lga_fast.models import EditableModel, load
+from lga_fast.loading import load
+from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
-from lga_fast.studies._sweep import Sweep
-from lga_fast.studies._sweeping import CHUNK, Chunk, Sweeping
+from lga_fast.sweep.result import Sweep
+from lga_fast.sweep.run import CHUNK, Chunk, Sweeping
 
 METRICS = ("rewrite", "rephrase", "locality", "portability")
 

@@ -10,10 +10,11 @@ import numpy as np
 from lga_fast.reports import figures
 from lga_fast.reports.figures import Series
 from lga_fast.reports.html import Table
-from lga_fast.studies import _golden_layers, _reduce
+from lga_fast.studies import _golden_layers
 from lga_fast.studies._choices import Choice, choices
 from lga_fast.studies._report import Picture, Report, interval, layers
 from lga_fast.studies._trials import Setting, Trial, run
+from lga_fast.sweep import statistics
 
 _REGRETS = ("rewrite", "combined")
 _LGA = "lga (mlp_all, signed)"  # as in the paper
@@ -52,17 +53,17 @@ class Study:
         """Every choice with its values and regrets, by its name."""
         proxy, test = trial.parts()
         names = _golden_layers.headlines(test.acc, trial.setting.metrics)
-        means = {n: _reduce.mean(_golden_layers.value(test, n)) for n in (*names, "combined")}
+        means = {n: statistics.mean(_golden_layers.value(test, n)) for n in (*names, "combined")}
         golden = {n: _golden_layers.best(means[n], test.layers) for n in means}
-        counts = _reduce.resamples(len(test.case_ids), self.draws, trial.setting.seed)
-        drawn = {n: _reduce.means(_golden_layers.value(test, n), counts) for n in _REGRETS}
+        counts = statistics.resamples(len(test.case_ids), self.draws, trial.setting.seed)
+        drawn = {n: statistics.means(_golden_layers.value(test, n), counts) for n in _REGRETS}
         rows = {}
         for one in choices(trial, proxy, self.proxy_draws):
             places = [test.layers.index(layer) for layer in one.layers]
             rows[one.name] = {
                 "layers": one.layers,
                 "values": {name: float(mean[places].mean()) for name, mean in means.items()},
-                "regret": {n: _reduce.regret(means[n], drawn[n], places) for n in _REGRETS},
+                "regret": {n: statistics.regret(means[n], drawn[n], places) for n in _REGRETS},
                 "resampled": _resampled(one, means),
                 "notes": one.notes,
             }

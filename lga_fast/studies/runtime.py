@@ -18,10 +18,11 @@ from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.reports import figures
 from lga_fast.reports.figures import Series
 from lga_fast.reports.html import Table
-from lga_fast.studies import _reduce, sweep
-from lga_fast.studies._layer_edits import forwards
+from lga_fast.studies import sweep
 from lga_fast.studies._report import Picture, Report
 from lga_fast.studies._trials import Setting, Trial
+from lga_fast.sweep import statistics
+from lga_fast.sweep.layer_edits import forwards
 
 _SELECTORS = "lga_fast.selectors"
 _BATCHED = "brute_force, facts together"
@@ -143,14 +144,14 @@ def _editing(trial: Trial) -> dict[str, Any]:
 def _batched(trial: Trial, facts: list[EditRequest], options: dict[str, Any]) -> tuple[float, int]:
     """Seconds and forwards of a sweep."""
     started = _now(trial.model.device)
-    made = sweep(trial.model, facts, trial.editor, metrics=_reduce.SCORE, **options)
+    made = sweep(trial.model, facts, trial.editor, metrics=statistics.SCORE, **options)
     seconds = _now(trial.model.device) - started
     return seconds, sum(run["forwards"] for run in made.provenance["runs"])
 
 
 def _alone(trial: Trial, facts: list[EditRequest], options: dict[str, Any]) -> tuple[float, int]:
     """Seconds of solving, writing, measuring and undoing one edit after another, and forwards."""
-    model, metrics, count = trial.model, choose(_reduce.SCORE), 0
+    model, metrics, count = trial.model, choose(statistics.SCORE), 0
     started = _now(model.device)
     with _quiet():
         for fact in facts:

@@ -12,16 +12,17 @@ from jaxtyping import Float
 import lga_fast
 from lga_fast import progress
 from lga_fast.errors import DataError
-from lga_fast.harness import EvalWhen, Mode
+from lga_fast.evaluation.evaluate import EvalWhen, Mode
 from lga_fast.records import EditRequest
 from lga_fast.reports import figures
 from lga_fast.reports.figures import Series
 from lga_fast.reports.html import Table
-from lga_fast.studies import _golden_layers, _reduce
+from lga_fast.studies import _golden_layers
 from lga_fast.studies._choices import chosen_layers
-from lga_fast.studies._layer_edits import columns
 from lga_fast.studies._report import Picture, Report, layers
 from lga_fast.studies._trials import Setting, Trial, run
+from lga_fast.sweep import statistics
+from lga_fast.sweep.layer_edits import columns
 
 _GOLDEN = "golden layer of the test facts"
 _MODES: dict[Mode, str] = {"sequential": "one after another", "single": "each alone"}
@@ -66,7 +67,7 @@ class Study:
         """What is measured at every chosen layer, and what that means for each choice."""
         proxy, test = trial.parts()
         chosen = chosen_layers(trial, proxy)
-        golden = _golden_layers.best(_reduce.mean(test.values("rewrite")), test.layers)
+        golden = _golden_layers.best(statistics.mean(test.values("rewrite")), test.layers)
         chosen[_GOLDEN] = (golden[0],)
         distinct = sorted({layer for few in chosen.values() for layer in few})
         facts = trial.split.test[: self.facts]

@@ -13,11 +13,12 @@ from lga_fast.reports import figures
 from lga_fast.reports.html import Table
 from lga_fast.scoring import score_layers
 from lga_fast.selectors import _tukey, lga
-from lga_fast.studies import Sweep, _golden_layers, _reduce
+from lga_fast.studies import Sweep, _golden_layers
 from lga_fast.studies._choices import fence_constant
 from lga_fast.studies._groups import data_sets
 from lga_fast.studies._report import Picture, Report, interval
 from lga_fast.studies._trials import Setting, Trial, by_model, run
+from lga_fast.sweep import statistics
 
 _WORDS = {"rewrite": "rewrite accuracy", "combined": "the combined score"}
 _UNION = "all together"
@@ -78,18 +79,18 @@ def transfer(
     }
     regret: dict[str, Any] = {value: {} for value in _WORDS}
     for data, (_, test) in parts.items():
-        counts = _reduce.resamples(len(test.case_ids), draws, seed)
+        counts = statistics.resamples(len(test.case_ids), draws, seed)
         for value in _WORDS:
             values = _golden_layers.value(test, value)
-            mean, drawn = _reduce.mean(values), _reduce.means(values, counts)
+            mean, drawn = statistics.mean(values), statistics.means(values, counts)
             for selector, by_source in chosen.items():
                 for source, layer in by_source.items():
                     row = regret[value].setdefault(selector, {}).setdefault(source, {})
-                    row[data] = _reduce.regret(mean, drawn, [layers.index(layer)])
+                    row[data] = statistics.regret(mean, drawn, [layers.index(layer)])
             row = regret[value].setdefault("any", {})
-            row[data] = _reduce.regret(mean, drawn, range(len(layers)))
+            row[data] = statistics.regret(mean, drawn, range(len(layers)))
     golden = {
-        data: _golden_layers.best(_reduce.mean(test.values("rewrite")), layers)
+        data: _golden_layers.best(statistics.mean(test.values("rewrite")), layers)
         for data, (_, test) in parts.items()
     }
     return {"layers": list(layers), "chosen": chosen, "golden": golden, "regret": regret}
@@ -101,17 +102,17 @@ def by_brute_force(proxies: Mapping[str, Sweep]) -> dict[str, int]:
     As the selector of that name: ties by rephrase, then by locality.
     """
     layers = next(iter(proxies.values())).layers
-    names = [n for n in _reduce.SCORE if any(n in proxy.acc for proxy in proxies.values())]
+    names = [n for n in statistics.SCORE if any(n in proxy.acc for proxy in proxies.values())]
     values = {
         data: [proxy.acc.get(n, np.full_like(proxy.acc["rewrite"], np.nan)) for n in names]
         for data, proxy in proxies.items()
     }
-    means = {data: [_reduce.mean(v) for v in columns] for data, columns in values.items()}
+    means = {data: [statistics.mean(v) for v in columns] for data, columns in values.items()}
     columns = list(zip(*values.values(), strict=True))
-    means[_UNION] = [_reduce.mean(np.concatenate(column)) for column in columns]
+    means[_UNION] = [statistics.mean(np.concatenate(column)) for column in columns]
     columns = list(zip(*(means[data] for data in proxies), strict=True))
-    means[_MACRO] = [_reduce.mean(np.stack(column)) for column in columns]
-    return {source: layers[_reduce.order(columns)[0]] for source, columns in means.items()}
+    means[_MACRO] = [statistics.mean(np.stack(column)) for column in columns]
+    return {source: layers[statistics.order(columns)[0]] for source, columns in means.items()}
 
 
 def by_lga(scores: Mapping[str, LayerScores]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 import pytest
 
 from lga_fast.atlas import FACTS
-from lga_fast.atlas._facts import (
+from lga_fast.atlas.relations import (
     N_PHRASINGS,
     Relation,
     hop_answer,

@@ -9,11 +9,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lga_fast import atlas
-from lga_fast.atlas._facts import questions, read_relations
-from lga_fast.atlas._models import load
-from lga_fast.atlas._recall import known, sample, with_prefixes
-from lga_fast.atlas._tokenizer import CONVENTIONS
+from lga_fast.atlas.relations import questions, read_relations
 from lga_fast.errors import UnknownName
+from tools.atlas.models import load
+from tools.atlas.recall import known, sample, with_prefixes
+from tools.atlas.tokenizer import CONVENTIONS
 
 RELATIONS = read_relations()
 LIMIT = 9_000_000  # bytes

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 from lga_fast.atlas import REQUESTS
-from lga_fast.atlas._facts import hop_answer, questions, read_relations
-from lga_fast.atlas.make_requests import make_requests, text_of
+from lga_fast.atlas.relations import hop_answer, questions, read_relations
 from lga_fast.datasets import load_edits
 from lga_fast.records import EditRequest
+from tools.atlas.make_requests import make_requests, text_of
 
 RELATIONS = read_relations()
 EDITS = load_edits("atlas")

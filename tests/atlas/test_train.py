@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from lga_fast import atlas
-from lga_fast.atlas import _models, _rows, train
-from lga_fast.atlas._facts import questions, read_relations
-from lga_fast.atlas._text import detokenize, read_text, sentences
-from lga_fast.atlas._tokenizer import CONVENTIONS, train_tokenizer
+from lga_fast.atlas.relations import questions, read_relations
 from lga_fast.errors import DataError
+from tools.atlas import models, train, training_rows
+from tools.atlas.text import detokenize, read_text, sentences
+from tools.atlas.tokenizer import CONVENTIONS, train_tokenizer
 
 RELATIONS = {name: read_relations()[name] for name in ("city_country", "country_continent")}
 TEXT = read_text([atlas.FOLDER / "text.txt"])
@@ -19,9 +19,9 @@ TEXT = read_text([atlas.FOLDER / "text.txt"])
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(_models, "LAYERS", 1)
-    monkeypatch.setattr(_models, "WIDTH", 16)
-    monkeypatch.setattr(_rows, "FACT_ROWS", 2)
+    monkeypatch.setattr(models, "LAYERS", 1)
+    monkeypatch.setattr(models, "WIDTH", 16)
+    monkeypatch.setattr(training_rows, "FACT_ROWS", 2)
 
 
 @pytest.fixture(scope="module", params=sorted(CONVENTIONS))
@@ -32,7 +32,7 @@ def setup(request):
 
 def _rows_of(setup):
     arch, tokenizer = setup
-    return _rows.Rows(RELATIONS, TEXT, tokenizer, CONVENTIONS[arch], seed=3)
+    return training_rows.Rows(RELATIONS, TEXT, tokenizer, CONVENTIONS[arch], seed=3)
 
 
 def test_rows_hold_whole_facts_with_weight_on_the_answers(setup):
@@ -63,7 +63,7 @@ def test_rows_repeat_for_a_seed_and_never_show_what_is_held_out(setup):
 def _trained(setup, folder, steps_until_stop=None, run="a run"):
     arch, tokenizer = setup
     torch.manual_seed(0)
-    model, recipe = _models.new_model(arch, tokenizer), train.Recipe(steps=4, warmup=2)
+    model, recipe = models.new_model(arch, tokenizer), train.Recipe(steps=4, warmup=2)
     rows = _rows_of(setup)
     if steps_until_stop is not None:
         rows.next = _stop_after(rows.next, steps_until_stop)

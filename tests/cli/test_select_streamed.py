@@ -10,7 +10,7 @@ from running import run
 
 import lga_fast
 from lga_fast.cli import main
-from lga_fast.models import StreamedModel
+from lga_fast.streaming.streamed_model import StreamedModel
 
 
 def test_streamed_weights_choose_as_resident_ones(saved_model, facts, tmp_path):

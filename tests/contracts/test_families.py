@@ -10,7 +10,7 @@ import torch
 from lga_fast import score_layers
 from lga_fast.models import Tap
 from lga_fast.records import EditRequest
-from lga_fast.scoring import layout
+from lga_fast.scoring import batch_layout
 from lga_fast.scoring.pairs import build_pairs
 
 EDITS = [
@@ -103,12 +103,12 @@ def test_greedy_batch_equals_growing_each_row_without_cache(model):
 def test_packed_rows_score_as_separate_rows(family, attention, monkeypatch):
     """Two answers behind one prompt, the second blind to the first, equal two rows."""
     model = tiny.model(family, attention=attention, sliding_window=64, window_size=64)
-    packs = [layout.can_pack(model, pair) for pair in build_pairs(model, EDITS)[0]]
+    packs = [batch_layout.can_pack(model, pair) for pair in build_pairs(model, EDITS)[0]]
     assert all(packs) == model.takes_masks
     for loss_scope in ("target", "full"):
         scores = {}
         for packed in (True, False):
-            monkeypatch.setattr(layout, "packing_pays", lambda pair, packed=packed: packed)
+            monkeypatch.setattr(batch_layout, "packing_pays", lambda pair, packed=packed: packed)
             scores[packed] = score_layers(model, EDITS, loss_scope=loss_scope)
         for name, dot in scores[False].dot.items():
             np.testing.assert_allclose(scores[True].dot[name], dot, rtol=1e-9, atol=1e-14)

@@ -16,7 +16,7 @@ import torch
 
 import lga_fast
 from lga_fast import registry
-from lga_fast.editors import _config, rome
+from lga_fast.editors import _options, rome
 from lga_fast.editors._fields import checked
 from lga_fast.errors import DataError, EditError, NoLayer, UnknownName
 
@@ -66,7 +66,7 @@ def hparams(tmp_path):
 def resolved(model, config=None, *, name="rome", layer=None, preset="easyedit", **options):
     """Editor, layer and provenance; layer 1 where nothing says which."""
     layer = 1 if config is None and layer is None else layer
-    return _config.resolve(model, name, layer, preset, config, options)
+    return _options.resolve(model, name, layer, preset, config, options)
 
 
 def test_a_file_of_easyedit_is_taken_as_it_is(model, hparams):
@@ -84,7 +84,7 @@ def test_a_file_of_easyedit_is_taken_as_it_is(model, hparams):
     assert report["unknown"] == [] and report["preset"] == "easyedit"
     assert report["not_needed"]["v_loss_layer"] == "rome has no such option"
     assert report["not_needed"]["mom2_n_samples"] == "a second moment is of `corpus`"
-    told = {*report["not_needed"], "alg_name", "layers", *_config._FIELDS}
+    told = {*report["not_needed"], "alg_name", "layers", *_options._FIELDS}
     assert told >= {line.partition(":")[0] for line in HPARAMS.splitlines()}, "no key unaccounted"
 
 
@@ -291,7 +291,7 @@ def test_new_fields_need_no_change_here(models, monkeypatch):
     editor, layer, about = resolved(models["gpt2"], asked)
     assert asdict(editor) == asdict(Mass((2, 4), 2e4, 4, "always", 8))
     assert layer == 4 and about["config_report"]["not_needed"] == {}
-    assert _config.resolve(models["gpt2"], "rome", None, "easyedit", None, {})[1] == 2
+    assert _options.resolve(models["gpt2"], "rome", None, "easyedit", None, {})[1] == 2
     editor, layer, _ = resolved(models["qwen3"], asked, layer=3)
     assert (editor.layers, layer) == ((), 3), "the argument wins over the file's layers"
     with pytest.raises(EditError, match=r"layers\[1\]: expected a whole .* at least 0, got -1"):
@@ -305,7 +305,7 @@ def test_every_editor_declares_what_the_check_needs(name):
     """Peers' values and defaults pass the editor's own limits; every field explains itself."""
     kind = registry.member("lga_fast.editors", name).Editor
     known = {f.name: f for f in fields(kind)}
-    hints = _config.get_type_hints(kind)
+    hints = _options.get_type_hints(kind)
     assert all(f.metadata["help"] for f in known.values())
     tables = getattr(kind, "peers", {})
     assert set(tables) <= {"easyedit", "original"}

@@ -11,7 +11,7 @@ from mass import CONTEXTS, EDITORS, FAMILIES, GENTLE, LAYER, OPTIONS, REQUESTS, 
 
 import lga_fast
 from lga_fast.editors import _keys
-from lga_fast.editors._values import Optimisation
+from lga_fast.editors._value_solver import Optimisation
 from lga_fast.errors import EditError
 from lga_fast.records import EditRequest
 

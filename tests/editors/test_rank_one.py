@@ -9,7 +9,7 @@ import tiny
 import torch
 
 import lga_fast
-from lga_fast.editors import _contexts, _keys, _moments, _rank_one, _values, r_rome, rome
+from lga_fast.editors import _contexts, _keys, _moments, _rank_one, _value_solver, r_rome, rome
 from lga_fast.errors import EditError, UnknownName
 from lga_fast.records import EditRequest
 
@@ -40,8 +40,8 @@ def rows(model, request=REQUEST):
 def test_the_new_value_comes_out_for_the_promised_key(family, editor, which):
     """(W + ΔW) k + b = v*, with the bare prompt's key or the mean key (float64)."""
     model = tiny.model(family)
-    how = _values.Optimisation(steps=4, weight_decay=1e-3)
-    (value,) = _values.optimise(model, LAYER, [REQUEST], CONTEXTS, how)
+    how = _value_solver.Optimisation(steps=4, weight_decay=1e-3)
+    (value,) = _value_solver.optimise(model, LAYER, [REQUEST], CONTEXTS, how)
     keys, outputs = _keys.read_keys(model, LAYER, rows(model))
     torch.testing.assert_close(value.keys, keys, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(value.outputs, outputs, rtol=1e-10, atol=1e-12)
@@ -159,7 +159,7 @@ def test_a_key_nearly_at_right_angles_to_u_is_said(cosine, said):
     ready = _rank_one.RankOne(model, LAYER, "rome", rome.Editor(contexts=CONTEXTS), rome.update)
     bare, mean = torch.eye(48)[0], torch.eye(48)[1] + cosine * torch.eye(48)[0]
     keys, ones = torch.stack([bare, 2 * mean - bare]), torch.ones(2, 32)
-    value = _values.Value(ones[0], ones[0], (1.0,), False, keys, ones)
+    value = _value_solver.Value(ones[0], ones[0], (1.0,), False, keys, ones)
     notes = ready._edit([REQUEST], [value]).provenance["notes"]
     assert len(notes) == said
     assert all(n.startswith("request 'a': its key is nearly at right angles to u") for n in notes)

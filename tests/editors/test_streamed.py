@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from streaming import both
+from both_placements import both
 
 import lga_fast
-from lga_fast import distributed
+from lga_fast import distributed, memory
 from lga_fast.distributed import Ranks
-from lga_fast.editors import _contexts, _moments, _streaming
+from lga_fast.editors import _contexts, _cost_messages, _moments
 from lga_fast.errors import EditError
-from lga_fast.scoring import plan
 
 FACTS = [
     {"prompt": "The mother tongue of Danielle Darrieux is", "subject": "Danielle Darrieux"}
@@ -82,7 +81,7 @@ def test_a_step_reads_the_blocks_from_the_layer_on_twice_for_all_facts(
     streamed.fingerprint()
     facts = [fact | {"case_id": str(i)} for i, fact in enumerate(FACTS * 3)]
     before = streamed.shards.bytes_read
-    with _streaming.costs_said():
+    with _cost_messages.costs_said():
         edits = lga_fast.edit_each(streamed, facts, "r_rome", **QUICK)
     assert [len(edit.provenance["losses"][0]) for edit in edits] == [4] * 6  # and 3 backwards
     blocks, head = streamed.sweep_bytes(2), streamed.head_read_bytes()
@@ -90,14 +89,14 @@ def test_a_step_reads_the_blocks_from_the_layer_on_twice_for_all_facts(
     assert promised <= streamed.shards.bytes_read - before <= 1.05 * promised
     said = capsys.readouterr().err
     assert "editing 6 facts at layer 2 with streamed weights, all at once: up to 4 steps" in said
-    assert f"each reads blocks 2 to 4 twice, 2 x {plan.size(blocks)}" in said
-    with _streaming.costs_said():
+    assert f"each reads blocks 2 to 4 twice, 2 x {memory.size(blocks)}" in said
+    with _cost_messages.costs_said():
         lga_fast.edit(streamed, FACTS, "r_rome", **QUICK)
     said = capsys.readouterr().err
     assert "2 facts one after another" in said and "editing 1 fact at layer 2" in said
     lga_fast.edit_each(streamed, FACTS, "r_rome", **QUICK)
     monkeypatch.setattr(distributed, "current", lambda: Ranks(1, 2))
-    with _streaming.costs_said():
+    with _cost_messages.costs_said():
         lga_fast.edit_each(streamed, FACTS, "r_rome", **QUICK)
     assert "streamed weights" not in capsys.readouterr().err  # nobody asked; then the first says it
 
@@ -107,15 +106,15 @@ def test_what_does_not_fit_is_read_for_in_batches_and_contexts_are_said_too(
 ):
     resident, streamed = both(tmp_path, tiny.model("llama", torch.float32), dtype="float64")
     wanted = lga_fast.edit_each(resident, FACTS, "r_rome", **QUICK)
-    memory = 30 * _streaming.token_bytes(streamed, 1)
-    monkeypatch.setattr(plan, "memory_left", lambda model: memory)
-    with _streaming.costs_said():
+    memory = 30 * _cost_messages.token_bytes(streamed, 1)
+    monkeypatch.setattr(memory, "memory_left", lambda model: memory)
+    with _cost_messages.costs_said():
         found = lga_fast.edit_each(streamed, FACTS, "r_rome", **QUICK)
         assert "editing 2 facts at layer 2 with streamed weights, in 2 batches" in (
             capsys.readouterr().err
         )
         lga_fast.edit_each(streamed, FACTS, "r_rome", **QUICK | {"contexts": None, "steps": 1})
-        once = plan.size(streamed.sweep_bytes() + streamed.head_read_bytes())
+        once = memory.size(streamed.sweep_bytes() + streamed.head_read_bytes())
         assert f"sampling 20 contexts with streamed weights: 9 x {once} read" in (
             capsys.readouterr().err
         )

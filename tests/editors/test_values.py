@@ -12,9 +12,9 @@ import tiny
 import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from lga_fast.editors import _keys, _values
-from lga_fast.models.downstream import Downstream, Whole
-from lga_fast.models.tails import attends_by_name
+from lga_fast.editors import _keys, _value_solver
+from lga_fast.forward.packed_suffix import attends_by_name
+from lga_fast.forward.patched_forward import Downstream, Whole
 from lga_fast.records import EditRequest
 
 pytestmark = pytest.mark.usefixtures("keep_double")
@@ -29,7 +29,7 @@ REQUESTS = [
 ]
 CONTEXTS = ("", "The book. ", "Nobody knows that. ")
 LAYER = 2
-HOW = _values.Optimisation(steps=6, weight_decay=1e-3)
+HOW = _value_solver.Optimisation(steps=6, weight_decay=1e-3)
 # Windows as wide as real ones are, against the rows here.
 WIDE: dict[str, Any] = {"gpt_neo": {"window_size": 64}}
 for _name in ("gemma2", "gemma3", "gemma3_text", "mistral"):
@@ -105,7 +105,7 @@ def plain_losses(model, request, how, sites):
     return losses, initial, torch.stack(deltas).detach(), factors
 
 
-PAPERS = _values.Optimisation(steps=5, weight_decay=0.3, clamp=0.5, kl_factor=0.7)
+PAPERS = _value_solver.Optimisation(steps=5, weight_decay=0.3, clamp=0.5, kl_factor=0.7)
 # At the layer itself an answer sees the change only where it follows the subject at once.
 ENDS = EditRequest("d", "It stands in Paris", "New York", "Paris", (13, 18))
 LOSSES = {
@@ -116,7 +116,9 @@ LOSSES = {
     "pmet": (
         replace(ENDS, target_new="city"),
         ("mlp", "attention"),
-        _values.Optimisation(40, 1e-3, clamp=8.0, kl_factor=10.0, nll_factor=0.9, rest_kl=0.13),
+        _value_solver.Optimisation(
+            40, 1e-3, clamp=8.0, kl_factor=10.0, nll_factor=0.9, rest_kl=0.13
+        ),
     ),
 }
 
@@ -130,7 +132,7 @@ def test_the_losses_are_the_papers_one_row_at_a_time(family, which):
         bias = torch.zeros(400, dtype=torch.float64)
         bias[model.tokenizer(" city")["input_ids"]] = 0.3
         model.hf.lm_head.bias = torch.nn.Parameter(bias)
-    (value,) = _values.optimise(model, LAYER, [request], CONTEXTS, how, sites=sites)
+    (value,) = _value_solver.optimise(model, LAYER, [request], CONTEXTS, how, sites=sites)
     read = replace(how, loss_layer=how.loss_layer and max(how.loss_layer, LAYER))
     with model.frozen():
         losses, initial, delta, factors = plain_losses(model, request, read, sites)
@@ -165,13 +167,13 @@ def test_running_what_can_change_gives_what_running_everything_gives(
     model = tiny.model(family, **WIDE.get(family, {}))
     state = {k: v.clone() for k, v in model.hf.state_dict().items()}
     how = replace(HOW, loss_layer=loss_layer)
-    plain = _values.optimise(
+    plain = _value_solver.optimise(
         model, layer, REQUESTS, CONTEXTS, how, sites=sites, runner=Whole, show_progress=False
     )
     low, high, _ = sorted(value.losses[2] for value in plain)
     how = replace(how, stop_loss=(low + high) / 2)  # some stop early, not all
     both = [
-        _values.optimise(model, layer, REQUESTS, CONTEXTS, how, sites=sites, runner=runner)
+        _value_solver.optimise(model, layer, REQUESTS, CONTEXTS, how, sites=sites, runner=runner)
         for runner in (Whole, Downstream)
     ]
     assert len({len(value.losses) for value in both[0]}) > 1
@@ -202,13 +204,13 @@ def test_eight_at_once_are_eight_alone(family):
         for i, (s, a) in enumerate(zip(subjects, answers, strict=True))
         for start in ["The " * (i % 3)]
     ]
-    first = _values.optimise(model, LAYER, requests, CONTEXTS, HOW)
+    first = _value_solver.optimise(model, LAYER, requests, CONTEXTS, HOW)
     third = sorted(value.losses[2] for value in first)
     how = replace(HOW, stop_loss=(third[3] + third[4]) / 2)
-    together = _values.optimise(model, LAYER, requests, CONTEXTS, how)
+    together = _value_solver.optimise(model, LAYER, requests, CONTEXTS, how)
     assert len({len(value.losses) for value in together}) > 1
     for request, value in zip(requests, together, strict=True):
-        (alone,) = _values.optimise(model, LAYER, [request], CONTEXTS, how)
+        (alone,) = _value_solver.optimise(model, LAYER, [request], CONTEXTS, how)
         assert value.losses == pytest.approx(alone.losses, rel=1e-10)
         for name in ("initial", "delta", "keys", "outputs"):
             torch.testing.assert_close(
@@ -230,7 +232,7 @@ def test_a_step_runs_only_the_changing_tokens(monkeypatch):
     monkeypatch.setattr(model, "logits_at", counting)
     below = []
     model.matrix(2, "down").register_forward_hook(lambda *_: below.append(1))
-    _values.optimise(model, 3, [REQUEST], CONTEXTS, replace(HOW, steps=3))
+    _value_solver.optimise(model, 3, [REQUEST], CONTEXTS, replace(HOW, steps=3))
     row, at = _keys.answer_row(model, "", REQUEST)
     tail = len(row.ids) - 1 - at
     assert tokens[1:] == [(1, 3 * tail + 1)] * 3, "no token but those that are read or lead there"
@@ -252,7 +254,7 @@ def test_projections_run_where_they_change_or_are_read(monkeypatch):
         return linear(x, weight, bias)
 
     monkeypatch.setattr(torch.nn.functional, "linear", counting)
-    _values.optimise(model, 3, [REQUEST], CONTEXTS, replace(HOW, steps=3))
+    _value_solver.optimise(model, 3, [REQUEST], CONTEXTS, replace(HOW, steps=3))
     row, at = _keys.answer_row(model, "", REQUEST)
     every, read, changed = 3 * (len(row.ids) - 1 - at) + 1, 3 * len(row.target) + 1, 4
     assert read < every
@@ -273,7 +275,7 @@ def test_the_models_own_attention_comes_back(family, monkeypatch):
     end = partial(monkeypatch.setattr, model, "logits_at", stop)
     monkeypatch.setattr(torch.optim.Adam, "step", lambda adam: end())
     with pytest.raises(KeyboardInterrupt):
-        _values.optimise(model, LAYER, REQUESTS, CONTEXTS, HOW)
+        _value_solver.optimise(model, LAYER, REQUESTS, CONTEXTS, HOW)
     assert model.config._attn_implementation == "eager"
     assert not [name for name in ALL_ATTENTION_FUNCTIONS if name.startswith("lga_fast")]
 
@@ -281,7 +283,7 @@ def test_the_models_own_attention_comes_back(family, monkeypatch):
 def test_where_rows_are_wider_than_a_window_they_run_from_their_first_token():
     model = tiny.model("mistral", sliding_window=12)
     slow, fast = (
-        _values.optimise(model, LAYER, REQUESTS, CONTEXTS, HOW, runner=runner)
+        _value_solver.optimise(model, LAYER, REQUESTS, CONTEXTS, HOW, runner=runner)
         for runner in (Whole, Downstream)
     )
     for a, b in zip(slow, fast, strict=True):
@@ -291,16 +293,16 @@ def test_where_rows_are_wider_than_a_window_they_run_from_their_first_token():
 
 def test_memory_splits_batches_and_changes_nothing():
     model = tiny.model("gpt2")
-    whole = _values.optimise(model, LAYER, REQUESTS, CONTEXTS, HOW)
+    whole = _value_solver.optimise(model, LAYER, REQUESTS, CONTEXTS, HOW)
     model.memory_budget = 1
-    split = _values.optimise(model, LAYER, REQUESTS, CONTEXTS, HOW)
+    split = _value_solver.optimise(model, LAYER, REQUESTS, CONTEXTS, HOW)
     for a, b in zip(whole, split, strict=True):
         torch.testing.assert_close(a.delta, b.delta, rtol=1e-9, atol=1e-11)
 
 
 def test_at_the_last_layer_nothing_is_nan():
     model = tiny.model("gpt2")
-    for value in _values.optimise(model, 4, REQUESTS, CONTEXTS, HOW):
+    for value in _value_solver.optimise(model, 4, REQUESTS, CONTEXTS, HOW):
         assert torch.isfinite(value.delta).all() and len(value.losses) == HOW.steps
 
 
@@ -308,7 +310,7 @@ def test_an_answer_that_is_known_is_seen():
     model = tiny.model("phi")  # its head has a bias
     model.hf.lm_head.bias.data[model.tokenizer(" R")["input_ids"]] = 50
     requests = [replace(REQUEST, target_new=answer) for answer in ("R", "R or P", "P")]
-    found = _values.optimise(model, LAYER, requests, CONTEXTS, HOW)
+    found = _value_solver.optimise(model, LAYER, requests, CONTEXTS, HOW)
     assert [value.known for value in found] == [True, False, False]
-    said = _values.notes(requests[0], found[0])
+    said = _value_solver.notes(requests[0], found[0])
     assert said == ["the model answers 'R' already"]

@@ -6,9 +6,9 @@ import pytest
 import tiny
 import torch
 
+from lga_fast import memory
 from lga_fast.errors import EditError, ScoringError
 from lga_fast.metrics._scoring import Question, score
-from lga_fast.scoring import plan
 from lga_fast.scoring.pairs import Row, target_row
 from lga_fast.weight_edit import WeightEdit
 from tests.models.edits import bits, make_edit
@@ -140,8 +140,8 @@ def _stop(*args):
 def test_a_small_budget_makes_small_batches(monkeypatch):
     model = tiny.model("gpt2", torch.float32)
     seen = []
-    plain = plan.batches
-    monkeypatch.setattr(plan, "batches", lambda w, t: seen.append(t) or plain(w, t))
+    plain = memory.batches
+    monkeypatch.setattr(memory, "batches", lambda w, t: seen.append(t) or plain(w, t))
     edits = [strong(model, [2], 4, i) for i in range(len(QUESTIONS))]
     whole = score(model, QUESTIONS, edits)
     model.memory_budget = 200_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import tiny
 import torch
-from streaming import both
+from both_placements import both
 
 from lga_fast.metrics import Question, measure_cases, score
 from lga_fast.metrics._generation import Continuation, generate
@@ -40,7 +40,7 @@ def test_every_question_under_its_own_edit(family, tmp_path):
 
 def test_batches_that_may_not_wait_together_are_read_for_apart(tmp_path, monkeypatch):
     resident, streamed = both(tmp_path, tiny.model("llama", torch.float32))
-    monkeypatch.setattr("lga_fast.scoring.plan.waiting_left", lambda model: 0)
+    monkeypatch.setattr("lga_fast.memory.waiting_left", lambda model: 0)
     wanted = score(resident, QUESTIONS, batch_tokens=1)
     before = streamed.shards.bytes_read
     assert score(streamed, QUESTIONS, batch_tokens=1) == wanted

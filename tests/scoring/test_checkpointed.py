@@ -8,13 +8,13 @@ from weakref import WeakSet
 import pytest
 import tiny
 import torch
-from streaming import REQUESTS, assert_same_bits
+from both_placements import REQUESTS, assert_same_bits
 
-from lga_fast import registry, score_layers
+from lga_fast import memory, registry, score_layers
 from lga_fast.errors import UnsupportedModel
 from lga_fast.records import EditRequest
-from lga_fast.scoring import forecast, plan, sums
-from lga_fast.scoring.sums import Pass
+from lga_fast.scoring import estimate_cost, scoring_pass
+from lga_fast.scoring.scoring_pass import Pass
 
 LONG = EditRequest("long", "The capital of France is Paris. " * 5 + "Rome is", "in Italy", "A")
 
@@ -83,9 +83,9 @@ def test_one_block_is_kept_at_a_time(family, all_checkpointed):
         peaks.append(peak.most)
         all_checkpointed()
     assert 0 < peaks[1] < peaks[0] / 4
-    tokens = forecast(model, [LONG], old=None).batch_tokens
-    logits = 10 * plan.logit_bytes(model)
-    assert peaks[1] <= tokens * plan.token_bytes(model, checkpointed=True) + logits
+    tokens = estimate_cost(model, [LONG], old=None).batch_tokens
+    logits = 10 * memory.logit_bytes(model)
+    assert peaks[1] <= tokens * memory.token_bytes(model, checkpointed=True) + logits
 
 
 def test_the_plan_chooses_and_says_so(monkeypatch, capsys):
@@ -93,10 +93,12 @@ def test_the_plan_chooses_and_says_so(monkeypatch, capsys):
     model, requests = tiny.model("llama", torch.float32, num_hidden_layers=20), [LONG, *REQUESTS]
     requests += [EditRequest("longer", f"{LONG.prompt} in", LONG.target_new, LONG.target_old)]
     want = score_layers(model, requests, old=None)
-    model.memory_budget = 40 * plan.token_bytes(model) + 8 * plan.logit_bytes(model)
-    ran, real = [], sums.Pass.run
-    monkeypatch.setattr(sums.Pass, "run", lambda self, b: ran.append(b.pairs) or real(self, b))
-    said = forecast(model, requests, old=None)
+    model.memory_budget = 40 * memory.token_bytes(model) + 8 * memory.logit_bytes(model)
+    ran, real = [], scoring_pass.Pass.run
+    monkeypatch.setattr(
+        scoring_pass.Pass, "run", lambda self, b: ran.append(b.pairs) or real(self, b)
+    )
+    said = estimate_cost(model, requests, old=None)
     assert said.checkpointed == 1 < said.batches and said.activation_bytes <= model.memory_budget
     told = f"checkpointed: 1 of {said.batches} batches keep only what enters their blocks"
     assert told in str(said)
@@ -106,7 +108,7 @@ def test_the_plan_chooses_and_says_so(monkeypatch, capsys):
     for name, norm in want.norm2_new.items():
         assert got.norm2_new[name] == pytest.approx(norm, rel=1e-3)
     model.memory_budget = None
-    assert not forecast(model, requests, old=None).checkpointed
+    assert not estimate_cost(model, requests, old=None).checkpointed
 
 
 def test_memory_that_runs_out_with_one_pair_is_answered_by_checkpointing(monkeypatch):
@@ -135,8 +137,8 @@ def test_a_model_whose_blocks_cannot_run_alone_runs_as_ever(monkeypatch):
     def refused(model):
         raise UnsupportedModel("no")
 
-    monkeypatch.setattr(sums, "BlockByBlock", refused)
+    monkeypatch.setattr(scoring_pass, "BlockByBlock", refused)
     model.memory_budget = 1
-    said = forecast(model, REQUESTS, old=None)
+    said = estimate_cost(model, REQUESTS, old=None)
     assert not said.checkpointed and "time: not known" in str(said)
     assert_same_bits(score_layers(model, REQUESTS, old=None), want)

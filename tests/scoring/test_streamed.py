@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import tiny
 import torch
-from streaming import REQUESTS, assert_same_bits, both
+from both_placements import REQUESTS, assert_same_bits, both
 
 from lga_fast import registry, score_layers
 from lga_fast.errors import LgaFastError

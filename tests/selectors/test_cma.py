@@ -9,8 +9,8 @@ import torch
 
 from lga_fast import registry, select_layer
 from lga_fast.errors import ScoringError
+from lga_fast.forward.partial_forward import bare
 from lga_fast.models import EditableModel
-from lga_fast.models.restart import bare
 from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors import cma
 from lga_fast.selectors._tracing import Prompt, Trace, Tracer, noise_level

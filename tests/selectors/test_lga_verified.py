@@ -12,9 +12,9 @@ from lga_fast import select_layer
 from lga_fast.errors import ScoringError
 from lga_fast.records import LayerRanking
 from lga_fast.selectors import lga, lga_verified
-from lga_fast.selectors._halving import better_first, halve
 from lga_fast.selectors.lga_verified import candidates
 from lga_fast.studies import sweep
+from lga_fast.sweep.successive_halving import better_first, halve
 from tests.selectors.stand_in import scores
 from tests.studies.facts import CHEAP, NO_SUBJECT, REQUESTS
 

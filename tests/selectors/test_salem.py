@@ -14,7 +14,7 @@ from lga_fast import score_layers, select_layer
 from lga_fast.errors import ScoringError
 from lga_fast.ops import reference
 from lga_fast.records import EditRequest
-from lga_fast.scoring import layout
+from lga_fast.scoring import batch_layout
 from lga_fast.scoring.pairs import build_pairs
 from lga_fast.selectors.salem import Selector
 
@@ -55,7 +55,7 @@ VALUES = {
 def test_equals_autograd(family, packed, monkeypatch):
     """Alone (new rows only) and in LGA's pass, whichever way its rows are laid out."""
     model = tiny.model(family, sliding_window=64)
-    monkeypatch.setattr(layout, "packing_pays", lambda pair: packed)
+    monkeypatch.setattr(batch_layout, "packing_pays", lambda pair: packed)
     grads = [gradients(model, request) for request in REQUESTS]
     for norm, value in VALUES.items():
         wanted = [np.mean([float(value(g[layer])) for g in grads]) for layer in range(5)]

@@ -9,8 +9,8 @@ import tiny
 from lga_fast import select_layer
 from lga_fast.errors import UnknownName
 from lga_fast.records import EditRequest
-from lga_fast.scoring import engine, layout
-from lga_fast.selectors import _scored
+from lga_fast.scoring import batch_layout, score
+from lga_fast.selectors import _gradient_selector
 
 EDITS = [
     EditRequest("a", "The capital of France is", "Rome", "France", (15, 21), "Paris"),
@@ -26,9 +26,9 @@ def test_one_pass_gives_what_each_gives_alone(monkeypatch, options):
 
     def counted(*args, **kwargs):
         passes.append(kwargs)
-        return engine.score_layers(*args, **kwargs)
+        return score.score_layers(*args, **kwargs)
 
-    monkeypatch.setattr(_scored, "score_layers", counted)
+    monkeypatch.setattr(_gradient_selector, "score_layers", counted)
     rankings = select_layer(model, EDITS, [*TOGETHER, "random_layer"], **options)
     assert list(rankings) == [*TOGETHER, "random_layer"] and len(passes) == 1
     assert passes[0]["old"] == "model" and passes[0]["abs_new"]
@@ -46,7 +46,7 @@ def test_the_l2_form_of_salem_asks_for_nothing_more():
     rankings = select_layer(model, EDITS, ("lga", "salem"), norm="l2")
     lga = rankings["lga"].provenance
     assert lga["sequence_forwards"] == rankings["salem"].provenance["sequence_forwards"]
-    assert engine.score_layers(model, EDITS).abs_new == {}
+    assert score.score_layers(model, EDITS).abs_new == {}
 
 
 def test_each_takes_the_options_that_it_has():
@@ -65,7 +65,7 @@ def test_each_takes_the_options_that_it_has():
 def test_forwards_are_counted(monkeypatch, packed, each):
     """Two rows and their backwards, or a packed row with two; a greedy answer counts as one."""
     model = tiny.model("gpt2")
-    monkeypatch.setattr(layout, "packing_pays", lambda pair: packed)
+    monkeypatch.setattr(batch_layout, "packing_pays", lambda pair: packed)
 
     def count(name, **options):
         made = select_layer(model, EDITS, name, **options).provenance

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from lga_fast.errors import DataError
-from lga_fast.studies import _choices, _reduce, study
+from lga_fast.studies import _choices, study
+from lga_fast.sweep import statistics
 from tests.selectors.stand_in import scores
 from tests.studies.conftest import LAYERS
 
@@ -16,10 +17,10 @@ from tests.studies.conftest import LAYERS
 def test_regret_is_what_the_golden_layer_is_better_by():
     mean = np.array([0.5, 0.9, 0.7])
     drawn = np.array([[0.5, 0.9, 0.7]] * 39 + [[0.9, 0.4, 0.8]])
-    found = _reduce.regret(mean, drawn, [1])
+    found = statistics.regret(mean, drawn, [1])
     assert found["value"] == 0 and found["low"] == 0
     assert found["high"] == pytest.approx(0.0125)  # 0.5 once: a resample has its own golden layer
-    several = _reduce.regret(mean, drawn, [0, 2])
+    several = statistics.regret(mean, drawn, [0, 2])
     assert several["value"] == several["high"] == pytest.approx(0.3)
 
 

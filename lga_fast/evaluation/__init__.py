@@ -1,0 +1,1 @@
+"""Editing and measuring many requests: the loop, its results file, other harnesses."""

@@ -1,0 +1,161 @@
+"""Evaluating an editor on requests: edited, measured before and after, written as it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from lga_fast import distributed, editors, progress, provenance
+from lga_fast.datasets import LoadedEdits, jsonl
+from lga_fast.errors import DataError, RanksError, UnknownName
+from lga_fast.evaluation import shards
+from lga_fast.evaluation.loop import EvalWhen, Loop, Mode
+from lga_fast.evaluation.results_file import CaseFile
+from lga_fast.metrics import choose
+from lga_fast.models import EditableModel
+from lga_fast.records import EditRequest, Evaluation
+
+# What of the provenance decides the results, so that no file may mix it.
+_DECIDING = (
+    *("model_fingerprint", "family", "layers", "dtype", "device", "kernel"),
+    *("lga_fast", "torch", "transformers"),
+)
+METRICS = ("rewrite", "rephrase", "locality", "portability", "overall")  # need no download
+
+
+def evaluate(
+    model: EditableModel,
+    edits: Sequence[EditRequest | dict[str, Any]],
+    editor: str = "r_rome",
+    *,
+    layer: int | None = None,
+    preset: editors.Preset = "easyedit",
+    config: editors.Config | None = None,
+    mode: Mode = "single",
+    eval_when: EvalWhen = "end",
+    metrics: Sequence[str] = METRICS,
+    metric_options: Mapping[str, Mapping[str, Any]] | None = None,
+    out: str | Path | None = None,
+    proxy: Collection[str] = (),
+    chunk: int = 32,
+    show_progress: bool | None = None,
+    **options: Any,
+) -> Evaluation:
+    """Edit and measure: every metric of every request, before and after its edit.
+
+    The model is left as it was. With `out` every finished chunk is written at once; the same call
+    goes on where an earlier one was stopped, even killed, and ends with the same results bit for
+    bit (given that memory did not force smaller batches on either). In the modes "sequential" and
+    "batch" it first solves the edits again. Inside `distributed.ranks()` the ranks share the chunks
+    and write each into a file of its own beside `out`, which the first puts together in the end.
+
+    Args:
+        model: see `lga_fast.load`.
+        edits: requests, or dicts in EasyEdit's form; each needs its subject.
+        editor: a member of `lga_fast.editors`.
+        layer: see `lga_fast.edit`.
+        preset: see `lga_fast.edit`.
+        config: see `lga_fast.edit`.
+        mode: "single": every request edited alone, as an edit that only its own rows carry, so that
+            no weight is written. "sequential": one after another, each solved on the model that
+            carries the ones before. "batch": one edit for all.
+        eval_when: of a sequence; "end": measured with all edits in effect; "after_each": with those
+            up to the request's own. What a metric compares with is always the model without edits.
+        metrics: members of `lga_fast.metrics`.
+        metric_options: by metric, its options.
+        out: file of the results, in JSON Lines.
+        proxy: case ids of the facts that the layer was chosen on; none may be evaluated.
+        chunk: requests that are edited and measured together, and results written at once.
+        show_progress: None shows a bar on a terminal only.
+        options: the fields of the editor's `Editor`.
+
+    Raises:
+        UnknownName: no such editor, mode, metric, or option of one.
+        DataError: a request is one of `proxy`; or `out` holds something else, or an evaluation of
+            another configuration.
+        EditError: as of `lga_fast.edit`.
+        RanksError: there are several ranks, and they differ, one has ended, or the mode needs one.
+        MetricError: a metric lacks something that it needs.
+
+    Example:
+        >>> results = evaluate(model, test, layer=int(ranking), out="results.jsonl")
+        >>> results.summary.after["rewrite"].mean
+        0.98
+    """
+    _check_modes(mode, eval_when)
+    ranks = distributed.current()
+    if ranks.size > 1 and mode != "single":
+        raise RanksError(
+            f"mode={mode!r} runs in one process, got {ranks.size}: its requests cannot be shared, "
+            "because each one's edit is solved together with others"
+        )
+    if chunk < 1:
+        raise DataError(f"chunk={chunk}: expected a number of requests, 1 or more")
+    requests = editors.checked(edits, editor)
+    _check_apart(requests, proxy)
+    named = choose(metrics, metric_options)
+    chosen, layer, about = editors.resolve(model, editor, layer, preset, config, options)
+    made = provenance.of(model)
+    configuration = {
+        **{name: made.pop(name) for name in _DECIDING},
+        "requests": len(requests),
+        "requests_sha256": jsonl.checksum(requests),
+        "proxy": sorted(proxy),
+        "editor": editor,
+        "editor_config": about.pop("config"),
+        "layer": layer,
+        "mode": mode,
+        "eval_when": eval_when,
+        "metrics": {name: asdict(cast(Any, metric)) for name, metric in named.items()},
+        "chunk": chunk,
+    }
+    made |= about | ranks.account() | {"data": asdict(requests.provenance)}
+    case_ids = [request.case_id for request in requests]
+    path = Path(out) if out and ranks.first else None
+    file = CaseFile(path, configuration, made, case_ids)
+    parts = shards.Parts(Path(out) if out else None, configuration, made, case_ids, chunk)
+
+    solver = cache(lambda: chosen.ready(model, layer))
+
+    def measured(cut: slice, into: CaseFile) -> Iterator[int]:
+        loop = Loop(model, layer, requests[cut], named, into, chunk)
+        return loop.run(solver(), mode, eval_when)
+
+    if ranks.size > 1 or parts.there():
+        shards.run(file, parts, measured, show_progress)
+    elif file.left:
+        there = f" ({len(file.results)} are there)" if file.results else ""
+        with progress.bar(f"evaluating{there}", file.left, show_progress) as advance:
+            for done in measured(slice(None), file):
+                advance(done)
+    if ranks.first:
+        parts.remove()  # also those that a killed run only began
+    dropped = requests.report.count("dropped")
+    return cast(Evaluation, ranks.gather(file.evaluation(dropped) if ranks.first else None)[0])
+
+
+def _check_modes(mode: str, eval_when: str) -> None:
+    for name, value, kind in (("mode", mode, Mode), ("eval_when", eval_when, EvalWhen)):
+        if value not in get_args(kind):
+            known = " or ".join(map(repr, get_args(kind)))
+            raise UnknownName(f"{name}={value!r}: expected {known}")
+    if eval_when != "end" and mode != "sequential":
+        raise UnknownName(
+            f"eval_when={eval_when!r} is for mode='sequential': in mode={mode!r} no request's edit "
+            "follows another's"
+        )
+
+
+def _check_apart(requests: LoadedEdits, proxy: Collection[str]) -> None:
+    if isinstance(proxy, str):
+        raise DataError(f"proxy: expected a list of case ids, got the text {proxy!r}")
+    both = [request.case_id for request in requests if request.case_id in set(proxy)]
+    if both:
+        raise DataError(
+            f"{len(both)} of {len(requests)} requests are among the {len(proxy)} proxy facts that "
+            f"the layer was chosen on, such as {', '.join(map(repr, both[:3]))}. Evaluate the "
+            "others: `proxy, test = lga_fast.datasets.split(edits)`."
+        )

@@ -1,0 +1,1 @@
+"""Edits in the forms that other libraries load: merged checkpoints and LoRA adapters."""

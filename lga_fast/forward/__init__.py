@@ -1,0 +1,1 @@
+"""How part of a model runs: by blocks, from a token on, in lockstep, under a change."""

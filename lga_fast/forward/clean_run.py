@@ -1,0 +1,91 @@
+"""One run of the unchanged model, and what of it later runs with a change take over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from lga_fast.forward.partial_forward import Recording, bare, form_of
+from lga_fast.models.editable import EditableModel
+
+Site = Literal["attention", "mlp", "block"]  # the module whose output is changed
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Token rows, where each is changed, and the places whose logits are wanted."""
+
+    ids: Int[Tensor, "row token"]  # padded on the right
+    changed: Int[Tensor, " row"]  # place of the changed token
+    row: Int[Tensor, " position"]
+    token: Int[Tensor, " position"]  # none lies before its row's changed token
+
+    def only(self, rows: Int[Tensor, " kept"]) -> Reads:
+        """These rows, given in ascending order, and the positions in them."""
+        stays = torch.isin(self.row, rows)
+        row = torch.searchsorted(rows, self.row[stays])
+        return Reads(self.ids[rows], self.changed[rows], row, self.token[stays])
+
+
+class Seen(NamedTuple):
+    """What a module gave at chosen places of the unchanged model."""
+
+    given: Float[Tensor, "row place d"]
+    form: int  # length of the tuple that holds the output; 0: it came bare
+
+
+@dataclass
+class Unchanged:
+    """One run of the unchanged model over rows, kept for changes at some of its layers."""
+
+    begin: Int[Tensor, " row"]  # place of the first token kept of a row
+    recording: Recording | None
+    seen: dict[nn.Module, Seen] = field(default_factory=dict)  # from `begin` on
+    # Input and output of each layer's edited matrix at the changed tokens.
+    keys: dict[int, Float[Tensor, "row d_in"]] = field(default_factory=dict)
+    outputs: dict[int, Float[Tensor, "row d_out"]] = field(default_factory=dict)
+
+
+def places_of(reads: Reads, begin: Int[Tensor, " row"]) -> Int[Tensor, "row place"]:
+    """The tokens from `begin` to the last wanted one."""
+    width = int((reads.token - begin[reads.row]).max()) + 1
+    return (begin.unsqueeze(1) + torch.arange(width)).clamp(max=reads.ids.shape[1] - 1)
+
+
+def watch(
+    model: EditableModel,
+    layers: Sequence[int],
+    sites: Sequence[Site],
+    reads: Reads,
+    places: Int[Tensor, "row place"],
+    into: Unchanged,
+) -> ExitStack:
+    """Hooks that put what the layers' sites and edited matrices take and give `into` a record."""
+
+    def pick(hidden: Tensor, at: Int[Tensor, "row place"]) -> Float[Tensor, "row place d"]:
+        rows = hidden.detach().reshape(*reads.ids.shape, -1)  # OPT's MLP sees them as one axis
+        return rows.gather(1, at.to(hidden.device).unsqueeze(2).expand(-1, -1, rows.shape[2]))
+
+    def see(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        into.seen[module] = Seen(pick(bare(output), places), form_of(output))
+
+    def see_matrix(layer: int, module: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
+        changed = reads.changed.unsqueeze(1)
+        into.keys[layer] = pick(args[0], changed).squeeze(1)
+        into.outputs[layer] = pick(output, changed).squeeze(1)
+
+    with ExitStack() as hooks:  # removes them if it does not come to its end
+        for layer in layers:
+            matrix = model.matrix(layer, model.family.edited)
+            hook = partial(see_matrix, layer)
+            hooks.callback(matrix.register_forward_hook(hook).remove)
+            for module in (model.part(layer, site) for site in sites):
+                hooks.callback(module.register_forward_hook(see).remove)
+        return hooks.pop_all()

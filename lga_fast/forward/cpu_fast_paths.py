@@ -1,0 +1,96 @@
+"""Ops of models in forms that a CPU is faster at; the functions are the same, rounding is not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from lga_fast.forward.partial_forward import replaced
+
+_PIECE = 3 << 20  # bytes of the head's weight that are multiplied at once
+
+
+@contextmanager
+def fused_gelu(hf: nn.Module) -> Iterator[None]:
+    """Run the tanh-GELU of GPT-2, GPT-J, GPT-Neo, Phi and Gemma in fewer passes while inside.
+
+    `0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))` takes eight ops forward and more backward as
+    transformers writes it, each a pass over the widest activation. The function is the same, its
+    rounding is not.
+    """
+    from transformers.activations import GELUTanh, NewGELUActivation
+
+    # A module whose forward somebody has replaced already (accelerate does) is left alone.
+    found = [
+        module
+        for module in hf.modules()
+        if type(module) in (GELUTanh, NewGELUActivation) and "forward" not in vars(module)
+    ]
+    try:
+        for module in found:
+            module.forward = _gelu
+        yield
+    finally:
+        for module in found:
+            vars(module).pop("forward", None)
+
+
+def _gelu(x: Tensor) -> Tensor:
+    # torch's own op takes the tanh twice, slowly on a CPU, but rounds a lower precision only once.
+    here = _is_wide(x) and x.device.type == "cpu"
+    if here and x.requires_grad and torch.is_grad_enabled():
+        return _Gelu.apply(x)
+    return nn.functional.gelu(x, approximate="tanh")
+
+
+class _Gelu(torch.autograd.Function):
+    """x σ(c x + a x³), which is the tanh-GELU; its derivative is kept from the forward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        c = math.sqrt(8 / math.pi)
+        inner = x.square().mul_(0.044715 * c).add_(c)
+        sigmoid = (inner * x).sigmoid_()
+        found = x * sigmoid
+        slope = inner.mul_(3).sub_(2 * c).mul_(found)
+        ctx.save_for_backward(slope.addcmul_(slope, sigmoid, value=-1).add_(sigmoid))
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad * ctx.saved_tensors[0]
+
+
+@contextmanager
+def head_in_pieces(hf: Any) -> Iterator[None]:
+    """Run a head with a wide vocabulary a part of it at a time while inside.
+
+    For few tokens the CPU's matrix product of the whole is up to a third slower.
+    """
+    head = hf.get_output_embeddings()
+    plain = type(head) is nn.Linear and "forward" not in vars(head)
+    if not plain or head.weight.device.type != "cpu" or not _is_wide(head.weight):
+        yield
+        return
+    rows = max(1, _PIECE // head.weight[0].nbytes)
+    with replaced({head: partial(_in_pieces, head, rows)}):
+        yield
+
+
+def _in_pieces(head: nn.Linear, rows: int, x: Tensor) -> Tensor:
+    weights = head.weight.split(rows)
+    biases = [None] * len(weights) if head.bias is None else head.bias.split(rows)
+    parts = zip(weights, biases, strict=True)
+    return torch.cat([nn.functional.linear(x, weight, bias) for weight, bias in parts], -1)
+
+
+def _is_wide(x: Tensor) -> bool:
+    return x.dtype in (torch.float32, torch.float64)

@@ -1,0 +1,230 @@
+"""Forwards that begin in the middle of one that ran before: at a block, and at a token of each row.
+
+What lies below the block or before the token is taken from the recorded forward: hidden states, and
+the keys and values of earlier tokens. Attention is causal, so both are what a whole forward with a
+change from there on would compute again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from lga_fast.forward.kv_cache import CACHE
+from lga_fast.forward.packed_suffix import Tails, attends_by_name
+from lga_fast.forward.prefix_cache import Kept
+from lga_fast.models.editable import EditableModel
+
+
+class Recording:
+    """One forward of token rows, kept where later forwards shall begin.
+
+    Args:
+        model: frozen by the caller (`model.frozen()`), and so are gradients (`torch.no_grad()`).
+        ids: the rows, padded on the right.
+        blocks: where later forwards may begin.
+    """
+
+    def __init__(
+        self, model: EditableModel, ids: Int[Tensor, "row token"], blocks: Collection[int]
+    ) -> None:
+        self.model, self.ids, self.blocks = model, ids.to(model.device), sorted(blocks)
+        self._entering: dict[int, Float[Tensor, "row token d_model"]] = {}
+        self._form = 0  # length of the tuple that a block returns; 0: it returns a tensor
+        # Without masks of four axes, or with a window that slides, a row begins at its first token.
+        short = ids.shape[1] <= model.window
+        self._kept = Kept(self.blocks[0]) if model.takes_masks and short else None
+
+    def run(
+        self, rows: Int[Tensor, " place"], tokens: Int[Tensor, " place"]
+    ) -> Float[Tensor, "place vocab"]:
+        """Run the whole forward, hooks and all, and keep what is needed; logits at these places."""
+
+        def enter(block: int, module: nn.Module, args: tuple[Any, ...]) -> None:
+            self._entering[block] = args[0]
+
+        def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            self._form = form_of(output)
+
+        part, kept = self.model.part, self._kept
+        with ExitStack() as stack:
+            for block in self.blocks:
+                hook = partial(enter, block)
+                stack.callback(part(block, "block").register_forward_pre_hook(hook).remove)
+            stack.callback(part(0, "block").register_forward_hook(leave).remove)
+            cache = {CACHE: kept, "use_cache": kept is not None}
+            return self.model.logits_at(self.ids, rows, tokens, **cache)[0]
+
+    @property
+    def cuts(self) -> bool:
+        """Whether a run may begin after a row's first token."""
+        return self._kept is not None
+
+    def first(self, token: int) -> int:
+        """The token at which a run begins where a change shows first at `token`."""
+        return token if self.cuts else 0
+
+    def resume(
+        self,
+        block: int,
+        rows: Int[Tensor, " run"],
+        begin: Int[Tensor, " run"],
+        reads: tuple[Int[Tensor, " place"], Int[Tensor, " place"]],
+        on_output: Mapping[nn.Module, Callable[[Tensor], Tensor]] | None = None,
+        forwards: Mapping[nn.Module, Callable[..., Any]] | None = None,
+        on_hidden: Callable[[Tensor], Tensor] = lambda hidden: hidden,
+    ) -> Float[Tensor, "place vocab"]:
+        """Logits at chosen places of runs that go on from recorded rows.
+
+        Args:
+            block: where the forward begins, one of `blocks`.
+            rows: the recorded row that each run goes on from.
+            begin: each run's first token, as `first` says.
+            reads: runs and their tokens whose logits are wanted; here and below, tokens are
+                counted from `begin`.
+            on_output: of a module in or after `block`, what replaces its output [run token d].
+            forwards: of a module in or after `block`, what it runs instead of its own forward.
+            on_hidden: see `EditableModel.logits_at`.
+        """
+        places = begin.unsqueeze(1) + torch.arange(int(reads[1].max()) + 1)
+        places = places.clamp(max=self.ids.shape[1] - 1).to(self.model.device)
+        inputs: dict[str, Any] = {"use_cache": False}
+        if self._kept is not None:
+            inputs = self._kept.inputs(rows, begin, places, self.model.dtype)
+        forwards, last = dict(forwards or {}), self.model.part(self.model.layers - 1, "mlp")
+        if not ({last, *last.modules()} & {*forwards, *(on_output or {})}):
+            forwards[last] = partial(_where_read, last.forward, places.shape, reads)
+        runs = rows.to(places.device).unsqueeze(1)
+        return self._go_on(block, runs, places, reads, on_output or {}, forwards, on_hidden, inputs)
+
+    @property
+    def packs(self) -> bool:
+        """Whether `tails` can be had."""
+        return self.cuts and attends_by_name(self.model)
+
+    def tails(
+        self,
+        block: int,
+        rows: Int[Tensor, " run"],
+        begin: Int[Tensor, " run"],
+        reads: tuple[Int[Tensor, " place"], Int[Tensor, " place"]],
+    ) -> Tails:
+        """The runs of a `resume` on one token axis, for `resume_tails`; arguments as there."""
+        assert self._kept is not None
+        return Tails(self.model, block, self._kept.states, rows, begin, reads)
+
+    def resume_tails(
+        self,
+        block: int,
+        tails: Tails,
+        on_output: Mapping[nn.Module, Callable[[Tensor], Tensor]],
+        forwards: Mapping[nn.Module, Callable[..., Any]],
+        on_hidden: Callable[[Tensor], Tensor] = lambda hidden: hidden,
+    ) -> Float[Tensor, "place vocab"]:
+        """`resume`, but every output is [1 token d], and changes are at runs' first tokens only."""
+        device = self.model.device
+        reads = torch.zeros_like(tails.reads), tails.reads
+        places = tails.places.unsqueeze(0).to(device)
+        last = self.model.part(self.model.layers - 1, "mlp")
+        with tails.running() as instead:
+            if not ({last, *last.modules()} & {*forwards, *on_output}):
+                instead[last] = tails.where_read(last)
+            inputs = {"position_ids": places, "use_cache": False}
+            runs = tails.rows.unsqueeze(0).to(device)
+            every = {**forwards, **instead}
+            return self._go_on(block, runs, places, reads, on_output, every, on_hidden, inputs)
+
+    def _go_on(
+        self,
+        block: int,
+        rows: Int[Tensor, ...],
+        places: Int[Tensor, "run token"],
+        reads: tuple[Int[Tensor, " place"], Int[Tensor, " place"]],
+        on_output: Mapping[nn.Module, Callable[[Tensor], Tensor]],
+        forwards: dict[nn.Module, Callable[..., Any]],
+        on_hidden: Callable[[Tensor], Tensor],
+        inputs: Mapping[str, Any],
+    ) -> Float[Tensor, "place vocab"]:
+        """Logits of a forward of these tokens of recorded rows, from `block` on."""
+        model, entering = self.model, self._entering[block]
+        hidden = entering[rows.to(entering.device), places.to(entering.device)]
+        skipped = {model.part(i, "block"): partial(_hand_on, self._form) for i in range(block)}
+        with ExitStack() as stack:
+            for module, change in on_output.items():
+                hook = partial(_changed, places.shape, change)
+                stack.callback(module.register_forward_hook(hook).remove)
+            enter = model.part(block, "block").register_forward_pre_hook(
+                lambda module, args: (hidden, *args[1:])
+            )
+            stack.callback(enter.remove)
+            stack.enter_context(replaced(forwards | skipped))
+            return model.logits_at(self.ids[rows, places], *reads, on_hidden, **inputs)[0]
+
+
+@contextmanager
+def replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Modules run these instead of their own forward while inside."""
+    before = {module: vars(module).get("forward") for module in forwards}
+    try:
+        for module, forward in forwards.items():
+            module.forward = forward
+        yield
+    finally:
+        for module, forward in before.items():
+            if forward is None:
+                vars(module).pop("forward", None)
+            else:
+                module.forward = forward
+
+
+def bare(output: Any) -> Tensor:
+    """A module's output, also where it comes first in a tuple."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def form_of(output: Any) -> int:
+    """How a module returns its output: the length of the tuple; 0: bare."""
+    return len(output) if isinstance(output, tuple) else 0
+
+
+def formed(hidden: Tensor, length: int) -> Any:
+    """`hidden` as a module returns it: in a tuple of this length, or bare for 0."""
+    return (hidden, *[None] * (length - 1)) if length else hidden
+
+
+def _hand_on(length: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """Forward of a block that is skipped."""
+    return formed(hidden, length)
+
+
+def _changed(
+    shape: Sequence[int],
+    change: Callable[[Tensor], Tensor],
+    module: nn.Module,
+    args: tuple[Any, ...],
+    output: Any,
+) -> Any:
+    # OPT's MLP sees rows and tokens as one axis.
+    hidden = change(bare(output).view(*shape, -1)).view_as(bare(output))
+    return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+
+def _where_read(
+    forward: Callable[[Tensor], Any],
+    shape: Sequence[int],
+    reads: tuple[Int[Tensor, " place"], Int[Tensor, " place"]],
+    hidden: Tensor,
+) -> Any:
+    """Forward of the last MLP, at the places that the head reads; nothing else sees its output."""
+    run, token = (x.to(hidden.device) for x in reads)
+    read = hidden.view(*shape, -1)[run, token]
+    output = forward(read if hidden.ndim == 2 else read.unsqueeze(0))
+    given = bare(output).view(len(read), -1)
+    whole = given.new_zeros(*shape, given.shape[-1]).index_put((run, token), given)
+    return formed(whole.view(*hidden.shape[:-1], -1), form_of(output))

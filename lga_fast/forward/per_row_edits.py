@@ -1,0 +1,105 @@
+"""Edits that rows of one batch carry each for itself, so that evaluating writes no weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Float32
+from torch import Tensor
+
+from lga_fast.errors import EditError
+from lga_fast.models import EditableModel
+from lga_fast.models.edit_stack import find_matrices
+from lga_fast.models.tensor_utils import wide
+from lga_fast.weight_edit import LowRank, WeightEdit
+
+
+class VirtualEdits:
+    """`y += left (rightᵀ x)` on every token of a row, with the row's own `left` and `right`.
+
+    What `model.edited(edit)` does to the whole model, done to some rows of a batch: `(W + left
+    rightᵀ) x`. The product is taken in float32 (float64 for a float64 model) and not rounded to
+    the weight's dtype; rows without an edit stay as they are, bit for bit.
+
+    Args:
+        model: whose matrices are changed; no weight is touched.
+        edits: one per row, None for a row without; an edit may change several matrices.
+
+    Raises:
+        EditError: an edit was solved on other weights, or fits none of the model's matrices.
+    """
+
+    def __init__(self, model: EditableModel, edits: Sequence[WeightEdit | None]):
+        self._model = model
+        self._keys = {model.weight_name(*place): place for place in model.matrices()}
+        self._edits: dict[int, WeightEdit] = {}  # by number: an edit shared by rows is one
+        numbers: dict[int, int] = {}
+        for edit in edits:
+            if edit is not None and id(edit) not in numbers:
+                numbers[id(edit)] = len(numbers)
+                self._edits[numbers[id(edit)]] = edit
+        self.of_row = [-1 if edit is None else numbers[id(edit)] for edit in edits]  # -1: no edit
+        now = model.fingerprint() if self._edits else ""
+        for edit in self._edits.values():
+            _check(model, edit, now)
+
+    def columns(self, rows: int) -> int:
+        """Sum of the ranks that the edits of so many rows have together, at most."""
+        ranks = [max(d.rank for d in edit.deltas.values()) for edit in self._edits.values()]
+        return sum(sorted(ranks, reverse=True)[:rows])
+
+    @contextmanager
+    def on(self, numbers: Sequence[int]) -> Iterator[None]:
+        """Rows of every forward inside carry the edits of these numbers (see `of_row`)."""
+        present = sorted(set(numbers) - {-1})
+        names = dict.fromkeys(name for n in present for name in self._edits[n].deltas)
+        with ExitStack() as stack:
+            for name in names:
+                having = [n for n in present if name in self._edits[n].deltas]
+                deltas = [self._edits[n].deltas[name] for n in having]
+                hook = partial(_add, *_side_by_side(deltas, having, numbers))
+                module = self._model.matrix(*self._keys[name])
+                stack.callback(module.register_forward_hook(hook).remove)
+            yield
+
+
+def _side_by_side(
+    deltas: Sequence[LowRank], having: Sequence[int], numbers: Sequence[int]
+) -> tuple[
+    Float32[Tensor, "d_out column"], Float32[Tensor, "d_in column"], Bool[Tensor, "row column"]
+]:
+    """All edits' columns in one matrix, so that ranks may differ, and whose row reads which."""
+    owner = torch.tensor([n for n, d in zip(having, deltas, strict=True) for _ in range(d.rank)])
+    left, right = torch.cat([d.left for d in deltas], 1), torch.cat([d.right for d in deltas], 1)
+    return left, right, owner == torch.tensor(numbers).unsqueeze(1)
+
+
+def _add(
+    left: Float32[Tensor, "d_out column"],
+    right: Float32[Tensor, "d_in column"],
+    own: Bool[Tensor, "row column"],
+    module: Any,
+    args: tuple[Tensor, ...],
+    output: Float[Tensor, "*rows_and_tokens d_out"],
+) -> Float[Tensor, "*rows_and_tokens d_out"]:
+    """Hook: the output with each row's own product added."""
+    x = wide(args[0])
+    x = x.reshape(len(own), -1, x.shape[-1])  # OPT's MLP sees rows and tokens as one
+    left, right, own = left.to(x), right.to(x), own.to(x.device)
+    product = (x @ right).masked_fill(~own.unsqueeze(1), 0) @ left.T
+    return (wide(output) + product.view_as(output)).to(output.dtype)
+
+
+def _check(model: EditableModel, edit: WeightEdit, now: str) -> None:
+    find_matrices(model, edit)
+    if edit.model_fingerprint != now:
+        made = edit.model_fingerprint or "none in its provenance"
+        raise EditError(
+            f"{edit!r} was solved on other weights: expected the fingerprint of {model.name!r} as "
+            f"it is now, {now}, got {made}. Solve it on this model, or evaluate inside "
+            "`with model.edited(...)`."
+        )

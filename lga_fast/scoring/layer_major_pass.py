@@ -1,0 +1,177 @@
+"""The scoring pass with its loops swapped: blocks outside, batches inside.
+
+Each block is used twice however many batches there are: once forward, and once for its forward
+again and its backward. What enters a block waits between the two. So streamed weights are read
+twice, and a checkpointed batch of resident weights holds the activations of one block at a time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from lga_fast import progress
+from lga_fast.forward.tensor_store import Waiting
+from lga_fast.models._calls import Call
+from lga_fast.scoring.batch_layout import Batch
+from lga_fast.scoring.graph import backward
+from lga_fast.scoring.scoring_pass import Pass
+
+_SUMS = ("sums", "losses", "says_new")
+_EXPERTS = "per_expert."
+
+
+class Sweeps:
+    """Both sweeps of one pass.
+
+    What is finished lies in `waiting`: `entering-L` has what enters block L, `gradient-L` the
+    gradients of that (of block 0: none) and what the pass has found down to there. Each batch's
+    part goes there as it is made, so that only one is on the device.
+
+    Args:
+        scoring: what the pass adds to.
+        batches: what runs together.
+        waiting: where tensors wait; sweeps that were begun there go on.
+        show_progress: see `score_layers`.
+    """
+
+    def __init__(
+        self,
+        scoring: Pass,
+        batches: Sequence[Batch],
+        waiting: Waiting,
+        show_progress: bool | None,
+    ) -> None:
+        assert scoring.walked
+        self.scoring, self.model, self.waiting = scoring, scoring.walked, waiting
+        self.layers, self.show = scoring.model.layers, show_progress
+        self.device = scoring.model.device
+        self.batches = [(batch.pairs, scoring.made(batch)) for batch in batches]
+        self._calls: list[Call] = []
+
+    def run(self) -> None:
+        """Do what is left to do."""
+        entered, back = self._finished()
+        if back:
+            self._recall(self.waiting.get(f"gradient-{back[0]}"))
+        else:
+            # From the last block at the latest: the head needs to know what a block returns.
+            self._forward(min([*entered[-1:], self.layers - 1]) if entered else 0)
+            with self.model.head():
+                self._finish(self.layers, self._from_head())
+        self._backward(min(back, default=self.layers))
+
+    def _forward(self, first: int) -> None:
+        for layer in self._walk(range(first, self.layers), "blocks forward"):
+            self.waiting.put(f"entering-{layer + 1}", self._leaving(layer))
+
+    def _backward(self, layers: int) -> None:
+        for layer in self._walk(range(layers - 1, -1, -1), "blocks backward"):
+            self._finish(layer, self._from_block(layer))
+
+    # -- one batch after the other -------------------------------------------------------------
+    def _leaving(self, layer: int) -> Iterator[tuple[str, Tensor]]:
+        for i, entering in enumerate(self._entering(layer)):
+            # As in the other sweep, though nothing goes back: experts run in another way for
+            # taps, and some kernels ask whether there is a graph.
+            with torch.enable_grad(), self.scoring.taps(*self.batches[i], [layer], 0):
+                left = self.model.run(layer, entering, self._calls[i]).detach()
+            yield str(i), left
+
+    def _from_head(self) -> Iterator[tuple[str, Tensor]]:
+        for i, hidden in enumerate(self._entering(self.layers)):
+            batch, made = self.batches[i]
+            with torch.enable_grad(), self.model.after_blocks(hidden):
+                read, gradients = self.scoring.head(batch, made)
+                given = backward(read, gradients, hidden)
+            yield from zip(self._keys(i), given, strict=True)
+
+    def _from_block(self, layer: int) -> Iterator[tuple[str, Tensor]]:
+        leaving = self.waiting.get(f"gradient-{layer + 1}")
+        for i, hidden in enumerate(self._entering(layer)):
+            with torch.enable_grad(), self.scoring.taps(*self.batches[i], [layer]):
+                output = self.model.run(layer, hidden, self._calls[i])
+                gradients = [leaving[key].to(output.device) for key in self._keys(i)]
+                given = backward(output, gradients, hidden if layer else None)
+            yield from zip(self._keys(i), given, strict=bool(layer))
+
+    def _keys(self, i: int) -> list[str]:
+        """Names of a batch's gradients: of both answers together, or of each."""
+        return [f"{i}.{k}" for k in range(2 if self.batches[i][1].packed else 1)]
+
+    def _walk(self, layers: range, title: str) -> Iterator[int]:
+        with (
+            progress.bar(title, len(layers), self.show) as advance,
+            closing(self.model.walk(layers, to_head=layers.step > 0)) as walk,
+        ):
+            for layer in walk:
+                if not self._calls and "entering-0" in self.waiting.names():
+                    deque(self._embedded(), maxlen=0)
+                elif not self._calls:
+                    self.waiting.put("entering-0", self._embedded())
+                yield layer
+                advance(1)
+
+    def _embedded(self) -> Iterator[tuple[str, Tensor]]:
+        """What enters block 0; all else that blocks get is kept."""
+        for i, (_, made) in enumerate(self.batches):
+            call = self.model.record(self.scoring.inputs(made))
+            self._calls.append(replace(call, hidden=call.hidden.new_empty(0, 0, 0)))
+            yield str(i), call.hidden
+
+    def _entering(self, layer: int) -> Iterator[Tensor]:
+        """What enters a block (or the head), batch by batch, ready for a gradient."""
+        waiting = self.waiting.get(f"entering-{layer}")
+        for i in range(len(self.batches)):
+            # Before block 0 there is nothing that a gradient could be for.
+            yield waiting[str(i)].detach().to(self.device).requires_grad_(layer > 0)
+
+    # -- what is finished ----------------------------------------------------------------------
+    def _finished(self) -> tuple[list[int], list[int]]:
+        """Blocks whose inputs, and the one whose gradients, are there to go on with.
+
+        A run that was killed while it dropped sets leaves some that are of no use any more; without
+        the others all begins again.
+        """
+        entered, back = self._there("entering"), self._there("gradient")
+        last = back[0] if back else len(entered)
+        whole = entered[:last] == list(range(last))
+        keep = (list(range(last)), back[:1]) if whole else ([], [])
+        for kind, there, kept in zip(("entering", "gradient"), (entered, back), keep, strict=True):
+            for layer in set(there).difference(kept):
+                self.waiting.drop(f"{kind}-{layer}")
+        return keep
+
+    def _there(self, kind: str) -> list[int]:
+        names = (name.split("-") for name in self.waiting.names())
+        return sorted(int(layer) for name, layer in names if name == kind)
+
+    def _finish(self, layer: int, gradients: Iterator[tuple[str, Tensor]]) -> None:
+        """Find the gradients of what enters a block, and all that the pass knows from there on."""
+        self.waiting.put(f"gradient-{layer}", chain(gradients, self._found()))
+        self.waiting.drop(f"entering-{layer}")
+        self.waiting.drop(f"gradient-{layer + 1}")
+
+    def _found(self) -> Iterator[tuple[str, Tensor]]:
+        scoring = self.scoring  # asked after the last batch, not before
+        for name in _SUMS:
+            yield name, getattr(scoring, name)
+        yield "forwards", torch.tensor(scoring.sequence_forwards)
+        for name, dot in scoring.per_expert.items():
+            yield f"{_EXPERTS}{name}", dot
+
+    def _recall(self, found: Mapping[str, Tensor]) -> None:
+        scoring = self.scoring
+        for name in _SUMS:
+            getattr(scoring, name).copy_(found[name])
+        scoring.sequence_forwards = int(found["forwards"])
+        for name in found:
+            if name.startswith(_EXPERTS):
+                dot = found[name].to(scoring.sums.device, copy=True)
+                scoring.per_expert[name.removeprefix(_EXPERTS)] = dot

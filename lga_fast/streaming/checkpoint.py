@@ -1,0 +1,239 @@
+"""A checkpoint's tensors, read part by part from its safetensors files."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Iterable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lga_fast.errors import LgaFastError, UnsupportedModel
+from lga_fast.streaming._joined import places
+from lga_fast.streaming.checkpoint_files import tensors_of
+from lga_fast.streaming.safetensors_reader import TensorFile
+
+
+@dataclass
+class _Group:
+    """Tensors of the checkpoint that become one tensor of the model, or several by a converter."""
+
+    converter: Any = None
+    keys: list[tuple[str, str | None]] = field(default_factory=list)  # and the converter's pattern
+
+
+class Shards:
+    """Tensors of a checkpoint, under the names and in the dtypes that the model gives them.
+
+    transformers says which of the checkpoint's tensors become which of the model's.
+
+    Args:
+        hf: the model on `meta`; its tensors get the dtypes that they shall have.
+        files: safetensors files.
+
+    Raises:
+        LgaFastError: a tensor does not have the shape that the model wants.
+
+    Warns:
+        UserWarning: the files hold tensors that the model does not know.
+    """
+
+    def __init__(self, hf: Any, files: Sequence[str]) -> None:
+        from transformers.conversion_mapping import get_model_conversion_mapping
+
+        self.files = [Path(file) for file in files]
+        self.bytes_read, self._counting = 0, Lock()
+        self._hf = hf
+        self._stored: dict[str, Tensor] = {}  # on meta
+        self._where: dict[str, TensorFile] = {}
+        for file in self.files:
+            part = tensors_of(str(file))
+            self._where |= dict.fromkeys(part, TensorFile(file))
+            self._stored |= part
+        transforms = get_model_conversion_mapping(hf)
+        self._fit(transforms)
+        self._dtypes = {name: tensor.dtype for name, tensor in hf.state_dict().items()}
+        self._groups = self._grouped(transforms)
+
+    def _fit(self, transforms: list[Any]) -> None:
+        """Load everything as transformers does, only on `meta`: no byte is read."""
+        from transformers.core_model_loading import convert_and_load_state_dict_in_model
+        from transformers.modeling_utils import LoadStateDictConfig
+
+        how = LoadStateDictConfig(
+            device_map={"": "meta"},
+            dtype=self._hf.dtype,
+            dtype_plan=self._hf._get_dtype_plan(self._hf.dtype),
+            weight_mapping=transforms,
+        )
+        info, _ = convert_and_load_state_dict_in_model(self._hf, dict(self._stored), how)
+        self._hf.tie_weights()  # which the new tensors were not
+        wrong = [f"{n} {tuple(got)} for {tuple(want)}" for n, got, want in info.mismatched_keys]
+        wrong += [f"{name}: {error}" for name, error in info.conversion_errors.items()]
+        if wrong:
+            raise LgaFastError(
+                f"{self.files[0].parent}: {len(wrong)} tensors do not fit the model that "
+                f"config.json describes: {'; '.join(wrong[:3])}"
+            )
+        self._hf._adjust_missing_and_unexpected_keys(info)  # what this class leaves out on purpose
+        if unknown := sorted(info.unexpected_keys):
+            warnings.warn(
+                f"{self.files[0].parent}: {len(unknown)} tensors are not of the model that "
+                f"config.json describes, and are not read: {', '.join(unknown[:3])}",
+                stacklevel=4,
+            )
+
+    def _grouped(self, transforms: list[Any]) -> dict[str, _Group]:
+        from transformers.core_model_loading import (
+            WeightConverter,
+            WeightRenaming,
+            dot_natural_key,
+            rename_source_key,
+        )
+
+        renamings = [t for t in transforms if isinstance(t, WeightRenaming)]
+        converters = [t for t in transforms if isinstance(t, WeightConverter)]
+        by_pattern = {p: converter for converter in converters for p in converter.source_patterns}
+        known, prefix = self._hf.state_dict(), self._hf.base_model_prefix
+        groups: dict[str, _Group] = {}
+        for key in sorted(self._stored, key=dot_natural_key):
+            name, pattern = rename_source_key(key, renamings, converters, prefix, known)
+            if name not in known and key in known:
+                name, pattern = rename_source_key(key, [], [], prefix, known)
+            if name in known:
+                converter = by_pattern[pattern] if pattern is not None else None
+                groups.setdefault(name, _Group(converter)).keys.append((key, pattern))
+        return groups
+
+    # -- what is there -------------------------------------------------------------------------
+    def names(self, prefix: str) -> list[str]:
+        """Names of the model's tensors, or of the first of those that are made together."""
+        return [name for name in self._groups if name.startswith(prefix)]
+
+    def source(self, name: str) -> str | None:
+        """The name under which a tensor of the model can be read: its own or one it is tied to."""
+        ties = self._hf.all_tied_weights_keys
+        tied = [ties.get(name), *(target for target, source in ties.items() if source == name)]
+        return next((n for n in (name, *tied) if n in self._groups), None)
+
+    def stored_bytes(self, names: Iterable[str]) -> int:
+        """Bytes that these tensors take in the files."""
+        keys = (key for name in names for key, _ in self._groups[name].keys)
+        return sum(self._stored[key].nbytes for key in keys)
+
+    def loaded_bytes(self, names: Iterable[str]) -> int:
+        """Bytes that these tensors take in memory."""
+        return sum(
+            self._stored[key].numel() * self._dtypes[name].itemsize
+            for name in names
+            for key, _ in self._groups[name].keys
+        )
+
+    def making_bytes(self, names: Iterable[str]) -> int:
+        """Bytes in memory beside these tensors while one of them is converted, at most."""
+        return max((self._making_bytes(name) for name in names), default=0)
+
+    def _making_bytes(self, name: str) -> int:
+        group, dtype = self._groups[name], self._dtypes[name]
+        others = [key for key, _ in group.keys if self._stored[key].dtype != dtype]
+        parts = self.loaded_bytes([name]) if group.converter is not None else 0
+        return parts + max((self._stored[key].nbytes for key in others), default=0)
+
+    def place(self, name: str) -> tuple[Path, str, torch.dtype] | None:
+        """The file that holds a tensor of the model, its name there and dtype.
+
+        None: it is put together from others, or tied to one.
+        """
+        group = self._groups.get(name)
+        if group is None or group.converter is not None:
+            return None
+        key = group.keys[0][0]
+        return self._where[key].path, key, self._stored[key].dtype
+
+    def stored_in(self, file: Path) -> dict[str, torch.dtype]:
+        """Names in a file, and the dtypes that the model gives their tensors."""
+        kept = {key: self._dtypes[n] for n, group in self._groups.items() for key, _ in group.keys}
+        inside = (key for key, where in self._where.items() if where.path == file)
+        return {key: kept.get(key, self._stored[key].dtype) for key in inside}
+
+    # -- reading -------------------------------------------------------------------------------
+    def forget(self, names: Iterable[str]) -> None:
+        """Let the system drop these tensors from its memory: the next reading is from the files."""
+        for key in (key for name in names for key, _ in self._groups[name].keys):
+            self._where[key].forget(key, self._stored[key].nbytes)
+
+    def read(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """These tensors, on the CPU, in memory of their own."""
+        found: dict[str, Tensor] = {}
+        for name in names:
+            group, dtype = self._groups[name], self._dtypes[name]
+            if group.converter is None:
+                found[name] = self._tensor(group.keys[0][0], dtype)
+                continue
+            making = deepcopy(group.converter)
+            for key, pattern in group.keys:
+                making.add_tensor(name, key, pattern, partial(self._tensor, key, dtype))
+            made = making.convert(name, model=self._hf, config=self._hf.config)
+            found |= {n: t[0] if isinstance(t, list) else t for n, t in made.items()}
+        return found
+
+    def rows(self, name: str, numbers: Collection[int]) -> Float[Tensor, "row d_model"]:
+        """These rows of a matrix, of which no others are read.
+
+        Raises:
+            UnsupportedModel: the matrix is put together from several tensors.
+        """
+        group = self._groups[name]
+        if group.converter is not None:
+            raise UnsupportedModel(
+                f"{name} is put together from several tensors of the checkpoint, so that its rows "
+                "cannot be read alone; load the model with weights='resident'"
+            )
+        key = group.keys[0][0]
+        width = self._stored[key].shape[1]
+        rows = [self._elements(key, width * i, width) for i in numbers]
+        return torch.stack(rows).to(self._dtypes[name])
+
+    def sample(self, name: str, count: int) -> Float[Tensor, " value"]:
+        """So many values of a tensor, evenly spread over it."""
+        where = self._places(name, count)
+        if where is None:  # only the whole of it has this order
+            flat = self.read([name])[name].reshape(-1)
+            return flat[list(_spread(len(flat), count))]
+        return torch.cat([self._elements(key, i, 1) for key, i in where]).to(self._dtypes[name])
+
+    def sample_bytes(self, name: str, count: int) -> int:
+        """Bytes that are read for a `sample`."""
+        where = self._places(name, count)
+        if where is None:
+            return self.stored_bytes([name])
+        return sum(self._stored[key].itemsize for key, _ in where)
+
+    def _places(self, name: str, count: int) -> list[tuple[str, int]] | None:
+        """Where so many values of a tensor lie; None: it is put together in an unknown way."""
+        group = self._groups[name]
+        numbers = _spread(sum(self._stored[key].numel() for key, _ in group.keys), count)
+        if group.converter is None:
+            return [(group.keys[0][0], i) for i in numbers]
+        return places(group.converter, group.keys, self._stored, numbers)
+
+    def _tensor(self, key: str, dtype: torch.dtype) -> Tensor:
+        stored = self._stored[key]
+        return self._elements(key, 0, stored.numel()).view(stored.shape).to(dtype)
+
+    def _elements(self, key: str, first: int, count: int) -> Tensor:
+        dtype = self._stored[key].dtype
+        with self._counting:  # the next block is read by another thread
+            self.bytes_read += count * dtype.itemsize
+        return self._where[key].read(key, dtype, first, count)
+
+
+def _spread(size: int, count: int) -> range:
+    return range(0, size, max(1, size // count))[:count]

@@ -1,0 +1,247 @@
+"""A model whose blocks are read from their files when they run, and dropped again.
+
+Where there are many batches, blocks are the outer loop and batches the inner one (`walk`): a pass
+over all blocks reads each of them once. The model's own forward runs too, with one reading of the
+blocks for each, and one for its backward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lga_fast.errors import LgaFastError
+from lga_fast.forward import decoding
+from lga_fast.forward.lockstep_decoding import in_step
+from lga_fast.forward.partial_forward import bare, form_of, formed, replaced
+from lga_fast.forward.tensor_store import Waiting
+from lga_fast.models import fingerprint
+from lga_fast.models._calls import Call, record_call
+from lga_fast.models.editable import EditableModel
+from lga_fast.streaming.block_loader import BlockReader, assign
+from lga_fast.streaming.checkpoint import Shards
+from lga_fast.streaming.edit_overlay import Overlays
+from lga_fast.streaming.lazy_embedding import Rows
+from lga_fast.streaming.meta_model import fill_buffers
+from lga_fast.streaming.on_demand_forward import OwnForward
+
+
+class StreamedModel(EditableModel):
+    """A model of any size: two blocks are in memory at most, or a block and the head.
+
+    Of the embedding there are the rows of all tokens that it has seen.
+
+    An edit is an overlay, added to a block whenever that is read.
+
+    Args:
+        hf: the model on `meta`.
+        tokenizer: its tokenizer.
+        name: what to call it in results.
+        shards: where its weights come from.
+        device: where it runs.
+        memory_budget: bytes that a run may use, weights included; None: half of what is free.
+        editing: see `EditableModel`.
+
+    Raises:
+        LgaFastError: the checkpoint lacks a tensor.
+        UnsupportedModel: as of `EditableModel`, or a buffer cannot be computed.
+    """
+
+    recomputes = True
+
+    def __init__(
+        self,
+        hf: Any,
+        tokenizer: Any,
+        name: str,
+        shards: Shards,
+        device: torch.device,
+        memory_budget: int | None = None,
+        editing: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(hf, tokenizer, name, memory_budget, editing)
+        self.shards, self._device = shards, device
+        self._applier = self._overlays = Overlays(self)
+        self._shapes = {name: p.shape for name, p in hf.named_parameters()}
+        self._base: dict[str, Tensor] = {}  # what a fingerprint takes, without edits
+        self._form: int | None = None  # length of the tuple that a block returns; 0: a tensor
+        decoder = self.family.blocks.rpartition(".")[0]
+        fill_buffers(hf, decoder, device)
+        paths = {module: path for path, module in hf.named_modules()}
+        embedding, self._head = hf.get_input_embeddings(), hf.get_output_embeddings()
+        read = self._found(f"{paths[embedding]}.weight")
+        heads = {n: f"{paths[self._head]}.{n}" for n in self._head.state_dict()}
+        self._head_names = {n: self._found(name) for n, name in heads.items()}
+        for name in hf.get_submodule(decoder).state_dict(prefix=f"{decoder}."):
+            self._found(name)
+        self._reader = BlockReader(
+            shards, self._blocks, self.family.blocks, device, self._overlays.add
+        )
+        self._block_names = self._reader.names
+        apart = {read, *self._head_names.values(), *chain(*self._block_names)}
+        self._rest = [name for name in shards.names(f"{decoder}.") if name not in apart]
+        assign(hf, self._moved(shards.read(self._rest)), strict=False)
+        Rows(embedding, partial(shards.rows, read), device)
+        OwnForward(hf, self._blocks, self._reader, self.head, self._overlays.in_effect)
+
+    def _found(self, name: str) -> str:
+        source = self.shards.source(name)
+        if source is None:
+            raise LgaFastError(
+                f"{self.shards.files[0].parent}: expected {name}, which config.json asks for; none "
+                f"of its {len(self.shards.files)} safetensors files has it"
+            )
+        return source
+
+    # -- facts ---------------------------------------------------------------------------------
+    @property
+    def device(self) -> torch.device:
+        """Where blocks run, and so where token ids go."""
+        return self._device
+
+    def block_bytes(self) -> int:
+        """Bytes of the largest block in memory."""
+        return max(self.shards.loaded_bytes(names) for names in self._block_names)
+
+    def head_bytes(self) -> int:
+        """Bytes of the head in memory."""
+        return self.shards.loaded_bytes(self._head_names.values())
+
+    def rest_bytes(self) -> int:
+        """Bytes that stay in memory: norms and positions, and buffers that were computed."""
+        buffers = sum(b.nbytes for b in self.hf.buffers() if not b.is_meta)
+        return self.shards.loaded_bytes(self._rest) + buffers
+
+    def making_bytes(self) -> int:
+        """Bytes beside all this while a tensor gets the form or dtype that the model wants."""
+        return self.shards.making_bytes(chain(*self._block_names, self._head_names.values()))
+
+    def sweep_bytes(self, first: int = 0) -> int:
+        """Bytes that one pass over all blocks reads, or over those from `first` on."""
+        return sum(self.shards.stored_bytes(names) for names in self._block_names[first:])
+
+    def head_read_bytes(self) -> int:
+        """Bytes that are read for the head."""
+        return self.shards.stored_bytes(self._head_names.values())
+
+    def fingerprint_bytes(self) -> int:
+        """Bytes that are still to be read for the fingerprint: few, but all of joined tensors."""
+        if self._base:
+            return 0
+        sources = [self.shards.source(name) for name in self._shapes]
+        return sum(
+            self.shards.sample_bytes(source, fingerprint.SAMPLED) for source in sources if source
+        )
+
+    def _samples(self, count: int) -> Iterator[fingerprint.Sample]:
+        for name, shape in self._shapes.items():
+            if name not in self._base:
+                source = self.shards.source(name)  # None: of a part that does not run
+                self._base[name] = self.shards.sample(source, count) if source else torch.empty(0)
+            edited = self._overlays.sampled(name)
+            yield name, shape, self._base[name] if edited is None else edited
+
+    # -- running -------------------------------------------------------------------------------
+    def edited_names(self) -> set[str]:
+        """Weights that are not as the checkpoint has them."""
+        return {name for step in self._overlays.steps for name in step.deltas}
+
+    @contextmanager
+    def loaded(self, layer: int) -> Iterator[None]:
+        """A block's weights, edits included, are in memory while inside."""
+        with self._reader.loaded(layer):
+            yield
+
+    def walk(self, layers: Iterable[int], to_head: bool = False) -> Generator[int]:
+        """Each of these layers while its weights are in memory; the next one is read meanwhile.
+
+        Close it (`contextlib.closing`), so that an exception leaves no weights behind.
+
+        Args:
+            layers: in their order.
+            to_head: `head` comes next: it is read while the last layer runs.
+        """
+        reads_head = to_head and self._head.weight.is_meta
+        for layer in self._reader.walk(layers, self._read_head if reads_head else None):
+            if self._form is None:
+                self._learn_form(self._blocks[layer])
+            yield layer
+
+    def record(self, inputs: Mapping[str, Any]) -> Call:
+        """What a forward hands to the blocks, which do not run; see `walk` for that.
+
+        A block's first argument is the hidden states, whatever else it takes.
+
+        Raises:
+            UnsupportedModel: the model does something to the hidden states between its blocks.
+        """
+        with torch.no_grad():
+            return record_call(self.hf, self._blocks, self._form or 0, inputs, self.layers)
+
+    def run(
+        self, layer: int, hidden: Float[Tensor, "row token d_model"], call: Call
+    ) -> Float[Tensor, "row token d_model"]:
+        """Run the block that `walk` is at."""
+        args, kwargs = call.others[layer]
+        return bare(self._blocks[layer](hidden, *args, **kwargs))
+
+    @contextmanager
+    def head(self) -> Iterator[None]:
+        """The head's weights are in memory while inside."""
+        if not self._head.weight.is_meta:
+            yield
+            return
+        empty = dict(self._head.state_dict())
+        try:
+            assign(self._head, self._moved(self._reader.taken() or self._read_head()))
+            yield
+        finally:
+            assign(self._head, empty)
+
+    @contextmanager
+    def after_blocks(self, hidden: Float[Tensor, "row token d_model"]) -> Iterator[None]:
+        """Forwards (`logits_at`) go on from these outputs of the last block while inside."""
+        assert self._form is not None
+
+        def give(given: Tensor, *args: Any, **kwargs: Any) -> Any:
+            return formed(hidden, self._form or 0)
+
+        with replaced(dict.fromkeys(self._blocks, give)):
+            yield
+
+    def greedy_each(
+        self, batches: Sequence[decoding.Batch], waiting: Waiting | None = None
+    ) -> list[decoding.Answers]:
+        """`greedy` of several batches: one reading of all blocks gives each of them a token.
+
+        `waiting`: where a call that was killed goes on, with the same batches.
+        """
+        readings = max((length for _, lengths in batches for length in lengths), default=0)
+
+        def run(_: EditableModel, steps: Sequence[decoding.Steps]) -> list[decoding.Answers]:
+            return in_step(self, steps, readings, waiting=waiting)
+
+        return decoding.greedy(self, batches, run)
+
+    # -- within --------------------------------------------------------------------------------
+    def _read_head(self) -> dict[str, Tensor]:
+        read = self.shards.read(dict.fromkeys(self._head_names.values()))
+        return {name: read[source] for name, source in self._head_names.items()}
+
+    def _learn_form(self, block: nn.Module) -> None:
+        token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+        with torch.no_grad():
+            inputs = {"input_ids": token, "use_cache": False}
+            call = record_call(self.hf, self._blocks, 0, inputs, until=1)
+            args, kwargs = call.others[0]
+            self._form = form_of(block(call.hidden, *args, **kwargs))
+
+    def _moved(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.to(self.device) for name, tensor in tensors.items()}

@@ -1,0 +1,1 @@
+"""Every request edited at every layer, and what the results say of the layers."""

@@ -1,0 +1,124 @@
+"""Models without a family file: guessed where autograd confirms it, refused with help elsewhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, BloomConfig
+
+import lga_fast
+from lga_fast.errors import UnsupportedModel
+from lga_fast.models import EditableModel, families
+from lga_fast.models.family_guess import guess
+from lga_fast.records import EditRequest
+
+FACT = EditRequest("a", "The capital of France is", "Rome", "France", (15, 21), "Paris")
+
+
+def unknown(family: str, dtype: torch.dtype = torch.float32):
+    """A small model of a type that nobody has heard of."""
+    hf = tiny.model(family, dtype).hf
+    config = type("NewConfig", (type(hf.config),), {"model_type": "new"})
+    hf.config.__class__ = config
+    return hf
+
+
+@pytest.mark.parametrize("family", tiny.dense())
+def test_the_guess_is_what_the_family_file_says(family):
+    """Of every family that is no mixture; the vision tower of a wrapper is not taken for it."""
+    known = tiny.model(family)
+    guessed = guess(known.hf)
+    assert guessed.packs is False
+    for field in ("blocks", "attention", "final_norm", "orientation"):
+        assert getattr(guessed, field) == getattr(known.family, field), field
+    assert dict(guessed.matrices) == dict(known.family.matrices)
+    factor = family == "granite"  # not a module, so that no guess can see it
+    assert guessed.post_mlp_norm == (known.family.post_mlp_norm and not factor)
+    output = known.part(0, "mlp"), known.part(0, "block").get_submodule(guessed.mlp)
+    assert output[0] in output[1].modules() or output[1] in output[0].modules()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_guessed_model_scores_as_a_known_one_and_says_so(dtype):
+    hf = unknown("gemma2", dtype)
+    known = tiny.model("gemma2", dtype)
+    flags = [p.requires_grad for p in hf.parameters()]
+    model = EditableModel(hf, known.tokenizer, "x")
+    assert flags == [p.requires_grad for p in hf.parameters()] and hf.training
+    assert all(p.grad is None for p in hf.parameters())
+    assert not any(m._forward_hooks for m in hf.modules())
+    assert model.family_name == "new" and "down mlp.down_proj) were guessed" in model.family_guess
+    got, want = (lga_fast.score_layers(m, [FACT], old="ground_truth") for m in (model, known))
+    assert got.provenance["family_guess"] == model.family_guess
+    assert want.provenance["family_guess"] is None
+    if dtype == torch.float32:
+        np.testing.assert_allclose(got.per_request(), want.per_request(), rtol=1e-4)
+        ranking = lga_fast.select_layer(model, [FACT], old="ground_truth")
+        assert ranking.notes[0] == model.family_guess
+
+
+def test_an_mlp_that_adds_the_stream_is_not_where_an_editor_works():
+    config = BloomConfig(vocab_size=400, hidden_size=32, n_layer=2, n_head=4)
+    hf = AutoModelForCausalLM.from_config(config)
+    model = EditableModel(hf, tiny.byte_level(), "bloom")
+    assert model.family.matrices["down"] == "mlp.dense_4h_to_h" == model.family.mlp
+    assert 0 <= int(lga_fast.select_layer(model, [FACT])) < 2
+
+
+class _Twice(nn.Linear):
+    """Looks linear, computes something else with its weight."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def _break(hf: nn.Module, how: str) -> None:
+    block = hf.model.layers[4]
+    if how == "computes":
+        block.mlp.up_proj = _Twice(32, 48, bias=False)
+    elif how == "lacks":
+        del block.mlp.up_proj
+        block.mlp.forward = lambda x: block.mlp.down_proj(block.mlp.gate_proj(x))
+    elif how == "shares":
+        hf.model.layers[3].mlp.up_proj = block.mlp.up_proj
+    elif how == "more":
+        for layer in hf.model.layers:
+            layer.mlp.extra = nn.Parameter(torch.zeros(3, 3))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("computes", r"taps on mlp.up_proj of layer 4 give a gradient that differs .* by 5.0e-01"),
+        ("lacks", r"up matrix of layer 4 is at 'mlp.up_proj'"),
+        ("shares", r"layer 4, matrix 'up' ran twice"),
+        ("more", r"mlp has weights besides mlp.gate_proj, mlp.up_proj, mlp.down_proj"),
+    ],
+)
+def test_what_autograd_does_not_confirm_is_refused(how, message):
+    hf = unknown("llama")
+    _break(hf, how)
+    with pytest.raises(UnsupportedModel, match=message):
+        EditableModel(hf, tiny.byte_level(), "x")
+
+
+def test_a_refusal_shows_the_block_and_what_a_file_needs():
+    with pytest.raises(UnsupportedModel) as caught:
+        EditableModel(unknown("mixtral"), tiny.byte_level(), "x")
+    message = str(caught.value)
+    assert "no family file for model_type 'new'. Known: cohere, falcon, gemma2" in message
+    assert "model.layers.0 (MixtralDecoderLayer) holds\n" in message
+    assert "  self_attn.q_proj: Linear weight (32, 32)\n" in message
+    assert (
+        "  mlp.experts: MixtralExperts gate_up_proj (4, 96, 32), down_proj (4, 32, 48)" in message
+    )
+    assert "write models/families/new.py" in message
+    code = message[message.index("from lga_fast") :]
+    scope: dict = {}
+    exec(code.replace("...", "'x'"), scope)
+    assert isinstance(scope["FAMILY"], families.ModelFamily)
+    assert scope["FAMILY"].blocks == "model.layers"
+    assert scope["FAMILY"].experts == "mlp.experts"

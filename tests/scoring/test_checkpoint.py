@@ -1,0 +1,282 @@
+"""A streamed pass that is killed goes on where it was, with the same bits in the end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import warnings
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from both_placements import REQUESTS, assert_same_bits, both
+
+import lga_fast
+from lga_fast import files, memory, score_layers
+from lga_fast.datasets import easyedit_requests
+from lga_fast.errors import LgaFastError, ScoringError
+from lga_fast.forward import tensor_store
+from lga_fast.scoring import checkpoint
+from lga_fast.scoring.old_answers import KeptAnswers, generated
+from lga_fast.scoring.pairs import build_pairs
+
+# Half a file is written, then the process is gone.
+KILLED = """
+import os, signal, sys
+import lga_fast
+from lga_fast.models import waiting
+folder, state, puts = sys.argv[1], sys.argv[2], int(sys.argv[3])
+real, calls = waiting.save, []
+def save(tensors):
+    calls.append(tensors)
+    if len(calls) == puts:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(tensors)
+waiting.save = save
+model = lga_fast.load(folder, device="cpu", weights="streamed")
+sys.path.insert(0, sys.argv[4])
+from both_placements import REQUESTS
+lga_fast.score_layers(model, REQUESTS, batch_tokens=60, resume=state)
+"""
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a run."""
+
+
+def test_it_goes_on_after_every_block(tmp_path, monkeypatch):
+    resident, streamed = both(tmp_path / "model", tiny.model("gemma2", torch.float32))
+    want = score_layers(resident, REQUESTS, batch_tokens=60)
+    state, real, ran = tmp_path / "state", streamed.run, []
+
+    def failing(layer, *rest):
+        if ran and ran[-1] != layer and len(set(ran)) == 2:
+            raise Interrupted
+        ran.append(layer)
+        return real(layer, *rest)
+
+    streamed.fingerprint()
+    attempts, found = 0, None
+    while found is None:
+        ran.clear()
+        attempts += 1
+        with monkeypatch.context() as patch:
+            # Old answers run all blocks; a kill among them is for their own beginning again.
+            if (state / "pairs.json").exists():
+                patch.setattr(streamed, "run", failing)
+            try:
+                found = score_layers(streamed, REQUESTS, batch_tokens=60, resume=state)
+            except Interrupted:
+                assert ran and attempts < 12
+        if attempts == 1 and found:  # the first one had no interruption: begin again
+            (state / "gradient-0.zip").unlink()
+            found = None
+    assert attempts >= 5
+    assert_same_bits(found, want)
+    assert sorted(file.name for file in state.iterdir()) == [
+        *("batches.json", "gradient-0.zip", "pairs.json", "run.json")
+    ]
+    before = streamed.shards.bytes_read
+    assert_same_bits(score_layers(streamed, REQUESTS, batch_tokens=60, resume=state), want)
+    assert streamed.shards.bytes_read == before  # what is finished is there
+
+
+def test_sigkill_in_the_middle_of_a_file(tmp_path):
+    """While old answers are made, and again while blocks are scored."""
+    folder, state = tmp_path / "model", tmp_path / "state"
+    resident, streamed = both(folder, tiny.model("mixtral", torch.float32))
+    for puts, answered in ((30, False), (150, True)):
+        command = [sys.executable, "-c", KILLED, folder, state, puts, Path(__file__).parent.parent]
+        killed = subprocess.run([str(part) for part in command], capture_output=True, check=False)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
+        assert any(file.name.startswith(".") for file in state.rglob("*.zip"))
+        assert (state / "pairs.json").exists() == answered
+    assert_same_bits(
+        score_layers(streamed, REQUESTS, batch_tokens=60, resume=state),
+        score_layers(resident, REQUESTS, batch_tokens=60),
+    )
+    assert not any(file.name.startswith((".", "answers")) for file in state.rglob("*"))
+
+
+@pytest.mark.parametrize("family", ["gemma2", "qwen3_moe"])
+def test_old_answers_go_on_after_every_block(family, tmp_path, monkeypatch):
+    """Several batches in step, and several such groups; every moment that writes is an end."""
+    resident, streamed = both(tmp_path / "model", tiny.model(family, torch.float32))
+    requests = [replace(r, target_old=None) for r in REQUESTS for _ in range(2)]
+    left = 24 * memory.token_bytes(streamed) + 60 * memory.cache_bytes(streamed)
+    streamed.memory_budget = memory.weights_bytes(streamed) + left * 4 // 3 + 9
+    want = build_pairs(resident, requests, "model", 24)
+    state, ran, events = tmp_path / "state", [], []
+    real_run, real_save, real_write = streamed.run, tensor_store.save, files.write_atomic
+
+    def counting(layer, hidden, call):
+        ran.append(layer)
+        return real_run(layer, hidden, call)
+
+    def ending(real):
+        def instead(*args):
+            events.append(real)
+            if len(events) % 23 == 22:
+                raise Interrupted
+            return real(*args)
+
+        return instead
+
+    monkeypatch.setattr(streamed, "run", counting)
+    assert build_pairs(streamed, requests, "model", 24) == want
+    whole, attempts = len(ran), 0
+    ran.clear()
+    monkeypatch.setattr(tensor_store, "save", ending(real_save))
+    monkeypatch.setattr(files, "write_atomic", ending(real_write))
+    monkeypatch.setattr(streamed, "head", ending(streamed.head))
+    found = None
+    while found is None:
+        attempts += 1
+        with suppress(Interrupted):
+            options = {"old": "model", "batch_tokens": 24}
+            kept = checkpoint.State(state, streamed, easyedit_requests(requests), options)
+            found = kept.pairs(partial(build_pairs, streamed, requests, "model", 24))
+    assert attempts > 10 and found == want
+    assert whole < len(ran) <= whole + 8 * attempts  # a block of all batches is lost at most
+    assert sorted(file.name for file in state.iterdir()) == ["pairs.json", "run.json"]
+
+
+@pytest.mark.parametrize("weights", ["resident", "streamed"])
+def test_old_answers_go_on_when_memory_runs_out(weights, tmp_path, monkeypatch):
+    models = both(tmp_path / "model", tiny.model("llama", torch.float32))
+    model = models[weights == "streamed"]
+    requests = [replace(r, target_old=None) for r in REQUESTS for _ in range(2)]
+    want, real, rows = build_pairs(models[0], requests), model.logits_at, []
+
+    def limited(ids, *rest, **more):
+        rows.append(len(ids))
+        if len(ids) > 1:
+            raise torch.OutOfMemoryError("too much")
+        return real(ids, *rest, **more)
+
+    monkeypatch.setattr(model, "logits_at", limited)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if weights == "streamed":
+            kept = KeptAnswers(tmp_path)
+            got = build_pairs(model, requests, generate=partial(generated, kept=kept))
+            assert kept.left and kept.left != [[list(range(8))]]
+        else:
+            got = build_pairs(model, requests)
+    told = [str(w.message) for w in caught if "out of memory" in str(w.message)]
+    assert got == want and len(told) == 1 and "while old answers are made" in told[0]
+    with pytest.raises(torch.OutOfMemoryError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        monkeypatch.setattr(model, "logits_at", lambda *a, **k: limited([1, 2]))
+        build_pairs(model, requests)
+
+
+def test_the_state_of_another_run_is_refused(tmp_path):
+    resident, streamed = both(tmp_path / "model", tiny.model("llama", torch.float32))
+    state = tmp_path / "state"
+    score_layers(streamed, REQUESTS[:2], old=None, resume=state)
+    for requests, options, differ in [
+        (REQUESTS[:2], {"abs_new": True, "old": None}, "abs_new"),
+        (REQUESTS[:1], {"old": None}, "requests"),
+        (REQUESTS[:2], {"old": None, "batch_tokens": 9}, "batch_tokens"),
+    ]:
+        with pytest.raises(ScoringError, match=f"got one of another {differ}. Give another folder"):
+            score_layers(streamed, requests, resume=state, **options)
+    run = state / "run.json"
+    run.write_text(json.dumps(json.loads(run.read_text()) | {"torch": "1.0"}))
+    with pytest.raises(ScoringError, match="got one of another torch"):
+        score_layers(streamed, REQUESTS[:2], old=None, resume=state)
+    run.write_text(json.dumps(json.loads(run.read_text()) | {"torch": torch.__version__}))
+    streamed.tokenizer.backend_tokenizer.pre_tokenizer = None
+    with pytest.raises(ScoringError, match="got one of another tokenizer. Give"):
+        score_layers(streamed, REQUESTS[:2], old=None, resume=state)
+    config = tmp_path / "model" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"rms_norm_eps": 0.1}))
+    changed = lga_fast.load(tmp_path / "model", device="cpu", weights="streamed")
+    with pytest.raises(ScoringError, match="got one of another fingerprint. Give"):
+        score_layers(changed, REQUESTS[:2], old=None, resume=state)
+    with pytest.raises(LgaFastError, match="Drop resume=, or load the model with weights='stream"):
+        score_layers(resident, REQUESTS, resume=state)
+    chosen = lga_fast.load(tmp_path / "model", device="cpu", weights="auto", memory_budget="1GiB")
+    with pytest.warns(UserWarning, match="the weights are in memory.* Nothing is kept"):
+        score_layers(chosen, REQUESTS[:1], old=None, resume=tmp_path / "not")
+    assert not (tmp_path / "not").exists()
+
+
+def test_files_of_others_are_left_alone(tmp_path, monkeypatch):
+    _, streamed = both(tmp_path / "model", tiny.model("gpt2", torch.float32))
+    state = tmp_path / "state"
+    state.mkdir()
+    other = state / "edit.safetensors"
+    other.write_bytes(b"mine")
+    with pytest.raises(ScoringError, match="an empty folder, got 'edit.safetensors' in it"):
+        score_layers(streamed, REQUESTS, resume=state)
+    other.unlink()
+    want = score_layers(streamed, REQUESTS, old=None, resume=state)
+    (state / "gradient-0.zip").unlink()
+    for name in ("edit", "my-edit", "entering-mine"):
+        (state / f"{name}.zip").write_bytes(b"mine")
+    real, failing = torch.nn.functional.cross_entropy, [torch.OutOfMemoryError("too much")]
+
+    def once(*args, **kwargs):
+        if failing:
+            raise failing.pop()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", once)
+    with pytest.warns(UserWarning, match="out of memory"):
+        again = score_layers(streamed, REQUESTS, old=None, resume=state)
+    assert again.norm2_new["up.weight"] == pytest.approx(want.norm2_new["up.weight"])
+    for name in ("edit", "my-edit", "entering-mine"):
+        assert (state / f"{name}.zip").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("gap", [False, True])
+def test_a_kill_between_keeping_and_dropping(gap, tmp_path, monkeypatch):
+    resident, streamed = both(tmp_path / "model", tiny.model("gpt2", torch.float32))
+    state, real = tmp_path / "state", tensor_store.InFolder.drop
+
+    def killed(self, name):
+        if name == "entering-2":
+            raise Interrupted
+        real(self, name)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(tensor_store.InFolder, "drop", killed)
+        score_layers(streamed, REQUESTS, batch_tokens=60, resume=state)
+    assert {"entering-0.zip", "entering-2.zip", "gradient-2.zip", "gradient-3.zip"} <= {
+        file.name for file in state.iterdir()
+    }
+    if gap:  # as a kill leaves it while all sets are dropped
+        (state / "entering-1.zip").unlink()
+    assert_same_bits(
+        score_layers(streamed, REQUESTS, batch_tokens=60, resume=state),
+        score_layers(resident, REQUESTS, batch_tokens=60),
+    )
+    assert sorted(file.name for file in state.iterdir()) == [
+        *("batches.json", "gradient-0.zip", "pairs.json", "run.json")
+    ]
+
+
+def test_one_batch_at_a_time_is_kept(tmp_path):
+    """Tensors of a set are taken while they are made, and the set is there with its last one."""
+    for kept in (tensor_store.InMemory(), tensor_store.InFolder(tmp_path)):
+        made = []
+
+        def one_by_one(made=made, kept=kept):
+            for i in range(3):
+                assert not kept.names()
+                made.append(torch.full((2, i), i, dtype=torch.bfloat16))
+                yield str(i), made[-1]
+
+        kept.put("entering-4", one_by_one())
+        assert kept.names() == ["entering-4"] and list(kept.get("entering-4")) == ["0", "1", "2"]
+        assert all(torch.equal(kept.get("entering-4")[str(i)], made[i]) for i in range(3))
+        kept.drop("entering-4")
+        assert not kept.names()

@@ -1,0 +1,242 @@
+"""What is said beforehand holds: bytes read, memory, and what happens when memory runs out."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+import weakref
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+from both_placements import REQUESTS, assert_same_bits, both
+
+from lga_fast import memory, registry, score_layers
+from lga_fast.errors import ScoringError
+from lga_fast.forward import tensor_store
+from lga_fast.forward.kv_cache import CACHE, cache_of
+from lga_fast.scoring import estimate_cost, execute
+from lga_fast.scoring.calibration import Computing, Reading
+from lga_fast.scoring.pairs import build_pairs
+from lga_fast.selectors import forecast_selection
+
+
+@pytest.mark.parametrize(
+    ("family", "old"), [("llama", "model"), ("llama", None), ("mixtral", None)]
+)
+def test_what_is_read_is_what_was_said(family, old, tmp_path):
+    _, streamed = both(tmp_path, tiny.model(family, torch.float32))
+    said = estimate_cost(streamed, REQUESTS, old=old, batch_tokens=60)
+    assert said.streaming and said.batches > 1
+    assert said.streaming.answer_reads == (0 if old is None else 6)
+    rows, before = streamed.hf.get_input_embeddings(), streamed.shards.bytes_read
+    known = len(rows.weight)
+    score_layers(streamed, REQUESTS, old=old, batch_tokens=60)
+    new_rows = (len(rows.weight) - known) * 32 * 4
+    assert streamed.shards.bytes_read - before == said.streaming.read_bytes + new_rows
+    told = str(said)
+    assert f"facts 4, batches {said.batches}," in told and "2 sweeps over the blocks" in told
+
+
+def test_a_forecast_leaves_nothing_behind_and_knows_resident_weights(tmp_path):
+    resident, streamed = both(tmp_path, tiny.model("gpt2", torch.float32))
+    said = forecast_selection(streamed, REQUESTS, ["lga", "salem"], batch_tokens=60)
+    assert said and said.streaming and said.streaming.waits_in_memory
+    assert all(p.is_meta for block in streamed._blocks for p in block.parameters())
+    plain = forecast_selection(resident, REQUESTS, "lga", batch_tokens=60)
+    assert plain and plain.streaming is None and plain.batches == said.batches
+    assert plain.weights_bytes == sum(p.nbytes for p in resident.hf.parameters())
+    checked = forecast_selection(resident, REQUESTS, "lga_verified", share=0.1)
+    assert checked and checked.batches == estimate_cost(resident, REQUESTS).batches
+    assert forecast_selection(streamed, REQUESTS, "fixed", layer=1) is None
+
+
+def test_a_budget_must_hold_two_blocks(tmp_path):
+    _, streamed = both(tmp_path, tiny.model("llama", torch.float32), memory_budget="300 MiB")
+    with pytest.raises(
+        ScoringError, match="got 300.0 MiB for .*: a block of .* and another or the head"
+    ):
+        score_layers(streamed, REQUESTS)
+
+
+@pytest.mark.parametrize(("family", "dtype"), [("llama", "float64"), ("mixtral", "bfloat16")])
+def test_the_plan_counts_weights_as_they_are_in_memory(family, dtype, tmp_path):
+    _, streamed = both(tmp_path, tiny.model(family, torch.float32), dtype=dtype)
+    with closing(streamed.walk([1])) as walk:
+        block = streamed.part(next(walk), "block")
+        held = sum(p.nbytes for p in block.parameters())
+        stored = sum(p.numel() for p in block.parameters()) * 4
+        largest = max(p.numel() for p in block.parameters())
+    assert streamed.block_bytes() == held != stored
+    assert streamed.sweep_bytes() == streamed.layers * stored
+    with streamed.head():
+        head = streamed.hf.get_output_embeddings().weight
+        assert streamed.head_bytes() == head.nbytes
+        assert streamed.head_read_bytes() == head.numel() * 4
+    making = streamed.shards.making_bytes(streamed.shards.names("model.layers.1."))
+    if family == "mixtral":  # the parts that are joined, and one of them as it is stored
+        assert largest * 2 < making < largest * 4
+    else:
+        assert making == largest * 4
+    assert streamed.making_bytes() == max(making, head.numel() * 4)
+
+
+def test_a_small_budget_makes_batches_smaller_and_lets_inputs_wait_in_files(tmp_path, monkeypatch):
+    resident, streamed = both(tmp_path, tiny.model("llama", torch.float32))
+    kept = []
+    monkeypatch.setattr(
+        execute, "InFolder", lambda folder: kept.append(folder) or tensor_store.InFolder(folder)
+    )
+    streamed.memory_budget = memory.weights_bytes(streamed) + 40 * memory.token_bytes(streamed)
+    said = estimate_cost(streamed, REQUESTS)
+    assert said.batch_tokens < 40 and said.streaming and not said.streaming.waits_in_memory
+    got = score_layers(streamed, REQUESTS)
+    assert len(kept) == 1 and not kept[0].exists()
+    want = score_layers(resident, REQUESTS)
+    for name, dot in want.dot.items():
+        assert got.dot[name] == pytest.approx(dot, rel=1e-3, abs=1e-5 * abs(dot).max())
+
+
+def test_keys_and_values_of_old_answers_stay_within_the_budget(tmp_path, monkeypatch):
+    resident, streamed = both(tmp_path, tiny.model("llama", torch.float32))
+    left = 24 * memory.token_bytes(streamed) + 40 * memory.cache_bytes(streamed)
+    streamed.memory_budget = memory.weights_bytes(streamed) + left * 4 // 3 + 9
+    requests = [replace(r, target_old=None) for r in REQUESTS for _ in range(2)]
+    held, kept, real = weakref.WeakSet(), [], streamed.run
+
+    def counting(layer, hidden, call):
+        output = real(layer, hidden, call)
+        held.add(call.others[layer][1][CACHE])
+        caches = [layer for cache in held for layer in cache.layers if layer.is_initialized]
+        kept.append(sum(layer.keys.nbytes + layer.values.nbytes for layer in caches))
+        return output
+
+    said = estimate_cost(streamed, requests, batch_tokens=24)
+    monkeypatch.setattr(streamed, "run", counting)
+    assert said.streaming and said.streaming.cache_bytes < left
+    assert said.streaming.answer_reads > 6 and "keys and values while old answers are made" in str(
+        said
+    )
+    streamed.fingerprint()
+    before = streamed.shards.bytes_read
+    pairs, _ = build_pairs(streamed, requests, "model", 24)
+    one = streamed.sweep_bytes() + streamed.head_read_bytes()
+    assert (streamed.shards.bytes_read - before) // one == said.streaming.answer_reads
+    assert pairs == build_pairs(resident, requests, "model", 24)[0]
+    assert 0 < max(kept) <= said.streaming.cache_bytes
+
+
+@pytest.mark.parametrize("family", registry.names("lga_fast.models.families"))
+def test_a_token_keeps_no_more_than_the_plan_says(family):
+    model = tiny.model(family, torch.float32)
+    with torch.no_grad():
+        cache = cache_of(model.hf(torch.tensor([[5, 7, 9]]), use_cache=True))
+    kept = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    if family in ("gpt_neox", "opt"):  # which do not read this setting of the tiny models
+        del model.config.num_key_value_heads
+    hidden = 2 * 4 * model.config.hidden_size
+    assert kept <= 3 * (memory.cache_bytes(model) - hidden) <= 2 * kept
+
+
+@pytest.mark.parametrize("weights", ["resident", "streamed"])
+def test_when_memory_runs_out_it_starts_over_with_smaller_batches(weights, tmp_path, monkeypatch):
+    models = dict(zip(("resident", "streamed"), both(tmp_path, tiny.model("qwen2")), strict=True))
+    model, real, seen = models[weights], torch.nn.functional.cross_entropy, []
+    answered = [replace(r, target_old="Ann Lee") for r in REQUESTS]
+
+    def limited(logits, *rest, **more):
+        seen.append(len(logits))
+        if len(logits) > 12:
+            raise torch.OutOfMemoryError("too much")
+        return real(logits, *rest, **more)
+
+    with monkeypatch.context() as patch, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        patch.setattr(torch.nn.functional, "cross_entropy", limited)
+        got = score_layers(model, answered, old="ground_truth")
+    told = [str(w.message) for w in caught if "out of memory" in str(w.message)]
+    assert len(told) == 1 and "starts over with half as many" in told[0]
+    assert max(seen) > 12 and seen[-1] <= 12
+    for tokens in (200, 100, 50, 25):  # some halving gives the very same batches
+        want = score_layers(models["resident"], answered, old="ground_truth", batch_tokens=tokens)
+        if all((got.dot[n] == want.dot[n]).all() for n in want.dot):
+            break
+    assert_same_bits(got, want)
+    with (
+        monkeypatch.context() as patch,
+        warnings.catch_warnings(),
+        pytest.raises(torch.OutOfMemoryError),
+    ):
+        warnings.simplefilter("ignore")
+        patch.setattr(torch.nn.functional, "cross_entropy", lambda *a, **k: limited(range(99)))
+        score_layers(model, answered[:1], old="ground_truth")
+
+
+def test_a_forecast_refuses_what_the_pass_refuses(tmp_path):
+    for model in both(tmp_path, tiny.model("gpt2", torch.float32)):
+        for edits, options, message in [
+            ([], {}, "nothing to score: there are no requests"),
+            (REQUESTS, {"loss_scope": "x"}, "loss_scope='x': expected 'target' or 'full'"),
+            (REQUESTS, {"reduction": "x"}, "reduction='x': expected 'mean' or 'sum'"),
+        ]:
+            for call in (estimate_cost, score_layers):
+                with pytest.raises(ScoringError, match=message):
+                    call(model, edits, **options)
+
+
+def test_rates_are_measured_on_what_fits(tmp_path, monkeypatch):
+    _, streamed = both(tmp_path, tiny.model("gpt2", torch.float32))
+    real, rows, inner = streamed.run, [], []
+
+    def limited(layer, hidden, call):
+        rows.append(len(hidden))
+        inner.append(hidden.requires_grad and layer > 0)
+        if len(hidden) > 1:
+            raise torch.OutOfMemoryError("too much")
+        return real(layer, hidden, call)
+
+    monkeypatch.setattr(streamed, "run", limited)
+    assert estimate_cost(streamed, REQUESTS[:1] * 4, old=None).streaming
+    assert rows[:3] == [4, 2, 1] and set(rows[3:]) == {1}
+    assert any(inner)  # a gradient goes back to the input, as in all blocks but the first
+    assert all(p.is_meta for block in streamed._blocks for p in block.parameters())
+
+
+def test_seconds_add_up(tmp_path, monkeypatch):
+    """The first sweep comes from the files, the others from memory if that holds them."""
+    resident, streamed = both(tmp_path, tiny.model("llama", torch.float32))
+    rates, answered = Computing(1.0, 2.0, 7.0, 0.0), replace(REQUESTS[1], target_old="Paris, Rome")
+    read, head = streamed.sweep_bytes(), streamed.head_read_bytes()
+    reading = Reading(stored=read / 1000, held=read / 10)
+    module = sys.modules["lga_fast.scoring.cost_estimate"]
+    monkeypatch.setattr(module, "measured", lambda scoring, batch: (rates, reading))
+    streamed.fingerprint()
+    for old, answers in (("ground_truth", 0), ("model", 5)):
+        for model in (resident, streamed):
+            said = estimate_cost(model, [answered], old=old)
+            assert said.batches == 1 and not said.checkpointed
+            again = said.batch_tokens if model is streamed else 0
+            prompt = len(streamed.tokenizer(answered.prompt)["input_ids"])
+            made = prompt + 7 * (answers - 1) if answers else 0
+            assert said.seconds_computing == 2 * said.batch_tokens + again + made
+        told, heads = said.streaming, answers + 1
+        assert told and told.answer_reads == answers
+        by_memory = [max(10, prompt), *[10] * (answers - 1)] if answers else []
+        by_memory += [max(10, said.batch_tokens), 2 * said.batch_tokens]
+        assert told.held_seconds == pytest.approx(sum(by_memory) + heads * head / read * 10)
+        first = 1000 + sum(by_memory[1:]) + head / read * (1000 + 10 * answers)
+        assert told.seconds == pytest.approx(first)
+        monkeypatch.setattr(memory, "holds", lambda model, count: False)
+        told = estimate_cost(streamed, [answered], old=old).streaming
+        assert told and told.seconds == pytest.approx(1000 * (2 + answers + heads * head / read))
+        monkeypatch.undo()
+        monkeypatch.setattr(module, "measured", lambda scoring, batch: (rates, reading))
+
+
+def test_the_plan_is_said_where_bars_are_shown(tmp_path, capsys):
+    resident, streamed = both(tmp_path, tiny.model("gpt2", torch.float32))
+    for model, show, told in ((streamed, True, 1), (streamed, None, 0), (resident, True, 0)):
+        score_layers(model, REQUESTS, old=None, show_progress=show)
+        assert capsys.readouterr().err.count("2 sweeps over the blocks") == told

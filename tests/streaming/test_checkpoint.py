@@ -1,0 +1,28 @@
+"""Values of experts that transformers joins, read from where they lie in the checkpoint."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+from both_placements import both
+
+from lga_fast.streaming import _joined
+
+
+@pytest.mark.parametrize("family", tiny.MIXTURES)
+def test_a_fingerprint_reads_few_values(family, tmp_path, monkeypatch):
+    """As few of a mixture's experts as of any other tensor, and the resident model's values."""
+    resident, streamed = both(tmp_path, tiny.model(family, torch.float32))
+    said, before = streamed.fingerprint_bytes(), streamed.shards.bytes_read
+    assert streamed.fingerprint() == resident.fingerprint()
+    assert streamed.shards.bytes_read - before == said < streamed.sweep_bytes() / 20
+    if family == "gpt_oss":  # whose experts are stored as they are
+        return
+    joined = [n for n in streamed.shards.names("model.layers.1.") if "experts" in n]
+    few = {n: streamed.shards.sample(n, 50) for n in joined}
+    assert joined
+    monkeypatch.setattr(_joined, "MergeModulelist", type(None))  # as one that is not known
+    for n in joined:
+        assert streamed.shards.sample_bytes(n, 50) == streamed.shards.stored_bytes([n])
+        assert torch.equal(streamed.shards.sample(n, 50), few[n])

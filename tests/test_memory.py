@@ -1,0 +1,74 @@
+"""Batches keep within tokens and memory, and lose nothing."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+from both_placements import both
+
+from lga_fast import memory, score_layers
+from lga_fast.records import EditRequest
+
+EDITS = [
+    EditRequest(str(i), "The capital of France is " + "Paris " * i, "Rome and more", target_old="A")
+    for i in range(12)
+]
+
+
+@pytest.mark.parametrize("limit", [1, 7, 20, 10**9])
+def test_batches_hold_everything_once_and_keep_the_limit(limit):
+    lengths = {i: (7 * i) % 11 + 1 for i in range(30)}
+    groups = memory.batches(lengths, limit)
+    assert sorted(i for group in groups for i in group) == list(lengths)
+    for group in groups:
+        assert len(group) == 1 or len(group) * max(lengths[i] for i in group) <= limit
+    widths = [lengths[i] for group in groups for i in group]
+    assert widths == sorted(widths, reverse=True)
+    assert memory.batches({}, limit) == []
+
+
+def forwards(model, monkeypatch) -> list[int]:
+    """Tokens of each forward of a scoring pass."""
+    tokens, real = [], model.logits_at
+
+    def counting(input_ids, *rest, **more):
+        tokens.append(input_ids.numel())
+        return real(input_ids, *rest, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "logits_at", counting)
+        score_layers(model, EDITS, old="ground_truth")
+    return tokens
+
+
+def test_a_memory_budget_makes_batches_smaller(monkeypatch):
+    model = tiny.model("llama", torch.float32)
+    # packed pairs and the rest, each of like lengths
+    assert len(forwards(model, monkeypatch)) <= 4
+    model.memory_budget = 100 * memory.token_bytes(model)
+    assert max(forwards(model, monkeypatch)) < 100
+    model.memory_budget = 1  # what cannot be halved further still runs: one pair at a time
+    assert len(forwards(model, monkeypatch)) == len(EDITS)
+
+
+def test_without_a_budget_half_of_what_is_free_is_used():
+    import psutil
+
+    half = psutil.virtual_memory().available / 2
+    assert memory.memory_left(tiny.model("gpt2")) == pytest.approx(half, rel=0.2)
+
+
+def test_batches_that_are_decoded_in_step_keep_the_limits(tmp_path):
+    resident, streamed = both(tmp_path, tiny.model("llama", torch.float32))
+    widths = {i: 5 + i % 3 for i in range(9)}
+    for model in (resident, streamed):
+        found = memory.decoded(model, widths, 14, 30)
+        tokens = [[len(batch) * widths[batch[0]] for batch in group] for group in found]
+        assert sorted(i for group in found for batch in group for i in batch) == list(widths)
+        assert max(max(sizes) for sizes in tokens) <= 14
+        assert max(map(sum, tokens)) <= 30 and memory.decoded(model, {}, 14) == []
+        assert (max(map(len, found)) > 1) == (model is streamed)
+    # Activations of one block, and keys and values of all.
+    resident.memory_budget = 8 * memory.token_bytes(resident) // resident.layers
+    assert len(memory.decoded(resident, widths, 4096)) == len(widths)
