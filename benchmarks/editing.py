@@ -2,7 +2,7 @@
 
 The usual way is that of the peers' code: one request at a time, every step runs the whole model on
 every token and takes log-probabilities at all of them, keys and outputs are read one context at a
-time. Beside it stands the plain form of our own (`Whole`: all of the model, but logits only where
+time. Beside it stands our own plain form (`FullForward`: all of the model, but logits only where
 a loss reads them). All optimise the same δ; changes are compared before anything is timed. Without
 arguments: GPT-2 124M's shape, layer 5, 20 steps, 21 contexts, one thread; float32, then bfloat16;
 writes results/editing_cpu.json.
@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
 import lga_fast
 from lga_fast import atlas
 from lga_fast.editors import _contexts, _keys, _moments, _rank_one, _value_solver, r_rome
-from lga_fast.forward.patched_forward import Downstream, Whole
+from lga_fast.forward.patched_forward import FullForward, SuffixForward
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, find_subject
 
@@ -69,7 +69,7 @@ Change = tuple[torch.Tensor, torch.Tensor]
 
 
 def ours(
-    runner: type[Whole],
+    runner: type[FullForward],
     model: EditableModel,
     requests: list[EditRequest],
     contexts: tuple[str, ...],
@@ -154,9 +154,9 @@ def compare(dtype: torch.dtype, device: str = "cpu", repeats: int = 3) -> dict[s
     model, requests = model_of(dtype, device), requests_of()
     contexts = _contexts.generate(lga_fast.load("atlas", device="cpu"))  # a random model's are odd
     ways: dict[str, tuple[Callable[..., list[Change]], list[EditRequest]]] = {
-        "batch": (partial(ours, Downstream), requests),
-        "single": (partial(ours, Downstream), requests[1:2]),  # a tail of the mean length
-        "plain": (partial(ours, Whole), requests[1:2]),
+        "batch": (partial(ours, SuffixForward), requests),
+        "single": (partial(ours, SuffixForward), requests[1:2]),  # a tail of the mean length
+        "plain": (partial(ours, FullForward), requests[1:2]),
         "usual": (usual, requests[1:2]),
     }
     peaks, changes = {}, {}

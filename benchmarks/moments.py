@@ -17,7 +17,7 @@ import torch
 import lga_fast
 from lga_fast import memory
 from lga_fast.editors import _corpus, _key_sums, _moments
-from lga_fast.forward.cpu_fast_paths import fused_gelu
+from lga_fast.forward.cpu_fast_paths import fast_gelu
 from lga_fast.models import EditableModel
 from lga_fast.models.tensor_utils import padded
 
@@ -41,7 +41,7 @@ def batches(rows: list[list[int]]) -> list[list[list[int]]]:
 
 def forward(model: EditableModel, rows: list[list[int]]) -> None:
     """The model over the rows, without its head."""
-    with torch.no_grad(), model.frozen(), fused_gelu(model.hf):
+    with torch.no_grad(), model.frozen(), fast_gelu(model.hf):
         for batch in batches(rows):
             model.hf.base_model(input_ids=padded(batch).to(model.device), use_cache=False)
 

@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, PretrainedConfig
 import lga_fast
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
-from lga_fast.scoring.pairs import Row, target_row
+from lga_fast.tokens import Row, target_row
 
 try:
     from benchmarks import timing

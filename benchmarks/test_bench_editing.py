@@ -7,7 +7,7 @@ import torch
 
 import lga_fast
 from lga_fast.editors import _contexts
-from lga_fast.forward.patched_forward import Downstream, Whole
+from lga_fast.forward.patched_forward import FullForward, SuffixForward
 
 try:
     from benchmarks import editing
@@ -15,9 +15,9 @@ except ImportError:
     import editing
 
 WAYS = {
-    "one": (partial(editing.ours, Downstream), 1),
-    "sixteen": (partial(editing.ours, Downstream), 16),
-    "plain": (partial(editing.ours, Whole), 1),
+    "one": (partial(editing.ours, SuffixForward), 1),
+    "sixteen": (partial(editing.ours, SuffixForward), 16),
+    "plain": (partial(editing.ours, FullForward), 1),
     "usual": (editing.usual, 1),
 }
 

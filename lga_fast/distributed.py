@@ -39,12 +39,12 @@ class Ranks:
         self._group = group
 
     @property
-    def first(self) -> bool:
+    def is_rank_zero(self) -> bool:
         """Whether this is the rank that shows progress, prints and writes files."""
         return self.rank == 0
 
     @property
-    def here(self) -> int:
+    def local_world_size(self) -> int:
         """How many of the ranks share this machine, and so its memory."""
         return self.hosts.count(self.hosts[self.rank])
 
@@ -66,7 +66,7 @@ class Ranks:
             )
         return f"cuda:{local}" if count else "cpu"
 
-    def account(self) -> dict[str, int]:
+    def provenance(self) -> dict[str, int]:
         """For provenance: how many ranks made a result, where there were several."""
         return {"ranks": self.size} if self.size > 1 else {}
 
@@ -88,15 +88,15 @@ class Ranks:
             )
         return path / f"rank-{self.rank}-of-{self.size}" if several else path
 
-    def share(self, lengths: Sequence[float]) -> list[int]:
+    def balanced_shard(self, lengths: Sequence[float]) -> list[int]:
         """Places of this rank's items, in order: all ranks have about the same length in all.
 
         Items of like lengths go to one rank, where they make batches with little padding.
         """
         order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-        return sorted(order[i] for i in self.stretch([lengths[i] for i in order]))
+        return sorted(order[i] for i in self.contiguous_shard([lengths[i] for i in order]))
 
-    def stretch(self, costs: Sequence[float]) -> list[int]:
+    def contiguous_shard(self, costs: Sequence[float]) -> list[int]:
         """Places of this rank's items, which follow one another; all ranks have about equal costs.
 
         That is for items whose neighbours have work in common.
@@ -128,7 +128,7 @@ class Ranks:
             ) from error
         return found
 
-    def agree(self, **facts: Any) -> None:
+    def assert_same(self, **facts: Any) -> None:
         """Refuse ranks that differ in what must be the same for all; raises `RanksError`."""
         for rank, theirs in enumerate(every := self.gather(facts)):
             for name, value in theirs.items():

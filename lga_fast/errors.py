@@ -1,12 +1,32 @@
-"""Errors of lga_fast; each message says what was expected, what came, where, and how to mend it."""
+"""Errors and warnings; each says what was expected, what came, where, and how to mend it."""
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-if TYPE_CHECKING:
-    from lga_fast.records import Dropped
+
+class LgaFastWarning(UserWarning):
+    """Every warning of lga_fast, so that no other library's is taken for one."""
+
+
+def warn(message: str) -> None:
+    """Give an `LgaFastWarning` that points at the first line outside this package."""
+    package, level = __name__.partition(".")[0], 2
+    frame = sys._getframe(1)
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, LgaFastWarning, stacklevel=level)
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A request that a run could not use, and why."""
+
+    case_id: str
+    reason: str
 
 
 class LgaFastError(Exception):
@@ -52,6 +72,13 @@ class LostRank(RanksError):
 
 class EditError(LgaFastError):
     """An edit cannot be made of these numbers, or does not belong to this model."""
+
+
+class OptionError(EditError, ScoringError):
+    """An option has the wrong type or is out of its limits.
+
+    Whoever catches what an editor or a selector raises catches this too.
+    """
 
 
 class NoLayer(EditError):

@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from lga_fast import distributed
 from lga_fast.errors import LgaFastError
 from lga_fast.models.editable import EditableModel
-from lga_fast.streaming.checkpoint import Shards
+from lga_fast.streaming.checkpoint import Checkpoint
 from lga_fast.streaming.checkpoint_files import find_files, stored_dtype, weight_bytes
-from lga_fast.streaming.meta_model import skeleton
+from lga_fast.streaming.meta_model import meta_model
 from lga_fast.streaming.streamed_model import StreamedModel
 
 Weights = Literal["resident", "streamed", "auto"]
@@ -116,7 +116,7 @@ def _chosen(
     if torch.device(device).type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
     else:
-        free = psutil.virtual_memory().available // distributed.current().here
+        free = psutil.virtual_memory().available // distributed.current().local_world_size
     try:
         files = find_files(path)
     except LgaFastError:
@@ -140,8 +140,8 @@ def _streamed(
     editing: dict[str, dict[str, Any]],
 ) -> StreamedModel:
     files = find_files(path)
-    hf = skeleton(path, None if dtype == "auto" else dtype, stored_dtype(files))
-    shards = Shards(hf, files)
+    hf = meta_model(path, None if dtype == "auto" else dtype, stored_dtype(files))
+    shards = Checkpoint(hf, files)
     return StreamedModel(hf, tokenizer, name, shards, device, budget, editing)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from lga_fast import distributed
 from lga_fast.errors import ScoringError
-from lga_fast.forward.layer_major import in_turn
+from lga_fast.forward.layer_major import chunk_by_size
 from lga_fast.models import EditableModel
 from lga_fast.streaming.streamed_model import StreamedModel
 
@@ -151,7 +151,7 @@ def decoded(
     sizes = [len(group) * widths[group[0]] for group in groups]
     limit = (left - max(sizes, default=0) * block) // one
     limit = limit if together_tokens is None else min(limit, together_tokens)
-    return [[groups[i] for i in together] for together in in_turn(sizes, limit)]
+    return [[groups[i] for i in together] for together in chunk_by_size(sizes, limit)]
 
 
 def holds(model: EditableModel, count: int) -> bool:
@@ -166,7 +166,7 @@ def logit_bytes(model: EditableModel) -> int:
 
 def _available() -> int:
     """CPU memory that is free, of several ranks on this machine each one's share."""
-    return psutil.virtual_memory().available // distributed.current().here
+    return psutil.virtual_memory().available // distributed.current().local_world_size
 
 
 def out_of_memory(error: BaseException) -> bool:

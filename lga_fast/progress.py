@@ -49,7 +49,7 @@ def bar(description: str, total: int, show: bool | None = None) -> Iterator[Call
 
 def shown(show: bool | None = None) -> bool:
     """Whether a bar is seen, of several ranks on the first; `show` as of `bar`."""
-    if not distributed.current().first:
+    if not distributed.current().is_rank_zero:
         return False
     if show is not None:
         return show

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from lga_fast.errors import DataError, ScoringError
+from lga_fast.errors import DataError, Dropped, ScoringError
 
 ProbeKind = Literal["rephrase", "locality", "portability"]
 EditKind = Literal["factual", "composite", "unstructured"]
@@ -76,14 +76,6 @@ def find_subject(prompt: str, subject: str | None) -> tuple[int, int] | None:
 
 Scope = Literal["mlp_all", "mlp_weights", "edited_only"]
 SCOPES: tuple[Scope, ...] = ("mlp_all", "mlp_weights", "edited_only")
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """A request that a run could not use, and why."""
-
-    case_id: str
-    reason: str
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from lga_fast.distributed import Ranks
 from lga_fast.errors import LostRank, NothingToScore, RanksError
 from lga_fast.evaluation import evaluate as evaluating
 from lga_fast.records import EditRequest
-from lga_fast.selectors import forecast_selection
+from lga_fast.selectors import estimate_selection_cost
 from lga_fast.studies import sweep
 from tests.conftest import _KeepDouble as KeepDouble
 from tests.studies.facts import CHEAP, NO_SUBJECT
@@ -36,7 +36,7 @@ REQUESTS = tiny.REQUESTS
 
 
 # -- who does what -----------------------------------------------------------------------------
-@pytest.mark.parametrize("way", ["share", "stretch"])
+@pytest.mark.parametrize("way", ["balanced_shard", "contiguous_shard"])
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
 def test_every_item_is_one_ranks_and_loads_are_even(way, size):
     costs = np.random.default_rng(0).integers(5, 60, 100).tolist()
@@ -45,15 +45,15 @@ def test_every_item_is_one_ranks_and_loads_are_even(way, size):
     assert all(share == sorted(share) for share in shares)
     loads = [sum(costs[item] for item in share) for share in shares]
     assert max(loads) <= sum(costs) / size + max(costs)
-    if way == "share":  # of like lengths
+    if way == "balanced_shard":  # of like lengths
         ends = [(max(few), min(few)) for few in ([costs[i] for i in share] for share in shares)]
         assert all(a[1] >= b[0] for a, b in pairwise(ends))
 
 
 def test_stretches_are_of_neighbours_and_few_items_leave_ranks_without():
-    shares = [Ranks(rank, 3).stretch([1, 1, 1, 1, 1, 4]) for rank in range(3)]
+    shares = [Ranks(rank, 3).contiguous_shard([1, 1, 1, 1, 1, 4]) for rank in range(3)]
     assert shares == [[0, 1, 2], [3, 4], [5]]
-    for way in ("share", "stretch"):
+    for way in ("balanced_shard", "contiguous_shard"):
         assert sum(len(getattr(Ranks(rank, 4), way)([7, 7])) for rank in range(4)) == 2
         assert getattr(Ranks(3, 4), way)([]) == []
 
@@ -110,7 +110,7 @@ def test_requests_without_an_old_answer_are_dropped_in_their_order(monkeypatch):
 
 def test_a_rank_without_requests_has_nothing_to_forecast():
     def planned(model):
-        return forecast_selection(model, REQUESTS[1:2])
+        return estimate_selection_cost(model, REQUESTS[1:2])
 
     none, one = on_ranks(models(2), planned)
     assert none is None and one.facts == 1
@@ -128,7 +128,7 @@ def test_ranks_that_differ_are_refused_before_work():
 def test_selectors_beside_scoring_share_their_work(selector, tmp_path):
     config = tmp_path / "cheap.json"
     config.write_text(json.dumps(CHEAP))
-    options = {"share": 0.6, "k": 3} if selector == "lga_verified" else {}
+    options = {"balanced_shard": 0.6, "k": 3} if selector == "lga_verified" else {}
     options |= {"samples": 2} if selector == "cma" else {"config": str(config)}
 
     def rank(model):
@@ -233,7 +233,13 @@ def test_ranks_of_one_machine_share_it(monkeypatch):
     few = [Ranks(rank, 5) for rank in range(5)]
     for ranks in few:
         ranks.hosts = ["a", "b", "a", "b", "b"]
-    assert [ranks.here for ranks in few] == [2, 3, 2, 3, 3] and Ranks().here == 1
+    assert [ranks.local_world_size for ranks in few] == [
+        2,
+        3,
+        2,
+        3,
+        3,
+    ] and Ranks().local_world_size == 1
     assert [ranks.device for ranks in few[:4]] == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"]
     with pytest.raises(RanksError, match="rank 4 is number 3 on its machine, which has 2"):
         str(few[4].device)

@@ -59,7 +59,7 @@ def _together(main: Callable[[], Any]) -> None:
 
 @contextmanager
 def _first_prints(ranks: Ranks) -> Iterator[None]:
-    if ranks.first:
+    if ranks.is_rank_zero:
         yield
         return
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):

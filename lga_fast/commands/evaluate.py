@@ -123,7 +123,7 @@ def _run(
     except NoLayer:
         held_out = held_out or datasets.split(facts, proxy, seed)
         results = run(_chosen(model, held_out.proxy, seed, out), held_out)
-    if not distributed.current().first:
+    if not distributed.current().is_rank_zero:
         return
     if out:
         write_atomic(out / "summary.json", evaluation.to_json(results) + "\n")
@@ -138,7 +138,7 @@ def _run(
 def _chosen(model: EditableModel, facts: Sequence[EditRequest], seed: int, out: Path | None) -> int:
     """The layer that lga chooses."""
     ranking = select_layer(model, facts, seed=seed)
-    if out and distributed.current().first:
+    if out and distributed.current().is_rank_zero:
         out.mkdir(parents=True, exist_ok=True)
         json_report.write(ranking, out / "ranking.json")
     return int(ranking)

@@ -20,7 +20,7 @@ from lga_fast.loading import Weights
 from lga_fast.records import LayerRanking
 from lga_fast.reports import json as json_report
 from lga_fast.reports import plot, table
-from lga_fast.selectors import forecast_selection
+from lga_fast.selectors import estimate_selection_cost
 from lga_fast.selectors._gradient_selector import Scored
 from lga_fast.streaming.streamed_model import StreamedModel
 
@@ -78,11 +78,11 @@ def _run(
     facts = _inputs.proxy_facts(_inputs.edits(data), proxy, seed)
     model = _inputs.model(source, device, dtype, memory_budget, weights)
     ranks = distributed.current()
-    if model.placement and ranks.first:
+    if model.placement and ranks.is_rank_zero:
         click.echo(model.placement, err=True)
     unsaid = isinstance(model, StreamedModel) and not progress.shown()  # else scoring says it
-    if plan or (unsaid and ranks.first):
-        cost = forecast_selection(model, facts, selector, **options)
+    if plan or (unsaid and ranks.is_rank_zero):
+        cost = estimate_selection_cost(model, facts, selector, **options)
         if cost and ranks.size > 1:
             click.echo(f"of {ranks.size} processes, the first one's share:", err=not plan)
         if cost or plan:
@@ -97,7 +97,7 @@ def _run(
         if plan:
             return
     rankings = select_layer(model, facts, selector, **options)
-    if not ranks.first:
+    if not ranks.is_rank_zero:
         return
     written = _write(rankings, out) if out else []
     if as_json:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lga_fast.editors import _cost_messages
 from lga_fast.forward import decoding
-from lga_fast.forward.lockstep_decoding import in_step
+from lga_fast.forward.lockstep_decoding import decode_in_lockstep
 from lga_fast.models import EditableModel
 from lga_fast.streaming.streamed_model import StreamedModel
 
@@ -100,7 +100,7 @@ def _in_step(
         for rows in groups
     ]
     found = dict[int, list[int]]()
-    for rows, added in zip(groups, in_step(model, steps, max(lengths)), strict=True):
+    for rows, added in zip(groups, decode_in_lockstep(model, steps, max(lengths)), strict=True):
         found |= {i: starts[i] + new for i, new in zip(rows, added, strict=True)}
     return [found[i] for i in range(len(wanted))]
 

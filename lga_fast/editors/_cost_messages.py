@@ -75,7 +75,7 @@ def costs_said() -> Iterator[None]:
 
 
 def _said(show: bool | None) -> bool:
-    aloud = _aloud.get() and show is None and distributed.current().first
+    aloud = _aloud.get() and show is None and distributed.current().is_rank_zero
     return progress.shown(show) or aloud
 
 

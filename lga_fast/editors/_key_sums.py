@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from lga_fast import memory, progress
 from lga_fast.editors import _cost_messages
 from lga_fast.errors import EditError
-from lga_fast.forward.cpu_fast_paths import fused_gelu
-from lga_fast.forward.layer_major import Forward, hidden_bytes, in_turn, through_blocks
+from lga_fast.forward.cpu_fast_paths import fast_gelu
+from lga_fast.forward.layer_major import ForwardJob, chunk_by_size, hidden_bytes, run_layer_major
 from lga_fast.models import EditableModel
 from lga_fast.models.tensor_utils import padded
 from lga_fast.streaming.streamed_model import StreamedModel
@@ -59,7 +59,7 @@ def measured(
         for layer, module in modules.items():
             hook = module.register_forward_pre_hook(partial(see, layer))
             stack.callback(hook.remove)
-        for context in (model.frozen(), torch.no_grad(), fused_gelu(model.hf)):
+        for context in (model.frozen(), torch.no_grad(), fast_gelu(model.hf)):
             stack.enter_context(context)
         advance = stack.enter_context(progress.bar("reading keys", total, show))
         forwards = []
@@ -67,7 +67,7 @@ def measured(
             few = [rows[i] for i in batch]
             inputs = {"input_ids": padded(few).to(model.device), "use_cache": False}
             tokens = torch.cat([torch.arange(len(few[0])) < len(row) for row in few])
-            forwards.append(Forward(inputs, partial(batch_of, tokens)))
+            forwards.append(ForwardJob(inputs, partial(batch_of, tokens)))
         _run(model, forwards, layers[-1] + 1, show)
     for layer in layers:
         if not torch.isfinite(sums[layer].diagonal()).all():  # sums of squares: none is left out
@@ -75,7 +75,7 @@ def measured(
     return {layer: (s + s.T).div_(2 * total).cpu() for layer, s in sums.items()}
 
 
-def _run(model: EditableModel, forwards: Sequence[Forward], layers: int, show: Any) -> None:
+def _run(model: EditableModel, forwards: Sequence[ForwardJob], layers: int, show: Any) -> None:
     """Run them so far, or as many of them together as may wait while a streamed block is read."""
     if not isinstance(model, StreamedModel):
         for forward in forwards:
@@ -83,8 +83,8 @@ def _run(model: EditableModel, forwards: Sequence[Forward], layers: int, show: A
                 model.hf(**forward.inputs)
         return
     sizes = [forward.inputs["input_ids"].numel() for forward in forwards]
-    turns = in_turn(sizes, memory.waiting_left(model) // hidden_bytes(model))
+    turns = chunk_by_size(sizes, memory.waiting_left(model) // hidden_bytes(model))
     below = model.sweep_bytes() - model.sweep_bytes(layers)
     _cost_messages.say_readings(model, "second moments of keys", len(turns), below, show)
     for some in turns:
-        through_blocks(model, [forwards[i] for i in some], layers)
+        run_layer_major(model, [forwards[i] for i in some], layers)

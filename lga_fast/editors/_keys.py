@@ -15,7 +15,7 @@ from lga_fast.errors import EditError
 from lga_fast.models import EditableModel
 from lga_fast.models.tensor_utils import padded, wide
 from lga_fast.records import EditRequest
-from lga_fast.scoring.pairs import Row, target_row
+from lga_fast.tokens import Row, target_row
 
 
 @dataclass(frozen=True)

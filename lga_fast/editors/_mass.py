@@ -15,9 +15,9 @@ from lga_fast import memory, provenance
 from lga_fast.editors import _contexts, _keys, _moments, _value_solver
 from lga_fast.editors._preconditioner import solved
 from lga_fast.errors import EditError
-from lga_fast.forward.clean_run import Reads
-from lga_fast.forward.cpu_fast_paths import fused_gelu
-from lga_fast.forward.patched_forward import Whole
+from lga_fast.forward.clean_run import Readout
+from lga_fast.forward.cpu_fast_paths import fast_gelu
+from lga_fast.forward.patched_forward import FullForward
 from lga_fast.models import EditableModel
 from lga_fast.models.tensor_utils import wide
 from lga_fast.records import EditRequest
@@ -144,13 +144,13 @@ class Mass:
         ):
             few = _keys.rows_of([rows[i] for i in batch])
             first = torch.zeros(1, dtype=torch.long)
-            reads = Reads(few.ids, few.subject, first, few.subject[:1])
+            reads = Readout(few.ids, few.subject, first, few.subject[:1])
             with (
                 self.model.frozen(),
-                fused_gelu(self.model.hf),
+                fast_gelu(self.model.hf),
                 _keys.listening(self.model, layer, few.places) as heard,
             ):
-                seen = Whole(self.model, self.layer, reads, self.sites[:1])
+                seen = FullForward(self.model, self.layer, reads, self.sites[:1])
             now = wide(seen.initial[self.sites[0]])
             parts |= zip(batch, zip(heard["keys"], now, strict=True), strict=True)
         keys, now = (torch.stack([parts[i][side] for i in range(len(rows))]) for side in (0, 1))

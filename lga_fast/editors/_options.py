@@ -15,10 +15,10 @@ from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 import yaml
 
 from lga_fast import registry
-from lga_fast.editors._fields import checked
 from lga_fast.errors import DataError, EditError, NoLayer, UnknownName
 from lga_fast.models import EditableModel
 from lga_fast.models.edit_stack import check_editable
+from lga_fast.options import checked
 
 Preset = Literal["easyedit", "original"]
 Config = str | os.PathLike[str] | Mapping[str, Any]

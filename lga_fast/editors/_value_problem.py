@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lga_fast.errors import EditError
-from lga_fast.forward.clean_run import Reads
-from lga_fast.forward.patched_forward import Early, Whole
+from lga_fast.forward.clean_run import Readout
+from lga_fast.forward.patched_forward import FullForward, LogitLens
 from lga_fast.models.tensor_utils import padded, wide
 from lga_fast.records import EditRequest
 
@@ -61,7 +61,7 @@ class RequestRows:
         return max(token - self.changed[row] for row, token, _ in self.positions) + 1
 
 
-def reads_of(rows: Sequence[RequestRows]) -> tuple[Reads, Int[Tensor, " position"]]:
+def reads_of(rows: Sequence[RequestRows]) -> tuple[Readout, Int[Tensor, " position"]]:
     """All requests' rows, one after another, and the label of every place that is read."""
     each = len(rows[0].ids)
     positions = torch.tensor(
@@ -69,14 +69,14 @@ def reads_of(rows: Sequence[RequestRows]) -> tuple[Reads, Int[Tensor, " position
     )
     row, token, label = positions.T
     changed = torch.tensor([place for r in rows for place in r.changed])
-    return Reads(padded([ids for r in rows for ids in r.ids]), changed, row, token), label
+    return Readout(padded([ids for r in rows for ids in r.ids]), changed, row, token), label
 
 
 class Batch:
     """Requests that are optimised together; every one has the same number of rows."""
 
     def __init__(
-        self, requests: Sequence[EditRequest], label: Int[Tensor, " position"], runner: Whole
+        self, requests: Sequence[EditRequest], label: Int[Tensor, " position"], runner: FullForward
     ):
         """`label` and the runner's rows as `reads_of` gives them."""
         self.requests, self.label, self.runner = requests, label, runner
@@ -144,7 +144,7 @@ class Batch:
     ) -> Float[Tensor, "position vocab"]:
         """Logits with every request's δ in all its rows; the KL's are always the model's own."""
         change = deltas.unsqueeze(1).expand(-1, self.each, -1, -1).flatten(0, 1)
-        early = None if loss_layer is None else Early(loss_layer, self.label >= 0)
+        early = None if loss_layer is None else LogitLens(loss_layer, self.label >= 0)
         return self.runner.logits(dict(zip(self.sites, change.unbind(1), strict=True)), early)
 
     def _nll(self, logits: Float[Tensor, "position vocab"]) -> Float[Tensor, " request"]:

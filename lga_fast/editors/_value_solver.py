@@ -15,9 +15,9 @@ from lga_fast.editors import _cost_messages, _keys
 from lga_fast.editors._value_problem import Batch, Optimisation, RequestRows, Value, reads_of
 from lga_fast.errors import EditError
 from lga_fast.forward.clean_run import Site
-from lga_fast.forward.cpu_fast_paths import fused_gelu, head_in_pieces
-from lga_fast.forward.packed_suffix import attends_by_name
-from lga_fast.forward.patched_forward import Downstream, Whole
+from lga_fast.forward.cpu_fast_paths import fast_gelu, head_in_pieces
+from lga_fast.forward.packed_suffix import supports_custom_attention
+from lga_fast.forward.patched_forward import FullForward, SuffixForward
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
 from lga_fast.streaming.streamed_model import StreamedModel
@@ -43,7 +43,7 @@ def optimise_at(
     how: Optimisation,
     *,
     sites: Sequence[Site] = ("mlp",),
-    runner: type[Whole] = Downstream,
+    runner: type[FullForward] = SuffixForward,
     batch_tokens: int = 4096,
     show_progress: bool | None = None,
 ) -> dict[int, list[Value]]:
@@ -63,7 +63,7 @@ def optimise_at(
         contexts: texts put before the prompt; the first is empty.
         how: numbers.
         sites: whose outputs δ is added to, each its own; the first one's is the value's.
-        runner: `Whole` is the plain form.
+        runner: `FullForward` is the plain form.
         batch_tokens: tokens of one step at most; lowered where memory asks for it. With streamed
             weights memory alone counts.
         show_progress: None shows a bar on a terminal only.
@@ -79,7 +79,7 @@ def optimise_at(
     rows = [_rows(model, request, contexts) for request in requests]
     widest = max(len(ids) for r in rows for ids in r.ids)
     tokens = {
-        i: len(r.ids) * (r.tail if runner is Downstream else widest) for i, r in enumerate(rows)
+        i: len(r.ids) * (r.tail if runner is SuffixForward else widest) for i, r in enumerate(rows)
     }
     limit = int(memory.memory_left(model) / _token_bytes(model, rows, tokens))
     if isinstance(model, StreamedModel):  # every further batch reads all blocks again
@@ -87,12 +87,12 @@ def optimise_at(
         _cost_messages.say_cost(model, hows, batches, show_progress)
     else:
         # Rows are padded to the longest of a batch where they do not share one axis.
-        alike = 0.0 if attends_by_name(model) else 0.75
+        alike = 0.0 if supports_custom_attention(model) else 0.75
         batches = memory.batches(tokens, min(batch_tokens, limit), alike)
     found: dict[int, dict[int, Value]] = {n: {} for n in layers}
     with (
         model.frozen(),
-        fused_gelu(model.hf),
+        fast_gelu(model.hf),
         head_in_pieces(model.hf),
         progress.bar("finding values", len(rows) * len(layers), show_progress) as advance,
     ):

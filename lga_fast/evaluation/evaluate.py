@@ -112,11 +112,11 @@ def evaluate(
         "metrics": {name: asdict(cast(Any, metric)) for name, metric in named.items()},
         "chunk": chunk,
     }
-    made |= about | ranks.account() | {"data": asdict(requests.provenance)}
+    made |= about | ranks.provenance() | {"data": asdict(requests.provenance)}
     case_ids = [request.case_id for request in requests]
-    path = Path(out) if out and ranks.first else None
+    path = Path(out) if out and ranks.is_rank_zero else None
     file = CaseFile(path, configuration, made, case_ids)
-    parts = shards.Parts(Path(out) if out else None, configuration, made, case_ids, chunk)
+    parts = shards.ResultShards(Path(out) if out else None, configuration, made, case_ids, chunk)
 
     solver = cache(lambda: chosen.ready(model, layer))
 
@@ -131,10 +131,12 @@ def evaluate(
         with progress.bar(f"evaluating{there}", file.left, show_progress) as advance:
             for done in measured(slice(None), file):
                 advance(done)
-    if ranks.first:
+    if ranks.is_rank_zero:
         parts.remove()  # also those that a killed run only began
     dropped = requests.report.count("dropped")
-    return cast(Evaluation, ranks.gather(file.evaluation(dropped) if ranks.first else None)[0])
+    return cast(
+        Evaluation, ranks.gather(file.evaluation(dropped) if ranks.is_rank_zero else None)[0]
+    )
 
 
 def _check_modes(mode: str, eval_when: str) -> None:

@@ -17,7 +17,7 @@ from lga_fast.evaluation.results_file import CaseFile
 
 
 @dataclass(frozen=True)
-class Parts:
+class ResultShards:
     """Where the parts of an evaluation lie; arguments are those of `CaseFile`."""
 
     path: Path | None
@@ -54,7 +54,7 @@ class Parts:
 
 def run(
     file: CaseFile,
-    parts: Parts,
+    parts: ResultShards,
     evaluate: Callable[[slice, CaseFile], Iterator[int]],
     show_progress: bool | None,
 ) -> None:
@@ -68,13 +68,13 @@ def run(
         show_progress: see `lga_fast.evaluate`.
     """
     ranks = distributed.current()
-    ranks.agree(**parts.configuration)
-    there = parts.there() if ranks.first else {}
+    ranks.assert_same(**parts.configuration)
+    there = parts.there() if ranks.is_rank_zero else {}
     done = len(file.results) - len(file.results) % parts.chunk
     missing = [n for n in range(done, len(parts.case_ids), parts.chunk) if n not in there]
     missing = ranks.gather(missing)[0]
     sizes = {start: parts.of(start).stop - start for start in missing}
-    mine = [missing[i] for i in ranks.stretch(list(sizes.values()))]
+    mine = [missing[i] for i in ranks.contiguous_shard(list(sizes.values()))]
     made: dict[int, CaseFile] = {}
     with progress.bar("evaluating", sum(sizes[n] for n in mine), show_progress) as advance:
         for start in mine:
@@ -83,6 +83,6 @@ def run(
                 advance(count)
     for found in ranks.gather(made):
         there |= found
-    if ranks.first:
+    if ranks.is_rank_zero:
         for start, part in sorted(there.items()):
             file.take(part, start)

@@ -24,10 +24,10 @@ from torch import Tensor
 from lga_fast import progress
 from lga_fast.errors import EditError, LgaFastError
 from lga_fast.files import clear_abandoned, unfinished
-from lga_fast.streaming.checkpoint import Shards
+from lga_fast.streaming.checkpoint import Checkpoint
 from lga_fast.streaming.checkpoint_files import INDEX, find_files, stored_dtype
-from lga_fast.streaming.meta_model import skeleton
-from lga_fast.streaming.safetensors_reader import TensorFile
+from lga_fast.streaming.meta_model import meta_model
+from lga_fast.streaming.safetensors_reader import SafetensorsReader
 from lga_fast.streaming.streamed_model import StreamedModel
 
 if TYPE_CHECKING:
@@ -113,22 +113,22 @@ def _bring(source: Path, folder: Path, patterns: Sequence[str]) -> None:
             shutil.copyfile(file, folder / file.name)
 
 
-def _shards_of(model: EditableModel) -> Shards | None:
+def _shards_of(model: EditableModel) -> Checkpoint | None:
     """The checkpoint that a model was loaded from; None: it is not one of safetensors."""
     if model.source is None:
         return None
     try:
         files = find_files(model.source)
-        hf = skeleton(model.source, model.dtype, stored_dtype(files))
+        hf = meta_model(model.source, model.dtype, stored_dtype(files))
         with warnings.catch_warnings(action="ignore"):  # loading the model gave them
-            shards = Shards(hf, files)
+            shards = Checkpoint(hf, files)
     except (LgaFastError, OSError):
         return None
     told, now = ({n: t.shape for n, t in x.state_dict().items()} for x in (hf, model.hf))
     return shards if told == now and all(map(shards.source, told)) else None
 
 
-def _changed(model: EditableModel, shards: Shards) -> _Changed | None:
+def _changed(model: EditableModel, shards: Checkpoint) -> _Changed | None:
     """What differs from the checkpoint; None: it does not hold all of that as it is."""
     changed, as_stored = dict[Path, dict[str, _New]](), True
     for name, new in _differing(model, shards).items():
@@ -141,7 +141,7 @@ def _changed(model: EditableModel, shards: Shards) -> _Changed | None:
     return _Changed(changed, as_stored)
 
 
-def _differing(model: EditableModel, shards: Shards) -> dict[str, _New]:
+def _differing(model: EditableModel, shards: Checkpoint) -> dict[str, _New]:
     found: dict[str, _New] = {}
     if isinstance(model, StreamedModel):
         for place in model.matrices():
@@ -168,7 +168,7 @@ def _copy(file: Path, into: Path, changed: Mapping[str, _New]) -> None:
     shutil.copyfile(file, into)
     if not changed:
         return
-    begin = TensorFile(into).begin
+    begin = SafetensorsReader(into).begin
     with into.open("r+b") as out:
         for key, new in changed.items():
             out.seek(begin[key])

@@ -12,14 +12,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lga_fast.forward.partial_forward import Recording, bare, form_of
+from lga_fast.forward.partial_forward import RecordedForward
 from lga_fast.models.editable import EditableModel
+from lga_fast.models.module_patching import tuple_length, unwrap_output
 
 Site = Literal["attention", "mlp", "block"]  # the module whose output is changed
 
 
 @dataclass(frozen=True)
-class Reads:
+class Readout:
     """Token rows, where each is changed, and the places whose logits are wanted."""
 
     ids: Int[Tensor, "row token"]  # padded on the right
@@ -27,14 +28,14 @@ class Reads:
     row: Int[Tensor, " position"]
     token: Int[Tensor, " position"]  # none lies before its row's changed token
 
-    def only(self, rows: Int[Tensor, " kept"]) -> Reads:
+    def only(self, rows: Int[Tensor, " kept"]) -> Readout:
         """These rows, given in ascending order, and the positions in them."""
         stays = torch.isin(self.row, rows)
         row = torch.searchsorted(rows, self.row[stays])
-        return Reads(self.ids[rows], self.changed[rows], row, self.token[stays])
+        return Readout(self.ids[rows], self.changed[rows], row, self.token[stays])
 
 
-class Seen(NamedTuple):
+class CapturedOutput(NamedTuple):
     """What a module gave at chosen places of the unchanged model."""
 
     given: Float[Tensor, "row place d"]
@@ -42,30 +43,30 @@ class Seen(NamedTuple):
 
 
 @dataclass
-class Unchanged:
+class CleanRun:
     """One run of the unchanged model over rows, kept for changes at some of its layers."""
 
     begin: Int[Tensor, " row"]  # place of the first token kept of a row
-    recording: Recording | None
-    seen: dict[nn.Module, Seen] = field(default_factory=dict)  # from `begin` on
+    recording: RecordedForward | None
+    seen: dict[nn.Module, CapturedOutput] = field(default_factory=dict)  # from `begin` on
     # Input and output of each layer's edited matrix at the changed tokens.
     keys: dict[int, Float[Tensor, "row d_in"]] = field(default_factory=dict)
     outputs: dict[int, Float[Tensor, "row d_out"]] = field(default_factory=dict)
 
 
-def places_of(reads: Reads, begin: Int[Tensor, " row"]) -> Int[Tensor, "row place"]:
+def places_of(reads: Readout, begin: Int[Tensor, " row"]) -> Int[Tensor, "row place"]:
     """The tokens from `begin` to the last wanted one."""
     width = int((reads.token - begin[reads.row]).max()) + 1
     return (begin.unsqueeze(1) + torch.arange(width)).clamp(max=reads.ids.shape[1] - 1)
 
 
-def watch(
+def capture(
     model: EditableModel,
     layers: Sequence[int],
     sites: Sequence[Site],
-    reads: Reads,
+    reads: Readout,
     places: Int[Tensor, "row place"],
-    into: Unchanged,
+    into: CleanRun,
 ) -> ExitStack:
     """Hooks that put what the layers' sites and edited matrices take and give `into` a record."""
 
@@ -74,7 +75,9 @@ def watch(
         return rows.gather(1, at.to(hidden.device).unsqueeze(2).expand(-1, -1, rows.shape[2]))
 
     def see(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        into.seen[module] = Seen(pick(bare(output), places), form_of(output))
+        into.seen[module] = CapturedOutput(
+            pick(unwrap_output(output), places), tuple_length(output)
+        )
 
     def see_matrix(layer: int, module: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
         changed = reads.changed.unsqueeze(1)

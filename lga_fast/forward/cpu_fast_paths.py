@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lga_fast.forward.partial_forward import replaced
+from lga_fast.models.module_patching import patched_forwards
 
 _PIECE = 3 << 20  # bytes of the head's weight that are multiplied at once
 
 
 @contextmanager
-def fused_gelu(hf: nn.Module) -> Iterator[None]:
+def fast_gelu(hf: nn.Module) -> Iterator[None]:
     """Run the tanh-GELU of GPT-2, GPT-J, GPT-Neo, Phi and Gemma in fewer passes while inside.
 
     `0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³)))` takes eight ops forward and more backward as
@@ -81,7 +81,7 @@ def head_in_pieces(hf: Any) -> Iterator[None]:
         yield
         return
     rows = max(1, _PIECE // head.weight[0].nbytes)
-    with replaced({head: partial(_in_pieces, head, rows)}):
+    with patched_forwards({head: partial(_in_pieces, head, rows)}):
         yield
 
 

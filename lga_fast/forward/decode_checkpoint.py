@@ -10,10 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
-from lga_fast.forward.tensor_store import Waiting
+from lga_fast.forward.tensor_store import TensorStore
 
 
-class NotingCache(DynamicCache):
+class JournaledCache(DynamicCache):
     """Keys and values, and those that were added last."""
 
     def __init__(self, config: Any) -> None:
@@ -27,7 +27,7 @@ class NotingCache(DynamicCache):
         return super().update(key_states, value_states, layer_idx, *args, **kwargs)
 
 
-class KeptSteps:
+class DecodeCheckpoint:
     """What batches that are decoded in step have found, each reading block by block.
 
     In `waiting`: `entering-T-L` has what enters block L in reading T, `keys-T-L` the keys and
@@ -42,7 +42,11 @@ class KeptSteps:
     """
 
     def __init__(
-        self, waiting: Waiting, caches: Mapping[int, NotingCache], layers: int, device: torch.device
+        self,
+        waiting: TensorStore,
+        caches: Mapping[int, JournaledCache],
+        layers: int,
+        device: torch.device,
     ) -> None:
         self._waiting, self._caches = waiting, caches
         self._layers, self._device = layers, device

@@ -12,15 +12,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lga_fast import progress
-from lga_fast.models._calls import Call
+from lga_fast.forward.block_runner import BlockInputs
 
 if TYPE_CHECKING:
-    from lga_fast.forward.decode_checkpoint import KeptSteps
+    from lga_fast.forward.decode_checkpoint import DecodeCheckpoint
     from lga_fast.streaming.streamed_model import StreamedModel
 
 
 @dataclass(frozen=True)
-class Forward:
+class ForwardJob:
     """One batch, and what shall be in effect while it runs (hooks of its own)."""
 
     inputs: Mapping[str, Any]
@@ -28,11 +28,11 @@ class Forward:
 
 
 @torch.no_grad()
-def through_blocks(
+def run_layer_major(
     model: StreamedModel,
-    forwards: Sequence[Forward],
+    forwards: Sequence[ForwardJob],
     layers: int | None = None,
-    kept: KeptSteps | None = None,
+    kept: DecodeCheckpoint | None = None,
     to_head: bool = False,
 ) -> list[Float[Tensor, "row token d_model"]]:
     """Run batches through all blocks, or so many; a `within` may end its batch by suppressing.
@@ -43,7 +43,7 @@ def through_blocks(
     Returns:
         What left the last block, of each batch, waiting on the CPU.
     """
-    calls: list[Call] = []
+    calls: list[BlockInputs] = []
     hidden: list[Tensor] = []
     order = range(kept.first if kept else 0, model.layers if layers is None else layers)
     with (
@@ -68,12 +68,12 @@ def through_blocks(
 
 def logits_of(
     model: StreamedModel,
-    forwards: Sequence[Forward],
+    forwards: Sequence[ForwardJob],
     reads: Sequence[tuple[Int[Tensor, " _"], Int[Tensor, " _"]]],  # position, of each batch
-    kept: KeptSteps | None = None,
+    kept: DecodeCheckpoint | None = None,
 ) -> Iterator[Float[Tensor, "position vocab"]]:
     """Logits at chosen rows and tokens of each batch, a batch after the other."""
-    hidden = through_blocks(model, forwards, kept=kept, to_head=True)
+    hidden = run_layer_major(model, forwards, kept=kept, to_head=True)
     with model.head():
         for i, (row, token) in enumerate(reads):
             with model.after_blocks(hidden[i].to(model.device)):
@@ -87,7 +87,7 @@ def hidden_bytes(model: StreamedModel) -> int:
     return model.config.hidden_size * torch.finfo(model.dtype).bits // 8
 
 
-def in_turn(sizes: Sequence[int], limit: int) -> list[list[int]]:
+def chunk_by_size(sizes: Sequence[int], limit: int) -> list[list[int]]:
     """Numbers of neighbours whose sizes add up to the limit at most; always one at least."""
     found: list[list[int]] = []
     kept = 0

@@ -11,11 +11,11 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from lga_fast import progress
-from lga_fast.forward.decode_checkpoint import KeptSteps, NotingCache
+from lga_fast.forward.decode_checkpoint import DecodeCheckpoint, JournaledCache
 from lga_fast.forward.decoding import Answers, Steps, most_likely
 from lga_fast.forward.kv_cache import CACHE
-from lga_fast.forward.layer_major import Forward, logits_of
-from lga_fast.forward.tensor_store import Waiting
+from lga_fast.forward.layer_major import ForwardJob, logits_of
+from lga_fast.forward.tensor_store import TensorStore
 
 if TYPE_CHECKING:
     from lga_fast.streaming.streamed_model import StreamedModel
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 Within = Callable[[], AbstractContextManager[Any]]
 
 
-def in_step(
+def decode_in_lockstep(
     model: StreamedModel,
     steps: Sequence[Steps],
     readings: int,
     within: Sequence[Within] | None = None,
-    waiting: Waiting | None = None,
+    waiting: TensorStore | None = None,
 ) -> list[Answers]:
     """Take all steps to their ends together, in so many readings of all blocks at most.
 
@@ -47,16 +47,16 @@ def _in_step(
     model: StreamedModel,
     steps: Sequence[Steps],
     within: Sequence[Within],
-    waiting: Waiting | None,
+    waiting: TensorStore | None,
     advance: Callable[[int], None],
 ) -> list[Answers]:
     found: list[Answers] = [[] for _ in steps]
     asked: dict[int, tuple[Tensor, Tensor, dict[str, Any]]] = {}
-    kept: KeptSteps | None = None
+    kept: DecodeCheckpoint | None = None
     caches: dict[int, Any] = {i: DynamicCache(config=model.config) for i in range(len(steps))}
     if waiting:
-        caches = {i: NotingCache(model.config) for i in caches}
-        kept = KeptSteps(waiting, caches, model.layers, model.device)
+        caches = {i: JournaledCache(model.config) for i in caches}
+        kept = DecodeCheckpoint(waiting, caches, model.layers, model.device)
     answers: dict[int, Tensor | None] = dict.fromkeys(range(len(steps)))
     while answers:
         for i, logits in answers.items():
@@ -81,7 +81,7 @@ def _logits(
     forwards: Mapping[int, dict[str, Any]],
     places: Mapping[int, Tensor],
     within: Sequence[Within],
-    kept: KeptSteps | None,
+    kept: DecodeCheckpoint | None,
 ) -> Sequence[tuple[int, Tensor | None]]:
     """Logits of every row at one place, of each of these forwards.
 
@@ -90,7 +90,7 @@ def _logits(
     before = kept.begin(list(forwards)) if kept else None
     if before is not None:
         return [(i, torch.nn.functional.one_hot(ids).float()) for i, ids in before.items()]
-    each = [Forward(inputs, within[i]) for i, inputs in forwards.items()]
+    each = [ForwardJob(inputs, within[i]) for i, inputs in forwards.items()]
     reads = [(torch.arange(len(places[i])), places[i]) for i in forwards]
     found = list(zip(forwards, logits_of(model, each, reads, kept), strict=True))
     if kept:

@@ -48,7 +48,7 @@ class Queries(NamedTuple):
         return found.unsqueeze(0)
 
 
-class How(NamedTuple):
+class AttentionSpec(NamedTuple):
     """What an attention depends on beside its inputs."""
 
     asks: Queries
@@ -57,7 +57,7 @@ class How(NamedTuple):
     softcap: float | None
 
 
-class Mixed(torch.autograd.Function):
+class VarlenAttention(torch.autograd.Function):
     """Attention of each run over what it saw before and its own tokens; the former has no gradient.
 
     `k` and `v` hold what it saw before, and room for its own at the end. torch's fused op on the
@@ -72,7 +72,7 @@ class Mixed(torch.autograd.Function):
         value: Float[Tensor, "1 key_head token d_value"],
         k: Float[Tensor, "run key_head seen d_head"],
         v: Float[Tensor, "run key_head seen d_value"],
-        how: How,
+        how: AttentionSpec,
     ) -> Float[Tensor, "1 token head d_value"]:
         q = how.asks.by_run(query.transpose(1, 2)).contiguous()
         heads, few = q.shape[1:3]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import Conv1D
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from lga_fast.forward.packed_attention import How, Mixed, Queries
+from lga_fast.forward.packed_attention import AttentionSpec, Queries, VarlenAttention
 from lga_fast.models.editable import EditableModel
 from lga_fast.models.tensor_utils import additive_mask, wide
 
@@ -27,7 +27,7 @@ Given = Mapping[int, tuple[Tensor, Tensor]]  # by block, keys and values [row he
 _NAME = "lga_fast_tails"  # of the attention, for the time of a forward
 
 
-def attends_by_name(model: EditableModel) -> bool:
+def supports_custom_attention(model: EditableModel) -> bool:
     """Whether the model's attention is a function that can be another one for a while."""
     attention = model.part(0, "attention")
     asks = getattr(sys.modules[type(attention).__module__], "ALL_ATTENTION_FUNCTIONS", None)
@@ -35,7 +35,7 @@ def attends_by_name(model: EditableModel) -> bool:
     return model.takes_masks and asks is ALL_ATTENTION_FUNCTIONS and has and not model.recomputes
 
 
-class Tails:
+class PackedSuffix:
     """Tokens of recorded rows, from each row's first one that runs to its last one that is read.
 
     `run` and `token`: of each; `rows` and `places`: where it was recorded. Here, places are on the
@@ -160,10 +160,10 @@ class Tails:
         asks = self._read if block == self._last else self._all
         seen = self._seen(block, query.device)
         here = asks.to(query.device), self._all.to(query.device)
-        how = How(*here, scaling or query.shape[-1] ** -0.5, softcap)
+        how = AttentionSpec(*here, scaling or query.shape[-1] ** -0.5, softcap)
         if not torch.is_grad_enabled():  # a graph that is not done with yet may hold them
             seen = [x.clone() for x in seen]
-        return Mixed.apply(query, key, value, *seen, how), None
+        return VarlenAttention.apply(query, key, value, *seen, how), None
 
     def _seen(self, block: int, device: torch.device) -> Sequence[Tensor]:
         """Keys and values [run key_head token d_head], with room for the runs' own at the end."""

@@ -7,8 +7,8 @@ change from there on would compute again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -17,12 +17,18 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lga_fast.forward.kv_cache import CACHE
-from lga_fast.forward.packed_suffix import Tails, attends_by_name
-from lga_fast.forward.prefix_cache import Kept
+from lga_fast.forward.packed_suffix import PackedSuffix, supports_custom_attention
+from lga_fast.forward.prefix_cache import PrefixCache
 from lga_fast.models.editable import EditableModel
+from lga_fast.models.module_patching import (
+    patched_forwards,
+    tuple_length,
+    unwrap_output,
+    wrap_output,
+)
 
 
-class Recording:
+class RecordedForward:
     """One forward of token rows, kept where later forwards shall begin.
 
     Args:
@@ -39,7 +45,7 @@ class Recording:
         self._form = 0  # length of the tuple that a block returns; 0: it returns a tensor
         # Without masks of four axes, or with a window that slides, a row begins at its first token.
         short = ids.shape[1] <= model.window
-        self._kept = Kept(self.blocks[0]) if model.takes_masks and short else None
+        self._kept = PrefixCache(self.blocks[0]) if model.takes_masks and short else None
 
     def run(
         self, rows: Int[Tensor, " place"], tokens: Int[Tensor, " place"]
@@ -50,7 +56,7 @@ class Recording:
             self._entering[block] = args[0]
 
         def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            self._form = form_of(output)
+            self._form = tuple_length(output)
 
         part, kept = self.model.part, self._kept
         with ExitStack() as stack:
@@ -70,7 +76,7 @@ class Recording:
         """The token at which a run begins where a change shows first at `token`."""
         return token if self.cuts else 0
 
-    def resume(
+    def run_from(
         self,
         block: int,
         rows: Int[Tensor, " run"],
@@ -106,7 +112,7 @@ class Recording:
     @property
     def packs(self) -> bool:
         """Whether `tails` can be had."""
-        return self.cuts and attends_by_name(self.model)
+        return self.cuts and supports_custom_attention(self.model)
 
     def tails(
         self,
@@ -114,20 +120,20 @@ class Recording:
         rows: Int[Tensor, " run"],
         begin: Int[Tensor, " run"],
         reads: tuple[Int[Tensor, " place"], Int[Tensor, " place"]],
-    ) -> Tails:
-        """The runs of a `resume` on one token axis, for `resume_tails`; arguments as there."""
+    ) -> PackedSuffix:
+        """The runs of a `run_from` on one token axis, for `run_packed_from`; arguments as there."""
         assert self._kept is not None
-        return Tails(self.model, block, self._kept.states, rows, begin, reads)
+        return PackedSuffix(self.model, block, self._kept.states, rows, begin, reads)
 
-    def resume_tails(
+    def run_packed_from(
         self,
         block: int,
-        tails: Tails,
+        tails: PackedSuffix,
         on_output: Mapping[nn.Module, Callable[[Tensor], Tensor]],
         forwards: Mapping[nn.Module, Callable[..., Any]],
         on_hidden: Callable[[Tensor], Tensor] = lambda hidden: hidden,
     ) -> Float[Tensor, "place vocab"]:
-        """`resume`, but every output is [1 token d], and changes are at runs' first tokens only."""
+        """`run_from`, but outputs are [1 token d] and changes at runs' first tokens only."""
         device = self.model.device
         reads = torch.zeros_like(tails.reads), tails.reads
         places = tails.places.unsqueeze(0).to(device)
@@ -163,44 +169,13 @@ class Recording:
                 lambda module, args: (hidden, *args[1:])
             )
             stack.callback(enter.remove)
-            stack.enter_context(replaced(forwards | skipped))
+            stack.enter_context(patched_forwards(forwards | skipped))
             return model.logits_at(self.ids[rows, places], *reads, on_hidden, **inputs)[0]
-
-
-@contextmanager
-def replaced(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
-    """Modules run these instead of their own forward while inside."""
-    before = {module: vars(module).get("forward") for module in forwards}
-    try:
-        for module, forward in forwards.items():
-            module.forward = forward
-        yield
-    finally:
-        for module, forward in before.items():
-            if forward is None:
-                vars(module).pop("forward", None)
-            else:
-                module.forward = forward
-
-
-def bare(output: Any) -> Tensor:
-    """A module's output, also where it comes first in a tuple."""
-    return output[0] if isinstance(output, tuple) else output
-
-
-def form_of(output: Any) -> int:
-    """How a module returns its output: the length of the tuple; 0: bare."""
-    return len(output) if isinstance(output, tuple) else 0
-
-
-def formed(hidden: Tensor, length: int) -> Any:
-    """`hidden` as a module returns it: in a tuple of this length, or bare for 0."""
-    return (hidden, *[None] * (length - 1)) if length else hidden
 
 
 def _hand_on(length: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
     """Forward of a block that is skipped."""
-    return formed(hidden, length)
+    return wrap_output(hidden, length)
 
 
 def _changed(
@@ -211,7 +186,7 @@ def _changed(
     output: Any,
 ) -> Any:
     # OPT's MLP sees rows and tokens as one axis.
-    hidden = change(bare(output).view(*shape, -1)).view_as(bare(output))
+    hidden = change(unwrap_output(output).view(*shape, -1)).view_as(unwrap_output(output))
     return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
 
@@ -225,6 +200,6 @@ def _where_read(
     run, token = (x.to(hidden.device) for x in reads)
     read = hidden.view(*shape, -1)[run, token]
     output = forward(read if hidden.ndim == 2 else read.unsqueeze(0))
-    given = bare(output).view(len(read), -1)
+    given = unwrap_output(output).view(len(read), -1)
     whole = given.new_zeros(*shape, given.shape[-1]).index_put((run, token), given)
-    return formed(whole.view(*hidden.shape[:-1], -1), form_of(output))
+    return wrap_output(whole.view(*hidden.shape[:-1], -1), tuple_length(output))

@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lga_fast.forward.clean_run import Reads, Seen, Site, Unchanged, places_of, watch
-from lga_fast.forward.packed_suffix import Tails
-from lga_fast.forward.partial_forward import Recording, bare, formed
+from lga_fast.forward.clean_run import CapturedOutput, CleanRun, Readout, Site, capture, places_of
+from lga_fast.forward.packed_suffix import PackedSuffix
+from lga_fast.forward.partial_forward import RecordedForward
 from lga_fast.models.editable import EditableModel
+from lga_fast.models.module_patching import unwrap_output, wrap_output
 
 Changes = Mapping[Site, Float[Tensor, "row d_model"]]
 Places = tuple[Tensor, Tensor]  # row and token [place]
@@ -22,17 +23,17 @@ Places = tuple[Tensor, Tensor]  # row and token [place]
 _ANY = torch.zeros(1, dtype=torch.long)  # row or token of a place whose logits nobody wants
 
 
-class Early(NamedTuple):
+class LogitLens(NamedTuple):
     """Wanted places whose logits are those of an earlier block's output, as a logit lens."""
 
     layer: int
     positions: Bool[Tensor, " position"]
 
 
-class Whole:
+class FullForward:
     """Logits under a change of one layer's output at one token of each row, the plain way.
 
-    Every call runs the whole model on every token; `Downstream` gives the same.
+    Every call runs the whole model on every token; `SuffixForward` gives the same.
 
     Args:
         model: frozen by the caller (`model.frozen()`).
@@ -47,9 +48,9 @@ class Whole:
         self,
         model: EditableModel,
         layer: int,
-        reads: Reads,
+        reads: Readout,
         sites: Sequence[Site] = ("mlp",),
-        unchanged: Unchanged | None = None,
+        unchanged: CleanRun | None = None,
     ):
         self.model, self.layer, self.reads, self.sites = model, layer, reads, tuple(sites)
         self._unchanged = unchanged or self.run(model, [layer], reads, sites)
@@ -66,7 +67,7 @@ class Whole:
         self.reads = self.reads.only(rows)
 
     def logits(
-        self, changes: Changes, early: Early | None = None
+        self, changes: Changes, early: LogitLens | None = None
     ) -> Float[Tensor, "position vocab"]:
         """Logits at the wanted places with `changes` added to their sites' outputs."""
         reads = self.reads
@@ -80,7 +81,7 @@ class Whole:
             return self.model.logits_at(ids, reads.row, reads.token, lens, use_cache=False)[0]
 
     @contextmanager
-    def _lens(self, early: Early | None, reads: Places) -> Iterator[Callable[[Tensor], Tensor]]:
+    def _lens(self, early: LogitLens | None, reads: Places) -> Iterator[Callable[[Tensor], Tensor]]:
         """What the head shall see, given the hidden states at the wanted places."""
         if early is None:
             yield lambda hidden: hidden
@@ -94,7 +95,9 @@ class Whole:
             return torch.where(here.unsqueeze(1), seen, hidden)
 
         block = self.model.part(early.layer, "block")
-        handle = block.register_forward_hook(lambda m, args, output: given.append(bare(output)))
+        handle = block.register_forward_hook(
+            lambda m, args, output: given.append(unwrap_output(output))
+        )
         try:
             yield swap
         finally:
@@ -102,11 +105,11 @@ class Whole:
 
     @classmethod
     def run(
-        cls, model: EditableModel, layers: Sequence[int], reads: Reads, sites: Sequence[Site]
-    ) -> Unchanged:
+        cls, model: EditableModel, layers: Sequence[int], reads: Readout, sites: Sequence[Site]
+    ) -> CleanRun:
         """Run the unchanged model once, for changes at each of these layers."""
-        made, changed = Unchanged(reads.changed, None), reads.changed.unsqueeze(1)
-        with torch.no_grad(), watch(model, layers, sites, reads, changed, made):
+        made, changed = CleanRun(reads.changed, None), reads.changed.unsqueeze(1)
+        with torch.no_grad(), capture(model, layers, sites, reads, changed, made):
             model.logits_at(reads.ids.to(model.device), _ANY, _ANY, use_cache=False)
         return made
 
@@ -116,14 +119,14 @@ class Whole:
         return seen[torch.arange(len(seen), device=seen.device), changed]
 
 
-class Downstream(Whole):
-    """`Whole`, but a call runs only what the change can reach.
+class SuffixForward(FullForward):
+    """`FullForward`, but a call runs only what the change can reach.
 
     A recorded run keeps what enters the layer, what the layer computes before the changed output,
     and keys and values of the tokens before the changed one: attention is causal, so none of these
     can change. A call runs the rest: the tokens from the changed one to the last wanted one,
     through the blocks from the layer on; all rows' on one token axis where the family allows it
-    (`Tails`), else padded.
+    (`PackedSuffix`), else padded.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -142,7 +145,7 @@ class Downstream(Whole):
         self._laid = None
 
     def logits(
-        self, changes: Changes, early: Early | None = None
+        self, changes: Changes, early: LogitLens | None = None
     ) -> Float[Tensor, "position vocab"]:
         """Logits at the wanted places with `changes` added to their sites' outputs."""
         laid = self._laid = self._laid or self._lay()
@@ -159,26 +162,26 @@ class Downstream(Whole):
         }
         with self._lens(early, laid.reads) as lens:
             if laid.tails is not None:
-                return self._recording.resume_tails(self.layer, laid.tails, live, replay, lens)
-            return self._recording.resume(
+                return self._recording.run_packed_from(self.layer, laid.tails, live, replay, lens)
+            return self._recording.run_from(
                 self.layer, self._rows, self._begin, laid.reads, live, replay, lens
             )
 
     @classmethod
     def run(
-        cls, model: EditableModel, layers: Sequence[int], reads: Reads, sites: Sequence[Site]
-    ) -> Unchanged:
+        cls, model: EditableModel, layers: Sequence[int], reads: Readout, sites: Sequence[Site]
+    ) -> CleanRun:
         """Run the unchanged model once, for changes at each of these layers."""
-        recording = Recording(model, reads.ids, layers)
+        recording = RecordedForward(model, reads.ids, layers)
         begin = reads.changed if recording.cuts else torch.zeros_like(reads.changed)
-        made, places = Unchanged(begin, recording), places_of(reads, begin)
+        made, places = CleanRun(begin, recording), places_of(reads, begin)
         watched = list(dict.fromkeys((*sites, *_kept(sites))))
-        with torch.no_grad(), watch(model, layers, watched, reads, places, made):
+        with torch.no_grad(), capture(model, layers, watched, reads, places, made):
             recording.run(_ANY, _ANY)
         return made
 
     @property
-    def _recording(self) -> Recording:
+    def _recording(self) -> RecordedForward:
         assert self._unchanged.recording is not None
         return self._unchanged.recording
 
@@ -191,7 +194,7 @@ class Downstream(Whole):
             return _Laid(changed, wanted, self._seen)
         tails = self._recording.tails(self.layer, self._rows, begin, wanted)
         seen = {
-            part: Seen(given[tails.run, tails.token].unsqueeze(0), form)
+            part: CapturedOutput(given[tails.run, tails.token].unsqueeze(0), form)
             for part, (given, form) in self._seen.items()
         }
         changed, wanted = ((torch.zeros_like(x), x) for x in (tails.first, tails.reads))
@@ -203,8 +206,8 @@ class _Laid(NamedTuple):
 
     changed: Places
     reads: Places
-    seen: Mapping[nn.Module, Seen]
-    tails: Tails | None = None  # where all rows share one token axis
+    seen: Mapping[nn.Module, CapturedOutput]
+    tails: PackedSuffix | None = None  # where all rows share one token axis
 
 
 def _kept(sites: Sequence[Site]) -> tuple[Site, ...]:
@@ -223,20 +226,22 @@ def _added(
     return hidden.index_put((row, token), change.to(hidden), accumulate=True)
 
 
-def _add(reads: Reads, change: Tensor, module: nn.Module, args: Any, output: Any) -> Any:
+def _add(reads: Readout, change: Tensor, module: nn.Module, args: Any, output: Any) -> Any:
     """Hook: the output with `change` added."""
-    hidden, places = bare(output), (torch.arange(len(reads.ids)), reads.changed)
+    hidden, places = unwrap_output(output), (torch.arange(len(reads.ids)), reads.changed)
     changed = _added(places, change, hidden.view(*reads.ids.shape, -1)).view_as(hidden)
     return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
 
-def _replay(seen: Seen, changed: Places, change: Tensor | None, *args: Any, **kwargs: Any) -> Any:
+def _replay(
+    seen: CapturedOutput, changed: Places, change: Tensor | None, *args: Any, **kwargs: Any
+) -> Any:
     """Forward: what was given before, with `change` added."""
     given = seen.given if change is None else _added(changed, change, seen.given)
     if args and args[0].ndim == 2:  # OPT's MLP sees rows and tokens as one
         given = given.flatten(0, 1)
-    return formed(given, seen.form)
+    return wrap_output(given, seen.form)
 
 
-def _only(seen: Seen, rows: Tensor, width: int) -> Seen:
-    return Seen(seen.given[rows.to(seen.given.device), :width], seen.form)
+def _only(seen: CapturedOutput, rows: Tensor, width: int) -> CapturedOutput:
+    return CapturedOutput(seen.given[rows.to(seen.given.device), :width], seen.form)

@@ -18,7 +18,7 @@ from lga_fast.models.tensor_utils import wide
 from lga_fast.weight_edit import LowRank, WeightEdit
 
 
-class VirtualEdits:
+class PerRowEdits:
     """`y += left (rightᵀ x)` on every token of a row, with the row's own `left` and `right`.
 
     What `model.edited(edit)` does to the whole model, done to some rows of a batch: `(W + left

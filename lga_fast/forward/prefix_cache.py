@@ -14,7 +14,7 @@ from lga_fast.forward.kv_cache import CACHE
 from lga_fast.models.tensor_utils import additive_mask
 
 
-class Kept(DynamicCache):
+class PrefixCache(DynamicCache):
     """Keys and values of a whole forward from block `first` on."""
 
     def __init__(self, first: int) -> None:

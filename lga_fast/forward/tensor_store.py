@@ -21,7 +21,7 @@ _CPU = torch.device("cpu")
 
 
 @runtime_checkable
-class Waiting(Protocol):
+class TensorStore(Protocol):
     """Sets of tensors by name; a set is there as a whole or not at all."""
 
     def put(self, name: str, tensors: Iterable[tuple[str, Tensor]]) -> None:
@@ -41,7 +41,7 @@ class Waiting(Protocol):
         ...
 
 
-class InMemory:
+class MemoryStore:
     """Sets in memory.
 
     Args:
@@ -53,44 +53,44 @@ class InMemory:
         self._sets: dict[str, Mapping[str, Tensor]] = {}
 
     def put(self, name: str, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """See `Waiting`."""
+        """See `TensorStore`."""
         self._sets[name] = {key: tensor.to(device=self._where) for key, tensor in tensors}
 
     def get(self, name: str) -> Mapping[str, Tensor]:
-        """See `Waiting`."""
+        """See `TensorStore`."""
         return self._sets[name]
 
     def drop(self, name: str) -> None:
-        """See `Waiting`."""
+        """See `TensorStore`."""
         self._sets.pop(name, None)
 
     def names(self) -> list[str]:
-        """See `Waiting`."""
+        """See `TensorStore`."""
         return list(self._sets)
 
 
-class InFolder:
+class DiskStore:
     """Sets in files of a folder, each written whole or not at all, and tensor by tensor."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def put(self, name: str, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """See `Waiting`."""
+        """See `TensorStore`."""
         with files.replacing(self.file(name)) as beside, ZipFile(beside, "w") as archive:
             for key, tensor in tensors:
                 archive.writestr(key, save({_KEY: tensor.cpu().contiguous()}))
 
     def get(self, name: str) -> Mapping[str, Tensor]:
-        """See `Waiting`."""
+        """See `TensorStore`."""
         return _Archive(self.file(name))
 
     def drop(self, name: str) -> None:
-        """See `Waiting`."""
+        """See `TensorStore`."""
         self.file(name).unlink(missing_ok=True)
 
     def names(self) -> list[str]:
-        """See `Waiting`."""
+        """See `TensorStore`."""
         found = self._folder.glob("*.zip")
         return [file.stem for file in found if re.fullmatch(_NAME, file.stem)]
 

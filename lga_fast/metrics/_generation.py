@@ -15,9 +15,9 @@ from torch import Tensor
 from lga_fast import memory, progress
 from lga_fast.errors import ScoringError
 from lga_fast.forward import decoding
-from lga_fast.forward.layer_major import in_turn
-from lga_fast.forward.lockstep_decoding import in_step
-from lga_fast.forward.per_row_edits import VirtualEdits
+from lga_fast.forward.layer_major import chunk_by_size
+from lga_fast.forward.lockstep_decoding import decode_in_lockstep
+from lga_fast.forward.per_row_edits import PerRowEdits
 from lga_fast.models import EditableModel
 from lga_fast.models.tensor_utils import wide
 from lga_fast.streaming.streamed_model import StreamedModel
@@ -68,7 +68,7 @@ def generate(
     """
     if edits is not None and len(edits) != len(prompts):
         raise ScoringError(f"edits: expected one per prompt, {len(prompts)}, got {len(edits)}")
-    virtual = VirtualEdits(model, edits or [None] * len(prompts))
+    virtual = PerRowEdits(model, edits or [None] * len(prompts))
     starts = [_encode(model.tokenizer, ask.prompt) for ask in prompts]
     if not all(starts):
         raise ScoringError("expected prompts of one token or more, got an empty one")
@@ -104,7 +104,7 @@ def _batches(
     model: EditableModel,
     prompts: Sequence[Continuation],
     starts: Sequence[list[int]],
-    virtual: VirtualEdits,
+    virtual: PerRowEdits,
     batch_tokens: int,
 ) -> Iterator[list[int]]:
     """Prompts that run together, within `batch_tokens` and memory; those with tokens to come."""
@@ -137,7 +137,7 @@ def _together(
     model: EditableModel,
     prompts: Sequence[Continuation],
     starts: Sequence[list[int]],
-    virtual: VirtualEdits,
+    virtual: PerRowEdits,
     batch_tokens: int,
 ) -> Iterator[list[list[int]]]:
     """Batches; those together that get a token each whenever streamed blocks are read."""
@@ -147,7 +147,7 @@ def _together(
         return
     sizes = [len(batch) * max(_total(model, prompts[i]) for i in batch) for batch in batches]
     limit = memory.memory_left(model) // (2 * memory.cache_bytes(model))
-    for some in in_turn(sizes, limit):
+    for some in chunk_by_size(sizes, limit):
         yield [batches[i] for i in some]
 
 
@@ -155,7 +155,7 @@ def _continue(
     model: EditableModel,
     prompts: Sequence[Continuation],
     starts: Sequence[list[int]],
-    virtual: VirtualEdits,
+    virtual: PerRowEdits,
     batches: Sequence[list[int]],
 ) -> list[list[list[int]]]:
     """Token ids that follow each prompt, by batch."""
@@ -170,7 +170,7 @@ def _continue(
         within.append(partial(virtual.on, [virtual.of_row[i] for i in batch]))
     if isinstance(model, StreamedModel):
         longest = max(_total(model, prompts[i]) - len(starts[i]) for b in batches for i in b)
-        return in_step(model, steps, longest, within)
+        return decode_in_lockstep(model, steps, longest, within)
     found = []
     for one, carrying in zip(steps, within, strict=True):
         with carrying():

@@ -21,12 +21,12 @@ from torch import Tensor
 
 from lga_fast import memory, progress
 from lga_fast.errors import ScoringError
-from lga_fast.forward.layer_major import Forward, hidden_bytes, in_turn, logits_of
-from lga_fast.forward.per_row_edits import VirtualEdits
+from lga_fast.forward.layer_major import ForwardJob, chunk_by_size, hidden_bytes, logits_of
+from lga_fast.forward.per_row_edits import PerRowEdits
 from lga_fast.models import EditableModel
 from lga_fast.models.tensor_utils import padded, wide
-from lga_fast.scoring.pairs import Row, target_row
 from lga_fast.streaming.streamed_model import StreamedModel
+from lga_fast.tokens import Row, target_row
 from lga_fast.weight_edit import WeightEdit
 
 
@@ -89,7 +89,7 @@ def score(
         for q in questions
     ]
     _check(model, rows)
-    virtual = VirtualEdits(model, edits or [None] * len(rows))
+    virtual = PerRowEdits(model, edits or [None] * len(rows))
     alike: dict[tuple[int, int, tuple[int, ...]], list[int]] = {}
     for i, row in enumerate(rows):
         alike.setdefault((virtual.of_row[i], row.start, row.ids[:-1]), []).append(i)
@@ -137,7 +137,7 @@ class _Asked:
     token: Int[Tensor, " position"]
 
     @classmethod
-    def of(cls, rows: Sequence[Row], batch: Sequence[list[int]], virtual: VirtualEdits) -> _Asked:
+    def of(cls, rows: Sequence[Row], batch: Sequence[list[int]], virtual: PerRowEdits) -> _Asked:
         first = [rows[group[0]] for group in batch]
         where = [(i, t) for i, row in enumerate(first) for t in _span(row)]
         edits = [virtual.of_row[group[0]] for group in batch]
@@ -153,7 +153,7 @@ def _together(
     model: EditableModel,
     rows: Sequence[Row],
     groups: Sequence[list[int]],
-    virtual: VirtualEdits,
+    virtual: PerRowEdits,
     batch_tokens: int,
 ) -> Iterator[list[list[list[int]]]]:
     """Batches, those together that may wait while others run through a block read for all."""
@@ -163,7 +163,7 @@ def _together(
         return
     longest = [(len(rows[batch[0][0]].ids) - 1) * len(batch) for batch in batches]
     waiting = hidden_bytes(model)
-    for some in in_turn(longest, memory.waiting_left(model) // waiting):
+    for some in chunk_by_size(longest, memory.waiting_left(model) // waiting):
         yield [batches[i] for i in some]
 
 
@@ -171,7 +171,7 @@ def _batches(
     model: EditableModel,
     rows: Sequence[Row],
     groups: Sequence[list[int]],
-    virtual: VirtualEdits,
+    virtual: PerRowEdits,
     batch_tokens: int,
 ) -> Iterator[list[list[int]]]:
     """Groups of rows that run together, within `batch_tokens` and memory, longest rows first."""
@@ -189,12 +189,12 @@ def _batches(
 
 
 def _logits(
-    model: EditableModel, asked: Sequence[_Asked], virtual: VirtualEdits
+    model: EditableModel, asked: Sequence[_Asked], virtual: PerRowEdits
 ) -> Iterator[Float[Tensor, "position vocab"]]:
     """Logits of each batch, at all places that are read."""
     if isinstance(model, StreamedModel):
         forwards = [
-            Forward(
+            ForwardJob(
                 {"input_ids": one.ids.to(model.device), "use_cache": False},
                 partial(virtual.on, one.edits),
             )

@@ -48,7 +48,7 @@ class Applied:
 
 
 @dataclass(eq=False)
-class Step:
+class ActiveEdit:
     """One edit in effect, or about to be."""
 
     checksum: str
@@ -58,11 +58,11 @@ class Step:
     kept: bool = False
 
 
-class Applier:
+class EditStack:
     """The edits in effect on one model, oldest first."""
 
     def __init__(self) -> None:
-        self.steps: list[Step] = []
+        self.steps: list[ActiveEdit] = []
 
     @contextmanager
     def edited(self, model: EditableModel, edit: WeightEdit, force: bool) -> Iterator[Applied]:
@@ -90,7 +90,7 @@ class Applier:
         step.saved.clear()
         return applied
 
-    def _new_step(self, model: EditableModel, edit: WeightEdit, force: bool) -> Step:
+    def _new_step(self, model: EditableModel, edit: WeightEdit, force: bool) -> ActiveEdit:
         self._check(model, edit)
         step = self._made(edit.checksum, model.fingerprint())
         if not force:
@@ -101,8 +101,8 @@ class Applier:
     def _check(self, model: EditableModel, edit: WeightEdit) -> None:
         find_weights(model, edit)
 
-    def _made(self, checksum: str, before: str) -> Step:
-        return Step(checksum, before)
+    def _made(self, checksum: str, before: str) -> ActiveEdit:
+        return ActiveEdit(checksum, before)
 
     def _refuse_foreign(self, model: EditableModel, edit: WeightEdit, now: str) -> None:
         known = [now]
@@ -131,7 +131,7 @@ class Applier:
                 f"{edit!r} is in effect already; to add it a second time, pass force=True."
             )
 
-    def _apply(self, model: EditableModel, edit: WeightEdit, step: Step) -> Applied:
+    def _apply(self, model: EditableModel, edit: WeightEdit, step: ActiveEdit) -> Applied:
         self._begin(model, edit, step)
         turned = model.family.orientation == "in_out"
         rounding = {}
@@ -150,26 +150,26 @@ class Applier:
         step.after = model.fingerprint()
         return Applied(rounding)
 
-    def _begin(self, model: EditableModel, edit: WeightEdit, step: Step) -> None:
+    def _begin(self, model: EditableModel, edit: WeightEdit, step: ActiveEdit) -> None:
         weights = find_weights(model, edit)
         step.saved = {name: weight.clone() for name, weight in weights.items()}
         self.steps.append(step)  # before any weight changes, so that undoing finds it
 
     @contextmanager
     def _changing(
-        self, model: EditableModel, step: Step, name: str, delta: LowRank
+        self, model: EditableModel, step: ActiveEdit, name: str, delta: LowRank
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """A weight as it was and the one to change, both as they are stored."""
         yield step.saved[name], model.hf.get_parameter(name).detach()
 
-    def _undo_surely(self, model: EditableModel, step: Step) -> None:
+    def _undo_surely(self, model: EditableModel, step: ActiveEdit) -> None:
         try:
             self._undo(model, step)
         except KeyboardInterrupt:
             self._undo(model, step)  # does again what was done, and the rest
             raise
 
-    def _undo(self, model: EditableModel, step: Step) -> None:
+    def _undo(self, model: EditableModel, step: ActiveEdit) -> None:
         """Put back what `step` and all later ones changed, the latest first.
 
         Contexts that are left out of order thus end together: putting back an outer one alone

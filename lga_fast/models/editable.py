@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lga_fast.errors import EditError
 from lga_fast.forward import decoding
 from lga_fast.models import fingerprint
-from lga_fast.models.edit_stack import Applied, Applier
+from lga_fast.models.edit_stack import Applied, EditStack
 from lga_fast.models.family_lookup import family_of
 from lga_fast.models.module_lookup import Key, find_blocks, find_matrices, shape_of
 from lga_fast.models.taps import Tap, Taps
@@ -56,7 +56,7 @@ class EditableModel:
         self.config = hf.config.get_text_config()
         self._blocks = find_blocks(hf, self.family, self.family_name)
         self._matrices, self._experts = find_matrices(self._blocks, self.family, self.family_name)
-        self._applier = Applier()
+        self._applier = EditStack()
 
     # -- facts ---------------------------------------------------------------------------------
     @property

@@ -13,7 +13,7 @@ from lga_fast.metrics import Average
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
 from lga_fast.reports import _probes
-from lga_fast.scoring.pairs import Row, target_row
+from lga_fast.tokens import Row, target_row
 from lga_fast.weight_edit import WeightEdit
 
 Kind = Literal["prompt", "rephrasing", "unrelated"]

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from lga_fast.models import EditableModel
 from lga_fast.models.tensor_utils import additive_mask, padded
-from lga_fast.scoring.pairs import Pair, Row
+from lga_fast.scoring.pairs import Pair
+from lga_fast.tokens import Row
 
 
 class Batch(NamedTuple):

@@ -11,11 +11,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lga_fast import memory
-from lga_fast.forward.block_runner import Walked
+from lga_fast.forward.block_runner import BlockRunner
 from lga_fast.models import EditableModel
 from lga_fast.scoring.batch_layout import Batch
-from lga_fast.scoring.graph import backward
-from lga_fast.scoring.scoring_pass import Pass
+from lga_fast.scoring.scoring_pass import ScoringPass, backward
 from lga_fast.streaming.streamed_model import StreamedModel
 
 
@@ -37,7 +36,7 @@ class Reading:
     held: float  # where the system still holds the files in its memory
 
 
-def measured(scoring: Pass, batch: Batch) -> tuple[Computing, Reading | None]:
+def measured(scoring: ScoringPass, batch: Batch) -> tuple[Computing, Reading | None]:
     """Rates of a batch, or of as much of it as memory suffices for; the model is frozen."""
     while True:
         try:
@@ -48,7 +47,7 @@ def measured(scoring: Pass, batch: Batch) -> tuple[Computing, Reading | None]:
         batch = batch._replace(pairs=batch.pairs[: len(batch.pairs) // 2])
 
 
-def _measured(scoring: Pass, batch: Batch) -> tuple[Computing, Reading | None]:
+def _measured(scoring: ScoringPass, batch: Batch) -> tuple[Computing, Reading | None]:
     model, walked = scoring.model, scoring.walked
     assert walked
     layer = model.layers // 2  # the first blocks of a mixture of experts may have none
@@ -69,7 +68,7 @@ def _reading(model: StreamedModel, walk: Iterator[int]) -> float:
     return (model.shards.bytes_read - before) / seconds[0]
 
 
-def _computing(scoring: Pass, walked: Walked, layer: int, batch: Batch) -> Computing:
+def _computing(scoring: ScoringPass, walked: BlockRunner, layer: int, batch: Batch) -> Computing:
     """Of the block that the walk is at."""
     model, made = scoring.model, scoring.made(batch)
     calls = [walked.record(scoring.inputs(made))]

@@ -12,17 +12,18 @@ from typing import Any
 from lga_fast import files, ops, provenance
 from lga_fast.datasets import LoadedEdits, jsonl
 from lga_fast.errors import ScoringError
-from lga_fast.forward.tensor_store import InFolder
+from lga_fast.forward.tensor_store import DiskStore
 from lga_fast.records import Dropped
 from lga_fast.scoring.batch_layout import Batch
 from lga_fast.scoring.old_answers import KeptAnswers, generated
-from lga_fast.scoring.pairs import Pair, Row
+from lga_fast.scoring.pairs import Pair
 from lga_fast.streaming.streamed_model import StreamedModel
+from lga_fast.tokens import Row
 
 Pairs = tuple[list[Pair], list[Dropped]]
 
 
-class State:
+class RunCheckpoint:
     """What a run has found so far; all of it is written whole or not at all.
 
     Args:
@@ -39,7 +40,7 @@ class State:
         self, folder: Path, model: StreamedModel, requests: LoadedEdits, options: dict[str, Any]
     ) -> None:
         self._folder = folder
-        self.waiting = InFolder(folder)
+        self.waiting = DiskStore(folder)
         environment = provenance.environment()
         about = options | {
             "model": model.name,

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lga_fast import memory
-from lga_fast.forward.cpu_fast_paths import fused_gelu
+from lga_fast.forward.cpu_fast_paths import fast_gelu
 from lga_fast.memory import size
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
 from lga_fast.scoring.batch_layout import Batch
 from lga_fast.scoring.calibration import Computing, Reading, measured
 from lga_fast.scoring.execute import waiting_bytes
+from lga_fast.scoring.options import LossScope, Reduction, check_options, check_pairs
 from lga_fast.scoring.pairs import OldAnswer, build_pairs
-from lga_fast.scoring.score import LossScope, Reduction, check_options, check_pairs
-from lga_fast.scoring.scoring_pass import Pass
+from lga_fast.scoring.scoring_pass import ScoringPass
 from lga_fast.streaming.streamed_model import StreamedModel
 
 
@@ -115,8 +115,8 @@ def estimate_cost(
     requests = easyedit_requests(edits)
     pairs, dropped = build_pairs(model, requests, old, batch_tokens, answers.guess)
     check_pairs(pairs, dropped)
-    scoring = Pass(model, pairs, loss_scope, reduction, abs_new)
-    with model.frozen(), fused_gelu(model.hf):
+    scoring = ScoringPass(model, pairs, loss_scope, reduction, abs_new)
+    with model.frozen(), fast_gelu(model.hf):
         batches = list(scoring.batches(batch_tokens))
         largest = max(batches, key=lambda batch: scoring.made(batch).ids.numel())
         computing, reading = measured(scoring, largest) if scoring.walked else (None, None)
@@ -172,7 +172,7 @@ class _Answers:
 
 
 def _seconds_computing(
-    scoring: Pass, batches: Sequence[Batch], rates: Computing | None, answers: _Answers
+    scoring: ScoringPass, batches: Sequence[Batch], rates: Computing | None, answers: _Answers
 ) -> tuple[list[float], float]:
     """Of the sweeps over the blocks, in their order, and of the rest."""
     if rates is None:

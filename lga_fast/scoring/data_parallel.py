@@ -13,7 +13,7 @@ from lga_fast.datasets import LoadedEdits, jsonl
 from lga_fast.errors import NothingToScore
 from lga_fast.models import EditableModel
 from lga_fast.records import Dropped, LayerScores
-from lga_fast.scoring.pairs import target_row
+from lga_fast.tokens import target_row
 
 _TABLES = ("dot", "norm2_old", "norm2_new", "abs_new", "per_expert")
 _COLUMNS = ("loss_old", "loss_new", "known", "says_new")
@@ -43,7 +43,7 @@ def over_ranks(
     ranks = distributed.current()
     if ranks.size == 1:
         return score(requests)[0]
-    ranks.agree(
+    ranks.assert_same(
         model=model.fingerprint(),
         dtype=str(model.dtype),
         requests=jsonl.checksum(requests),
@@ -67,7 +67,9 @@ def share(model: EditableModel, requests: LoadedEdits) -> list[int]:
     An answer counts three times: once more for the old one, and once for what the head does.
     """
     rows = [target_row(model.tokenizer, one.prompt, one.target_new) for one in requests]
-    return distributed.current().share([len(row.ids) + 2 * len(row.target) for row in rows])
+    return distributed.current().balanced_shard(
+        [len(row.ids) + 2 * len(row.target) for row in rows]
+    )
 
 
 def shared(model: EditableModel, requests: LoadedEdits) -> LoadedEdits:
@@ -107,7 +109,7 @@ def together(parts: list[Part], requests: LoadedEdits) -> LayerScores:
         kinds=tuple(sorted({request.kind for request in requests})),
         dropped=dropped,
         provenance=made[0]
-        | distributed.current().account()
+        | distributed.current().provenance()
         | {"sequence_forwards": sum(one["sequence_forwards"] for one in made)}
         | {
             name: max(one[name] for one in made)

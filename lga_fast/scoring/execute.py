@@ -11,16 +11,18 @@ from tempfile import TemporaryDirectory
 import torch
 
 from lga_fast import memory, progress
-from lga_fast.forward.cpu_fast_paths import fused_gelu
-from lga_fast.forward.tensor_store import InFolder, InMemory
+from lga_fast.forward.cpu_fast_paths import fast_gelu
+from lga_fast.forward.tensor_store import DiskStore, MemoryStore
 from lga_fast.scoring.batch_layout import Batch
-from lga_fast.scoring.checkpoint import State
-from lga_fast.scoring.layer_major_pass import Sweeps
-from lga_fast.scoring.scoring_pass import Pass
+from lga_fast.scoring.checkpoint import RunCheckpoint
+from lga_fast.scoring.layer_major_pass import LayerMajorPass
+from lga_fast.scoring.scoring_pass import ScoringPass
 from lga_fast.streaming.streamed_model import StreamedModel
 
 
-def run(scoring: Pass, batch_tokens: int, state: State | None, show_progress: bool | None) -> None:
+def run(
+    scoring: ScoringPass, batch_tokens: int, state: RunCheckpoint | None, show_progress: bool | None
+) -> None:
     """Score all pairs.
 
     Args:
@@ -55,7 +57,7 @@ def run(scoring: Pass, batch_tokens: int, state: State | None, show_progress: bo
             state.start_over()
 
 
-def waiting_bytes(scoring: Pass, batches: Sequence[Batch]) -> int:
+def waiting_bytes(scoring: ScoringPass, batches: Sequence[Batch]) -> int:
     """Bytes that wait between the sweeps: what enters blocks and the head, gradients of two."""
     vector = scoring.model.config.hidden_size * torch.finfo(scoring.model.dtype).bits // 8
     vectors = 0
@@ -65,21 +67,24 @@ def waiting_bytes(scoring: Pass, batches: Sequence[Batch]) -> int:
 
 
 def _fits(
-    scoring: Pass, batches: Sequence[Batch], state: State | None, show_progress: bool | None
+    scoring: ScoringPass,
+    batches: Sequence[Batch],
+    state: RunCheckpoint | None,
+    show_progress: bool | None,
 ) -> bool:
     """Score these batches; False: memory did not suffice, but does perhaps in another way."""
     scoring.sequence_forwards = 0
     try:
         with ExitStack() as stack:
-            stack.enter_context(fused_gelu(scoring.model.hf))
+            stack.enter_context(fast_gelu(scoring.model.hf))
             if not isinstance(scoring.model, StreamedModel):
                 _resident(scoring, batches, show_progress)
                 return True
-            waiting = state.waiting if state else InMemory()
+            waiting = state.waiting if state else MemoryStore()
             if not state and waiting_bytes(scoring, batches) > memory.waiting_left(scoring.model):
                 folder = stack.enter_context(TemporaryDirectory(prefix="lga_fast-"))
-                waiting = InFolder(Path(folder))
-            Sweeps(scoring, batches, waiting, show_progress).run()
+                waiting = DiskStore(Path(folder))
+            LayerMajorPass(scoring, batches, waiting, show_progress).run()
     except Exception as error:
         if not memory.out_of_memory(error) or _least(scoring, batches):
             raise
@@ -87,17 +92,17 @@ def _fits(
     return True
 
 
-def _resident(scoring: Pass, batches: Sequence[Batch], show_progress: bool | None) -> None:
+def _resident(scoring: ScoringPass, batches: Sequence[Batch], show_progress: bool | None) -> None:
     with progress.bar("scoring facts", len(scoring.pairs), show_progress) as advance:
         for batch in batches:
             if batch.checkpointed:
-                Sweeps(scoring, [batch], InMemory(None), show_progress=False).run()
+                LayerMajorPass(scoring, [batch], MemoryStore(None), show_progress=False).run()
             else:
                 scoring.run(batch)
             advance(len(batch.pairs))
 
 
-def _least(scoring: Pass, batches: Sequence[Batch]) -> bool:
+def _least(scoring: ScoringPass, batches: Sequence[Batch]) -> bool:
     """Whether there is no way of running these pairs with less memory."""
     if max(map(_pairs, batches)) > 1:
         return False
@@ -109,5 +114,5 @@ def _pairs(batch: Batch) -> int:
     return len(batch.pairs)
 
 
-def _tokens(scoring: Pass, batches: Sequence[Batch]) -> list[int]:
+def _tokens(scoring: ScoringPass, batches: Sequence[Batch]) -> list[int]:
     return [scoring.made(batch).ids.numel() for batch in batches]

@@ -17,17 +17,16 @@ import torch
 from torch import Tensor
 
 from lga_fast import progress
-from lga_fast.forward.tensor_store import Waiting
-from lga_fast.models._calls import Call
+from lga_fast.forward.block_runner import BlockInputs
+from lga_fast.forward.tensor_store import TensorStore
 from lga_fast.scoring.batch_layout import Batch
-from lga_fast.scoring.graph import backward
-from lga_fast.scoring.scoring_pass import Pass
+from lga_fast.scoring.scoring_pass import ScoringPass, backward
 
 _SUMS = ("sums", "losses", "says_new")
 _EXPERTS = "per_expert."
 
 
-class Sweeps:
+class LayerMajorPass:
     """Both sweeps of one pass.
 
     What is finished lies in `waiting`: `entering-L` has what enters block L, `gradient-L` the
@@ -43,9 +42,9 @@ class Sweeps:
 
     def __init__(
         self,
-        scoring: Pass,
+        scoring: ScoringPass,
         batches: Sequence[Batch],
-        waiting: Waiting,
+        waiting: TensorStore,
         show_progress: bool | None,
     ) -> None:
         assert scoring.walked
@@ -53,7 +52,7 @@ class Sweeps:
         self.layers, self.show = scoring.model.layers, show_progress
         self.device = scoring.model.device
         self.batches = [(batch.pairs, scoring.made(batch)) for batch in batches]
-        self._calls: list[Call] = []
+        self._calls: list[BlockInputs] = []
 
     def run(self) -> None:
         """Do what is left to do."""

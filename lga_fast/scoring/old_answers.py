@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lga_fast import files, memory
-from lga_fast.forward.tensor_store import InFolder
+from lga_fast.forward.tensor_store import DiskStore
 from lga_fast.models import EditableModel
 from lga_fast.streaming.streamed_model import StreamedModel
 
@@ -42,11 +42,11 @@ class KeptAnswers:
     def _file(self) -> Path:
         return self._folder / _FILE
 
-    def steps(self) -> InFolder:
+    def steps(self) -> DiskStore:
         """Where the batches that come next keep what they find."""
         folder = self._folder / f"{_STEPS}{self._number}"
         folder.mkdir(exist_ok=True)
-        return InFolder(folder)
+        return DiskStore(folder)
 
     def keep(self, found: Mapping[int, list[int]], left: list[Batches]) -> None:
         """Answers so far, and what is left to do, of which nothing has begun."""

@@ -9,25 +9,23 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
 
 from lga_fast import distributed, progress, provenance
 from lga_fast.datasets import LoadedEdits
-from lga_fast.errors import NothingToScore, ScoringError
+from lga_fast.errors import ScoringError
 from lga_fast.models import EditableModel
-from lga_fast.records import Dropped, EditRequest, LayerScores
+from lga_fast.records import EditRequest, LayerScores
 from lga_fast.scoring import data_parallel
-from lga_fast.scoring.checkpoint import State
+from lga_fast.scoring.checkpoint import RunCheckpoint
 from lga_fast.scoring.execute import run
-from lga_fast.scoring.pairs import OldAnswer, Pair, build_pairs
-from lga_fast.scoring.scoring_pass import Pass
+from lga_fast.scoring.options import LossScope, Reduction, check_options, check_pairs
+from lga_fast.scoring.pairs import OldAnswer, build_pairs
+from lga_fast.scoring.scoring_pass import ScoringPass
 from lga_fast.streaming.streamed_model import StreamedModel
-
-LossScope = Literal["target", "full"]
-Reduction = Literal["mean", "sum"]
 
 
 def score_layers(
@@ -108,7 +106,7 @@ def _score(
             pairs, dropped = state.pairs(make) if state else make()
         answered = time.perf_counter()
         check_pairs(pairs, dropped)
-        scoring = Pass(model, pairs, options["loss_scope"], options["reduction"], abs_new)
+        scoring = ScoringPass(model, pairs, options["loss_scope"], options["reduction"], abs_new)
         run(scoring, batch_tokens, state, show_progress)
         values, losses = scoring.sums.cpu(), scoring.losses
         per_expert = {name: dot.cpu().numpy() for name, dot in scoring.per_expert.items()}
@@ -147,7 +145,7 @@ def _score(
 
 def _state(
     resume: str | Path | None, model: EditableModel, requests: Any, options: dict[str, Any]
-) -> State | None:
+) -> RunCheckpoint | None:
     if resume is None:
         return None
     if not isinstance(model, StreamedModel):
@@ -159,25 +157,7 @@ def _state(
             f"{why}ones has states between blocks. Drop resume=, or load the model with "
             "weights='streamed'."
         )
-    return State(distributed.current().folder(Path(resume)), model, requests, options)
-
-
-def check_options(loss_scope: str, reduction: str) -> None:
-    """Refuse options that a pass does not know; raises `ScoringError`."""
-    for name, value, kind in (
-        ("loss_scope", loss_scope, LossScope),
-        ("reduction", reduction, Reduction),
-    ):
-        if value not in get_args(kind):
-            known = " or ".join(map(repr, get_args(kind)))
-            raise ScoringError(f"{name}={value!r}: expected {known}")
-
-
-def check_pairs(pairs: Sequence[Pair], dropped: Sequence[Dropped]) -> None:
-    """Refuse a pass over nothing; raises `NothingToScore`."""
-    if not pairs:
-        reasons = {d.reason for d in dropped} or {"there are no requests"}
-        raise NothingToScore(f"nothing to score: {'; '.join(sorted(reasons))}", dropped)
+    return RunCheckpoint(distributed.current().folder(Path(resume)), model, requests, options)
 
 
 def _generated(requests: Sequence[EditRequest], old: OldAnswer | None) -> int:

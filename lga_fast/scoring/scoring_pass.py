@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,12 +11,11 @@ from torch import Tensor
 
 from lga_fast import memory, ops
 from lga_fast.errors import UnsupportedModel
-from lga_fast.forward.block_runner import BlockByBlock, Walked
+from lga_fast.forward.block_runner import BlockRunner, ResidentBlockRunner
 from lga_fast.models import EditableModel, Tap, Taps
 from lga_fast.models.tensor_utils import wide
 from lga_fast.scoring import batch_layout
 from lga_fast.scoring.batch_layout import Batch
-from lga_fast.scoring.graph import backward
 from lga_fast.scoring.pairs import Pair
 from lga_fast.streaming.streamed_model import StreamedModel
 
@@ -26,7 +25,7 @@ _FP16_SCALE = 1024.0
 _ALIKE = 2 / 3
 
 
-class Pass:
+class ScoringPass:
     """Rows, losses and sums of one scoring pass."""
 
     def __init__(
@@ -50,12 +49,12 @@ class Pass:
         self.sequence_forwards = 0  # rows that ran; a backward to activations counts as a forward
 
     @cached_property
-    def walked(self) -> Walked | None:
+    def walked(self) -> BlockRunner | None:
         """The model block by block; None: it cannot run so."""
         if isinstance(self.model, StreamedModel):
             return self.model
         try:
-            return BlockByBlock(self.model)
+            return ResidentBlockRunner(self.model)
         except UnsupportedModel:
             return None
 
@@ -200,3 +199,21 @@ class Pass:
             if len(self.sums) > 3 and part == "weight":
                 total = ops.grad_abs_sum(a, tap.d, rows[1]).to(self.sums).view(-1, len(where))
                 self.sums[3, name, where, tap.layer] = total.sum(0) / self.scale
+
+
+def backward(
+    output: Tensor, gradients: Sequence[Tensor], leaf: Tensor | None = None
+) -> list[Tensor]:
+    """Send these gradients back from `output`, each on its own; the graph is gone afterwards.
+
+    Returns:
+        The gradients that arrive at `leaf`, where there is one.
+    """
+    found = []
+    for i, gradient in enumerate(gradients):
+        output.backward(gradient, retain_graph=i + 1 < len(gradients))
+        if leaf is not None:
+            assert leaf.grad is not None
+            found.append(leaf.grad)
+            leaf.grad = None
+    return found

@@ -81,7 +81,7 @@ def select_layer(
     return {name: rankings[name] for name in chosen}
 
 
-def forecast_selection(
+def estimate_selection_cost(
     model: EditableModel,
     edits: Sequence[EditRequest | dict[str, Any]],
     selector: str | list[str] | tuple[str, ...] = "lga",

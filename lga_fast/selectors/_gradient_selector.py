@@ -10,7 +10,7 @@ from typing import Any
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, LayerRanking, LayerScores
 from lga_fast.scoring import score_layers
-from lga_fast.scoring.score import LossScope, Reduction
+from lga_fast.scoring.options import LossScope, Reduction
 
 
 @dataclass(frozen=True)

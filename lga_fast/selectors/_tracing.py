@@ -18,8 +18,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lga_fast import memory
-from lga_fast.forward.partial_forward import Recording, bare
+from lga_fast.forward.partial_forward import RecordedForward
 from lga_fast.models import EditableModel
+from lga_fast.models.module_patching import unwrap_output
 from lga_fast.models.tensor_utils import padded, wide
 
 Window = tuple[int, int]  # layers [first, end)
@@ -109,11 +110,11 @@ class Tracer:
         model, rows = self.model, self.samples + 1
         ids = padded([p.ids for p in prompts]).repeat_interleave(rows, 0)
         last = torch.tensor([len(p.ids) - 1 for p in prompts])
-        recording = Recording(model, ids, {first for first, _ in self.windows()})
+        recording = RecordedForward(model, ids, {first for first, _ in self.windows()})
         clean: list[Tensor] = []  # by layer: MLP outputs of the clean rows [prompt token d_out]
 
         def keep(module: torch.nn.Module, args: tuple[Tensor, ...], output: Any) -> None:
-            clean.append(bare(output).view(*ids.shape, -1)[::rows].clone())
+            clean.append(unwrap_output(output).view(*ids.shape, -1)[::rows].clone())
 
         noise = self._noise(prompts, ids.shape[1])
         embedding = model.hf.get_input_embeddings()
@@ -148,7 +149,7 @@ class Tracer:
     def _restore(
         self,
         prompts: list[Prompt],
-        recording: Recording,
+        recording: RecordedForward,
         clean: list[Tensor],
         answers: Tensor,
         traces: list[Trace],
@@ -186,7 +187,7 @@ class Tracer:
 
     def _run(
         self,
-        recording: Recording,
+        recording: RecordedForward,
         batch: list[_Restoration],
         begin: Tensor,
         last: Tensor,
@@ -214,7 +215,7 @@ class Tracer:
             for layer in range(first, int(end.max()))
         }
         begins, wanted = begin.repeat_interleave(samples), (last - begin).repeat_interleave(samples)
-        logits = recording.resume(first, rows, begins, (torch.arange(len(rows)), wanted), hooks)
+        logits = recording.run_from(first, rows, begins, (torch.arange(len(rows)), wanted), hooks)
         p = wide(logits).softmax(-1).view(len(batch), samples, -1)
         return _of_answer(p, answers[prompt.to(answers.device)])
 

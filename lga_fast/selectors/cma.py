@@ -12,12 +12,12 @@ import numpy as np
 from lga_fast import distributed, progress, provenance
 from lga_fast.datasets.jsonl import checksum
 from lga_fast.errors import ScoringError
-from lga_fast.forward.cpu_fast_paths import fused_gelu
+from lga_fast.forward.cpu_fast_paths import fast_gelu
 from lga_fast.models import EditableModel
 from lga_fast.records import Dropped, EditRequest, LayerRanking
-from lga_fast.scoring.pairs import encode
 from lga_fast.selectors import _averaged
 from lga_fast.selectors._tracing import Prompt, Trace, Tracer, noise_level
+from lga_fast.tokens import encode
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,13 @@ class Selector:
         prompts = [_prompt(model, request) for request in used]
         ranks = distributed.current()
         if ranks.size > 1:
-            ranks.agree(model=model.fingerprint(), requests=checksum(used), options=asdict(self))
-        mine = ranks.share([len(prompt.ids) for prompt in prompts])
+            ranks.assert_same(
+                model=model.fingerprint(), requests=checksum(used), options=asdict(self)
+            )
+        mine = ranks.balanced_shard([len(prompt.ids) for prompt in prompts])
         with (
             model.frozen(),
-            fused_gelu(model.hf),
+            fast_gelu(model.hf),
             progress.bar("tracing facts", len(mine)) as advance,
         ):
             tracer = Tracer(
@@ -128,7 +130,7 @@ class Selector:
             bootstrap=self.bootstrap,
             seed=self.seed,
             dropped=dropped,
-            provenance=provenance.of(model) | ranks.account() | made,
+            provenance=provenance.of(model) | ranks.provenance() | made,
             notes=self._notes(effects, made),
         )
 

@@ -110,7 +110,9 @@ class Selector:
             layers: Sequence[int], at: range
         ) -> dict[int, Float[np.ndarray, "metric fact"]]:
             units = [(layer, fact) for layer in layers for fact in at]
-            mine = [units[i] for i in ranks.stretch([model.layers - unit[0] for unit in units])]
+            mine = [
+                units[i] for i in ranks.contiguous_shard([model.layers - unit[0] for unit in units])
+            ]
             own: dict[int, Done] = {}
             for layer in dict.fromkeys(layer for layer, _ in mine):
                 own[layer] = edits.at([layer], [facts[f] for one, f in mine if one == layer])

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lga_fast.streaming.checkpoint import Shards
+from lga_fast.streaming.checkpoint import Checkpoint
 
 
-class BlockReader:
+class BlockLoader:
     """Gives blocks their weights while they run: of this one and the next, or this and the head.
 
     Args:
@@ -27,7 +27,7 @@ class BlockReader:
 
     def __init__(
         self,
-        shards: Shards,
+        shards: Checkpoint,
         blocks: nn.ModuleList,
         path: str,
         device: torch.device,

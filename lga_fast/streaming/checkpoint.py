@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,9 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lga_fast.errors import LgaFastError, UnsupportedModel
-from lga_fast.streaming._joined import places
 from lga_fast.streaming.checkpoint_files import tensors_of
-from lga_fast.streaming.safetensors_reader import TensorFile
+from lga_fast.streaming.safetensors_reader import SafetensorsReader
 
 
 @dataclass
@@ -29,7 +28,7 @@ class _Group:
     keys: list[tuple[str, str | None]] = field(default_factory=list)  # and the converter's pattern
 
 
-class Shards:
+class Checkpoint:
     """Tensors of a checkpoint, under the names and in the dtypes that the model gives them.
 
     transformers says which of the checkpoint's tensors become which of the model's.
@@ -52,10 +51,10 @@ class Shards:
         self.bytes_read, self._counting = 0, Lock()
         self._hf = hf
         self._stored: dict[str, Tensor] = {}  # on meta
-        self._where: dict[str, TensorFile] = {}
+        self._where: dict[str, SafetensorsReader] = {}
         for file in self.files:
             part = tensors_of(str(file))
-            self._where |= dict.fromkeys(part, TensorFile(file))
+            self._where |= dict.fromkeys(part, SafetensorsReader(file))
             self._stored |= part
         transforms = get_model_conversion_mapping(hf)
         self._fit(transforms)
@@ -237,3 +236,42 @@ class Shards:
 
 def _spread(size: int, count: int) -> range:
     return range(0, size, max(1, size // count))[:count]
+
+
+def places(
+    converter: Any,
+    keys: Sequence[tuple[str, str | None]],
+    stored: Mapping[str, Tensor],
+    numbers: Sequence[int],
+) -> list[tuple[str, int]] | None:
+    """Key and element of these values of the whole, counted over all of it.
+
+    Known of experts: matrices stacked, each the rows of one matrix or of several.
+
+    Args:
+        converter: what transformers puts them together with.
+        keys: of the parts, with the converter's pattern that each fits.
+        stored: the parts, on `meta`.
+        numbers: of the values.
+
+    Returns:
+        None: it is put together in another way.
+    """
+    from transformers.core_model_loading import Concatenate, MergeModulelist
+
+    steps = [(type(one), one.dim) for one in converter.operations if hasattr(one, "dim")]
+    stacked, joined = (MergeModulelist, 0), (Concatenate, 1)
+    plain = len(steps) == len(converter.operations) and len(converter.target_patterns) == 1
+    if not plain or steps not in ([stacked], [stacked, joined]):
+        return None
+    parts = [[key for key, of in keys if of == pattern] for pattern in converter.source_patterns]
+    sizes = [stored[part[0]].numel() for part in parts]  # of one expert's
+    found = []
+    for number in numbers:
+        expert, within = divmod(number, sum(sizes))
+        for part, size in zip(parts, sizes, strict=True):
+            if within < size:
+                found.append((part[expert], within))
+                break
+            within -= size
+    return found

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lga_fast import ops
 from lga_fast.models import fingerprint
-from lga_fast.models.edit_stack import Applier, Step, find_matrices
+from lga_fast.models.edit_stack import ActiveEdit, EditStack, find_matrices
 from lga_fast.weight_edit import LowRank, WeightEdit
 
 if TYPE_CHECKING:
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(eq=False)
-class _Overlay(Step):
+class _Overlay(ActiveEdit):
     """An edit in effect, and what a fingerprint sees of the weights under it."""
 
     deltas: dict[str, LowRank] = field(default_factory=dict)
     sampled: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Overlays(Applier):
+class Overlays(EditStack):
     """The edits in effect on a streamed model, oldest first: the bits of resident weights."""
 
     steps: list[_Overlay]
@@ -49,7 +49,7 @@ class Overlays(Applier):
         found = [step.sampled[name] for step in self.steps if name in step.sampled]
         return found[-1] if found else None
 
-    def in_effect(self) -> tuple[Step, ...]:
+    def in_effect(self) -> tuple[ActiveEdit, ...]:
         """What tells one set of edits in effect from another, also from those that have ended."""
         return tuple(self.steps)  # not their ids, which a later edit may get again
 
@@ -59,12 +59,12 @@ class Overlays(Applier):
     def _made(self, checksum: str, before: str) -> _Overlay:
         return _Overlay(checksum, before)
 
-    def _begin(self, model: EditableModel, edit: WeightEdit, step: Step) -> None:
+    def _begin(self, model: EditableModel, edit: WeightEdit, step: ActiveEdit) -> None:
         self.steps.append(step)  # type: ignore[arg-type]
 
     @contextmanager
     def _changing(
-        self, model: EditableModel, step: Step, name: str, delta: LowRank
+        self, model: EditableModel, step: ActiveEdit, name: str, delta: LowRank
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Both of a block that is read for it, with the edits so far."""
         assert isinstance(step, _Overlay)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 
-class Rows:
+class LazyEmbedding:
     """Lets an embedding on `meta` run on those of its rows that were asked for so far.
 
     Args:

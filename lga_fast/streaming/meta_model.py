@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lga_fast.errors import LgaFastError, UnsupportedModel
 
 
-def skeleton(source: str, dtype: torch.dtype | None, stored: torch.dtype) -> Any:
+def meta_model(source: str, dtype: torch.dtype | None, stored: torch.dtype) -> Any:
     """A transformers model on `meta` as config.json describes it.
 
     Args:

@@ -16,8 +16,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from lga_fast.errors import LgaFastError
-from lga_fast.forward.partial_forward import bare
-from lga_fast.streaming.block_loader import BlockReader
+from lga_fast.models.module_patching import unwrap_output
+from lga_fast.streaming.block_loader import BlockLoader
 
 # What a module's call looks at beside its forward.
 _HOOKS = (
@@ -29,7 +29,7 @@ _HOOKS = (
 )
 
 
-class OwnForward:
+class OnDemandWeights:
     """Lets the blocks and the head of a model on `meta` read their weights when they are called.
 
     A forward reads blocks in ascending order and its backward in descending order, each once and
@@ -47,7 +47,7 @@ class OwnForward:
         self,
         hf: Any,
         blocks: nn.ModuleList,
-        reader: BlockReader,
+        reader: BlockLoader,
         head: Callable[[], AbstractContextManager[None]],
         edits: Callable[[], Hashable],
     ) -> None:
@@ -78,7 +78,7 @@ class OwnForward:
         if not torch.is_grad_enabled():
             with self._reader.loaded(layer, following):
                 return forward(*args, **kwargs)
-        again, edits, below = as_now(block), self._edits(), self._below
+        again, edits, below = snapshot_hooks(block), self._edits(), self._below
         backwards = False
 
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -96,7 +96,7 @@ class OwnForward:
                 return forward(*args, **kwargs)
 
         output = checkpoint(run, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
-        if bare(output).requires_grad:
+        if unwrap_output(output).requires_grad:
             self._below = layer
         return output
 
@@ -106,7 +106,7 @@ class OwnForward:
             return forward(*args)
 
 
-def as_now(block: nn.Module) -> Callable[[], AbstractContextManager[None]]:
+def snapshot_hooks(block: nn.Module) -> Callable[[], AbstractContextManager[None]]:
     """Hooks and forwards of all modules in a block as they are now, to have them again later."""
     kept = [(module, _behaviour(module)) for module in block.modules() if module is not block]
 
@@ -114,10 +114,10 @@ def as_now(block: nn.Module) -> Callable[[], AbstractContextManager[None]]:
     def again() -> Iterator[None]:
         before = [(module, _behaviour(module, copies=False)) for module, _ in kept]
         try:
-            _behave(kept)
+            _restore_hooks(kept)
             yield
         finally:
-            _behave(before)
+            _restore_hooks(before)
 
     return again
 
@@ -128,7 +128,7 @@ def _behaviour(module: nn.Module, copies: bool = True) -> dict[str, Any]:
     return found | {"forward": has.get("forward")}
 
 
-def _behave(modules: list[tuple[nn.Module, dict[str, Any]]]) -> None:
+def _restore_hooks(modules: list[tuple[nn.Module, dict[str, Any]]]) -> None:
     for module, behaviour in modules:
         vars(module).update(behaviour)
         if behaviour["forward"] is None:

@@ -19,7 +19,7 @@ from torch import Tensor
 _LINE = 64  # bytes of a cache line, and torch's own alignment
 
 
-class TensorFile:
+class SafetensorsReader:
     """Where the tensors of a safetensors file lie, and their bytes."""
 
     def __init__(self, path: Path) -> None:

@@ -19,18 +19,23 @@ from torch import Tensor, nn
 
 from lga_fast.errors import LgaFastError
 from lga_fast.forward import decoding
-from lga_fast.forward.lockstep_decoding import in_step
-from lga_fast.forward.partial_forward import bare, form_of, formed, replaced
-from lga_fast.forward.tensor_store import Waiting
+from lga_fast.forward.block_runner import BlockInputs, record_block_inputs
+from lga_fast.forward.lockstep_decoding import decode_in_lockstep
+from lga_fast.forward.tensor_store import TensorStore
 from lga_fast.models import fingerprint
-from lga_fast.models._calls import Call, record_call
 from lga_fast.models.editable import EditableModel
-from lga_fast.streaming.block_loader import BlockReader, assign
-from lga_fast.streaming.checkpoint import Shards
+from lga_fast.models.module_patching import (
+    patched_forwards,
+    tuple_length,
+    unwrap_output,
+    wrap_output,
+)
+from lga_fast.streaming.block_loader import BlockLoader, assign
+from lga_fast.streaming.checkpoint import Checkpoint
 from lga_fast.streaming.edit_overlay import Overlays
-from lga_fast.streaming.lazy_embedding import Rows
+from lga_fast.streaming.lazy_embedding import LazyEmbedding
 from lga_fast.streaming.meta_model import fill_buffers
-from lga_fast.streaming.on_demand_forward import OwnForward
+from lga_fast.streaming.on_demand_forward import OnDemandWeights
 
 
 class StreamedModel(EditableModel):
@@ -61,7 +66,7 @@ class StreamedModel(EditableModel):
         hf: Any,
         tokenizer: Any,
         name: str,
-        shards: Shards,
+        shards: Checkpoint,
         device: torch.device,
         memory_budget: int | None = None,
         editing: Mapping[str, Mapping[str, Any]] | None = None,
@@ -81,15 +86,15 @@ class StreamedModel(EditableModel):
         self._head_names = {n: self._found(name) for n, name in heads.items()}
         for name in hf.get_submodule(decoder).state_dict(prefix=f"{decoder}."):
             self._found(name)
-        self._reader = BlockReader(
+        self._reader = BlockLoader(
             shards, self._blocks, self.family.blocks, device, self._overlays.add
         )
         self._block_names = self._reader.names
         apart = {read, *self._head_names.values(), *chain(*self._block_names)}
         self._rest = [name for name in shards.names(f"{decoder}.") if name not in apart]
         assign(hf, self._moved(shards.read(self._rest)), strict=False)
-        Rows(embedding, partial(shards.rows, read), device)
-        OwnForward(hf, self._blocks, self._reader, self.head, self._overlays.in_effect)
+        LazyEmbedding(embedding, partial(shards.rows, read), device)
+        OnDemandWeights(hf, self._blocks, self._reader, self.head, self._overlays.in_effect)
 
     def _found(self, name: str) -> str:
         source = self.shards.source(name)
@@ -174,7 +179,7 @@ class StreamedModel(EditableModel):
                 self._learn_form(self._blocks[layer])
             yield layer
 
-    def record(self, inputs: Mapping[str, Any]) -> Call:
+    def record(self, inputs: Mapping[str, Any]) -> BlockInputs:
         """What a forward hands to the blocks, which do not run; see `walk` for that.
 
         A block's first argument is the hidden states, whatever else it takes.
@@ -183,14 +188,14 @@ class StreamedModel(EditableModel):
             UnsupportedModel: the model does something to the hidden states between its blocks.
         """
         with torch.no_grad():
-            return record_call(self.hf, self._blocks, self._form or 0, inputs, self.layers)
+            return record_block_inputs(self.hf, self._blocks, self._form or 0, inputs, self.layers)
 
     def run(
-        self, layer: int, hidden: Float[Tensor, "row token d_model"], call: Call
+        self, layer: int, hidden: Float[Tensor, "row token d_model"], call: BlockInputs
     ) -> Float[Tensor, "row token d_model"]:
         """Run the block that `walk` is at."""
         args, kwargs = call.others[layer]
-        return bare(self._blocks[layer](hidden, *args, **kwargs))
+        return unwrap_output(self._blocks[layer](hidden, *args, **kwargs))
 
     @contextmanager
     def head(self) -> Iterator[None]:
@@ -211,13 +216,13 @@ class StreamedModel(EditableModel):
         assert self._form is not None
 
         def give(given: Tensor, *args: Any, **kwargs: Any) -> Any:
-            return formed(hidden, self._form or 0)
+            return wrap_output(hidden, self._form or 0)
 
-        with replaced(dict.fromkeys(self._blocks, give)):
+        with patched_forwards(dict.fromkeys(self._blocks, give)):
             yield
 
     def greedy_each(
-        self, batches: Sequence[decoding.Batch], waiting: Waiting | None = None
+        self, batches: Sequence[decoding.Batch], waiting: TensorStore | None = None
     ) -> list[decoding.Answers]:
         """`greedy` of several batches: one reading of all blocks gives each of them a token.
 
@@ -226,7 +231,7 @@ class StreamedModel(EditableModel):
         readings = max((length for _, lengths in batches for length in lengths), default=0)
 
         def run(_: EditableModel, steps: Sequence[decoding.Steps]) -> list[decoding.Answers]:
-            return in_step(self, steps, readings, waiting=waiting)
+            return decode_in_lockstep(self, steps, readings, waiting=waiting)
 
         return decoding.greedy(self, batches, run)
 
@@ -239,9 +244,9 @@ class StreamedModel(EditableModel):
         token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
         with torch.no_grad():
             inputs = {"input_ids": token, "use_cache": False}
-            call = record_call(self.hf, self._blocks, 0, inputs, until=1)
+            call = record_block_inputs(self.hf, self._blocks, 0, inputs, until=1)
             args, kwargs = call.others[0]
-            self._form = form_of(block(call.hidden, *args, **kwargs))
+            self._form = tuple_length(block(call.hidden, *args, **kwargs))
 
     def _moved(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.to(self.device) for name, tensor in tensors.items()}

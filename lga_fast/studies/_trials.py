@@ -156,7 +156,7 @@ class Trial:
         stem = "-".join(filter(None, (self.source, self.data, self.editor, name)))
         return self.setting.out / folder / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', stem)}.{suffix}"
 
-    def account(self) -> dict[str, Any]:
+    def provenance(self) -> dict[str, Any]:
         """Which facts took part, and where it ran."""
         edits = self.setting.data[self.data]
         return {

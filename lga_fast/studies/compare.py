@@ -67,7 +67,7 @@ class Study:
                 "resampled": _resampled(one, means),
                 "notes": one.notes,
             }
-        return trial.account() | {
+        return trial.provenance() | {
             "layers": list(test.layers),
             "golden": golden,
             "golden_values": {name: float(np.nanmax(mean)) for name, mean in means.items()},

@@ -50,7 +50,7 @@ def reduce(trial: Trial) -> dict[str, Any]:
     names = [name for name in there[1] if name in there[0]]
     by_value = _golden_layers.by_value(proxy, test, [*names, "combined"])
     golden = {part: layers[0] for part, layers in by_value[_BY]["golden"].items()}
-    return trial.account() | {
+    return trial.provenance() | {
         "layers": list(test.layers),
         "before": {name: float(np.nanmean(test.before[name])) for name in names},
         "values": by_value,

@@ -77,7 +77,7 @@ class Study:
                 advance(1)
         rows = dict(sorted(rows.items(), key=lambda item: item[1]["seconds"]))
         seconds = {name: row["seconds"] for name, row in rows.items()}
-        return trial.account() | {
+        return trial.provenance() | {
             "facts": len(facts),
             "selectors": rows,
             "times_lga": {name: seconds[name] / seconds["lga"] for name in _RATIOS},

@@ -78,7 +78,7 @@ class Study:
                     before, done[mode][layer] = self._evaluated(trial, facts, layer, mode)
                 advance(1)
         names = _golden_layers.headlines(before, _metrics(trial.setting))
-        return trial.account() | {
+        return trial.provenance() | {
             "facts": trial.split.test_indices[: self.facts],
             "names": names,
             "unedited": {name: _golden_layers.of_samples(before[name]) for name in names},

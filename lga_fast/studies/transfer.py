@@ -42,7 +42,7 @@ class Study:
             scores = {
                 data: score_layers(trial.model, trial.split.proxy) for data, trial in trials.items()
             }
-            accounts = {data: trial.account() for data, trial in trials.items()}
+            accounts = {data: trial.provenance() for data, trial in trials.items()}
             made = transfer(sweeps, scores, self.draws, setting.seed)
             found[name] = {"trials": accounts, "shared": _shared(trials)} | made
         return Report(

@@ -149,7 +149,7 @@ class Sweeping:
             "tokenizer": provenance.tokenizer_checksum(model.tokenizer),
         }
         self._made = made | self._edits.about | {"data": asdict(given.provenance)}
-        self._made |= distributed.current().account()
+        self._made |= distributed.current().provenance()
         self.chunk, self.depth = chunk, model.layers
         self.acc: dict[str, np.ndarray] = {}
         self.before: dict[str, np.ndarray] = {}
@@ -187,7 +187,7 @@ class Sweeping:
         account = {name: value for name, value in asdict(done).items() if name in _ACCOUNT}
         asked = [start, start + len(found.before)]
         self.runs.append({"requests": asked, "commit": provenance.commit()} | account)
-        if self.out is not None and distributed.current().first:
+        if self.out is not None and distributed.current().is_rank_zero:
             case_ids = [request.case_id for request in self.requests]
             about = {"configuration": self.configuration, "case_ids": case_ids}
             about |= {"names": list(self.acc), "runs": self.runs, "notes": self.notes}
@@ -218,12 +218,14 @@ def _found(run: Sweeping) -> Iterator[tuple[int, Chunk]]:
         for start in missing:
             yield start, run.at(start)
         return
-    ranks.agree(**run.configuration, missing=missing)
+    ranks.assert_same(**run.configuration, missing=missing)
     # Layer by layer, so that a rank needs what an editor prepares for few of them. An edit runs the
     # blocks from its layer on.
     units = [(layer, start) for layer in run.layers for start in missing]
     sizes = {start: len(run.requests[start : start + run.chunk]) for start in missing}
-    mine = [units[i] for i in ranks.stretch([(run.depth - n) * sizes[at] for n, at in units])]
+    mine = [
+        units[i] for i in ranks.contiguous_shard([(run.depth - n) * sizes[at] for n, at in units])
+    ]
     with progress.bar("this process's share", len(mine)) as advance:
         own: dict[int, Chunk] = {}
         for start in sorted({start for _, start in mine}):

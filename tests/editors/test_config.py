@@ -17,8 +17,8 @@ import torch
 import lga_fast
 from lga_fast import registry
 from lga_fast.editors import _options, rome
-from lga_fast.editors._fields import checked
 from lga_fast.errors import DataError, EditError, NoLayer, UnknownName
+from lga_fast.options import checked
 
 FACT = {"prompt": "The capital of France is", "subject": "France", "target_new": "Rome"}
 PLAIN = {"contexts": ("", "The book. ")}

@@ -106,8 +106,8 @@ def test_what_does_not_fit_is_read_for_in_batches_and_contexts_are_said_too(
 ):
     resident, streamed = both(tmp_path, tiny.model("llama", torch.float32), dtype="float64")
     wanted = lga_fast.edit_each(resident, FACTS, "r_rome", **QUICK)
-    memory = 30 * _cost_messages.token_bytes(streamed, 1)
-    monkeypatch.setattr(memory, "memory_left", lambda model: memory)
+    left = 30 * _cost_messages.token_bytes(streamed, 1)
+    monkeypatch.setattr(memory, "memory_left", lambda model: left)
     with _cost_messages.costs_said():
         found = lga_fast.edit_each(streamed, FACTS, "r_rome", **QUICK)
         assert "editing 2 facts at layer 2 with streamed weights, in 2 batches" in (

@@ -13,8 +13,8 @@ import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from lga_fast.editors import _keys, _value_solver
-from lga_fast.forward.packed_suffix import attends_by_name
-from lga_fast.forward.patched_forward import Downstream, Whole
+from lga_fast.forward.packed_suffix import supports_custom_attention
+from lga_fast.forward.patched_forward import FullForward, SuffixForward
 from lga_fast.records import EditRequest
 
 pytestmark = pytest.mark.usefixtures("keep_double")
@@ -168,13 +168,13 @@ def test_running_what_can_change_gives_what_running_everything_gives(
     state = {k: v.clone() for k, v in model.hf.state_dict().items()}
     how = replace(HOW, loss_layer=loss_layer)
     plain = _value_solver.optimise(
-        model, layer, REQUESTS, CONTEXTS, how, sites=sites, runner=Whole, show_progress=False
+        model, layer, REQUESTS, CONTEXTS, how, sites=sites, runner=FullForward, show_progress=False
     )
     low, high, _ = sorted(value.losses[2] for value in plain)
     how = replace(how, stop_loss=(low + high) / 2)  # some stop early, not all
     both = [
         _value_solver.optimise(model, layer, REQUESTS, CONTEXTS, how, sites=sites, runner=runner)
-        for runner in (Whole, Downstream)
+        for runner in (FullForward, SuffixForward)
     ]
     assert len({len(value.losses) for value in both[0]}) > 1
     for slow, fast in zip(*both, strict=True):
@@ -264,10 +264,10 @@ def test_projections_run_where_they_change_or_are_read(monkeypatch):
         assert counts[1:] == [first, later, later], name
 
 
-@pytest.mark.parametrize("family", ["llama", "gptj"])
+@pytest.mark.parametrize("family", ["llama", "gpt_neo"])
 def test_the_models_own_attention_comes_back(family, monkeypatch):
     model = tiny.model(family)
-    assert attends_by_name(model) == (family == "llama")
+    assert supports_custom_attention(model) == (family == "llama")
 
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
@@ -284,7 +284,7 @@ def test_where_rows_are_wider_than_a_window_they_run_from_their_first_token():
     model = tiny.model("mistral", sliding_window=12)
     slow, fast = (
         _value_solver.optimise(model, LAYER, REQUESTS, CONTEXTS, HOW, runner=runner)
-        for runner in (Whole, Downstream)
+        for runner in (FullForward, SuffixForward)
     )
     for a, b in zip(slow, fast, strict=True):
         assert b.losses == pytest.approx(a.losses, rel=1e-10)

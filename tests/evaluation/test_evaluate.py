@@ -372,15 +372,15 @@ import os, random, signal, sys, time
 from pathlib import Path
 sys.path[:0] = {paths!r}
 import tiny, torch
-from tests import test_harness
+from tests.evaluation import test_evaluate
 torch.set_num_threads(1)
 model = tiny.model("gpt2", torch.float32)
-requests = [test_harness.request(i) for i in range(12)]
+requests = [test_evaluate.request(i) for i in range(12)]
 
 def start(path):
     if child := os.fork():
         return child
-    test_harness.evaluate(model, requests, out=path, chunk=2)
+    test_evaluate.evaluate(model, requests, out=path, chunk=2)
     os._exit(0)
 
 def end(child):
@@ -390,7 +390,7 @@ whole, path = Path("whole.jsonl"), Path("killed/results.jsonl")
 began = time.perf_counter()
 assert end(start(whole)) == 0
 seconds = time.perf_counter() - began
-expected, kills, seen, draw = test_harness.lines_of(whole), 0, set(), random.Random(7)
+expected, kills, seen, draw = test_evaluate.lines_of(whole), 0, set(), random.Random(7)
 while kills < 10 or (len(seen) < 2 and kills < 60):  # the machine may be slow at first
     child = start(path)
     time.sleep(draw.uniform(0, seconds))
@@ -400,18 +400,18 @@ while kills < 10 or (len(seen) < 2 and kills < 60):  # the machine may be slow a
         continue
     kills += 1
     if path.exists():
-        lines = test_harness.lines_of(path)
+        lines = test_evaluate.lines_of(path)
         assert lines == expected[: len(lines)]
         seen.add(len(lines))
 assert end(start(path)) == 0
-assert test_harness.lines_of(path) == expected
+assert test_evaluate.lines_of(path) == expected
 assert os.listdir("killed") == [path.name]
 print(kills, sorted(seen))
 """
 
 
 def test_killed_at_ten_moments_it_ends_with_the_same_file(tmp_path):
-    paths = [str(Path(__file__).parent.parent), str(Path(__file__).parent)]
+    paths = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", KILLING.format(paths=paths)],

@@ -9,7 +9,7 @@ import tiny
 import torch
 
 from lga_fast.forward import cpu_fast_paths
-from lga_fast.forward.cpu_fast_paths import fused_gelu, head_in_pieces
+from lga_fast.forward.cpu_fast_paths import fast_gelu, head_in_pieces
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gptj", "gpt_neo", "phi"])
@@ -18,7 +18,7 @@ def test_same_function_and_nothing_left(family):
     ids = torch.randint(0, 300, (2, 9))
     with torch.no_grad(), model.frozen():
         own = model.hf(ids, use_cache=False).logits
-        with pytest.raises(KeyboardInterrupt), fused_gelu(model.hf):
+        with pytest.raises(KeyboardInterrupt), fast_gelu(model.hf):
             patched = [m for m in model.hf.modules() if "forward" in vars(m)]
             cpu_fast_paths = model.hf(ids, use_cache=False).logits
             raise KeyboardInterrupt
@@ -30,7 +30,7 @@ def test_same_function_and_nothing_left(family):
 
 def test_other_activations_are_left_alone():
     model = tiny.model("llama")
-    with fused_gelu(model.hf):
+    with fast_gelu(model.hf):
         assert not any("forward" in vars(m) for m in model.hf.modules())
 
 
@@ -40,7 +40,7 @@ def test_the_gelu_with_a_gradient_is_torchs(dtype):
     x, grad = torch.linspace(-12, 12, 4001, dtype=dtype), torch.linspace(1, 2, 4001, dtype=dtype)
     found = []
     for function in (partial(torch.nn.functional.gelu, approximate="tanh"), None):
-        with fused_gelu(model.hf):
+        with fast_gelu(model.hf):
             act = function or model.part(0, "mlp").act
             y = act(leaf := x.clone().requires_grad_())
             found.append((y.detach(), *torch.autograd.grad(y, leaf, grad)))

@@ -7,7 +7,8 @@ import tiny
 import torch
 
 from lga_fast import registry
-from lga_fast.forward.partial_forward import Recording, replaced
+from lga_fast.forward.partial_forward import RecordedForward
+from lga_fast.models.module_patching import patched_forwards
 
 pytestmark = pytest.mark.usefixtures("keep_double")
 
@@ -23,14 +24,14 @@ def test_nothing_changed_gives_the_recorded_logits(family, window):
     model = tiny.model(family, sliding_window=window, window_size=window)
     with torch.no_grad(), model.frozen():
         whole = model.hf(IDS, use_cache=False).logits
-        recording = Recording(model, IDS, {0, 2, 4})
+        recording = RecordedForward(model, IDS, {0, 2, 4})
         first = torch.zeros(1, dtype=torch.long)
         logits = recording.run(first, first)[0]
         torch.testing.assert_close(logits, whole[0, 0], rtol=1e-11, atol=1e-11)
         begin = torch.tensor([recording.first(int(t)) for t in BEGIN])
         assert begin.any() == (model.takes_masks and model.window >= IDS.shape[1])
         for block in (0, 2, 4):
-            logits = recording.resume(block, ROWS, begin, (EVERY, LAST - begin))
+            logits = recording.run_from(block, ROWS, begin, (EVERY, LAST - begin))
             torch.testing.assert_close(logits, whole[ROWS, LAST], rtol=1e-11, atol=1e-11)
 
 
@@ -44,7 +45,7 @@ def test_a_changed_output_acts_as_in_a_whole_forward(family):
         return output.index_put((runs, BEGIN - begin), output.new_ones(()))
 
     with torch.no_grad(), model.frozen():
-        recording = Recording(model, IDS, {1, 3})
+        recording = RecordedForward(model, IDS, {1, 3})
         recording.run(torch.arange(3), torch.tensor([11, 11, 11]))
         begin = torch.zeros_like(BEGIN)
         ids = IDS[ROWS]
@@ -55,9 +56,9 @@ def test_a_changed_output_acts_as_in_a_whole_forward(family):
         whole = model.hf(ids, use_cache=False).logits
         hook.remove()
         begin = torch.tensor([recording.first(int(t)) for t in BEGIN])
-        unchanged = recording.resume(1, ROWS, begin, (EVERY, LAST - begin))
+        unchanged = recording.run_from(1, ROWS, begin, (EVERY, LAST - begin))
         for block in (1, 3):
-            logits = recording.resume(block, ROWS, begin, (EVERY, LAST - begin), {module: change})
+            logits = recording.run_from(block, ROWS, begin, (EVERY, LAST - begin), {module: change})
             torch.testing.assert_close(logits, whole[torch.arange(4), LAST], rtol=1e-11, atol=1e-11)
             assert (logits - unchanged).abs().max() > 1e-3  # the change can be seen
 
@@ -65,7 +66,7 @@ def test_a_changed_output_acts_as_in_a_whole_forward(family):
 def test_the_models_own_forwards_come_back():
     model = tiny.model("gptj")
     with torch.no_grad(), model.frozen():
-        recording = Recording(model, IDS, {2})
+        recording = RecordedForward(model, IDS, {2})
         recording.run(torch.arange(3), torch.tensor([11, 11, 11]))
 
         def stop(output):
@@ -73,7 +74,7 @@ def test_the_models_own_forwards_come_back():
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            recording.resume(2, ROWS, BEGIN, (EVERY, LAST - BEGIN), {model.part(4, "mlp"): stop})
+            recording.run_from(2, ROWS, BEGIN, (EVERY, LAST - BEGIN), {model.part(4, "mlp"): stop})
     for module in model.hf.modules():
         assert "forward" not in vars(module)
         assert not module._forward_hooks and not module._forward_pre_hooks
@@ -82,7 +83,7 @@ def test_the_models_own_forwards_come_back():
 def test_a_forward_that_somebody_replaced_is_put_back():
     module = torch.nn.Identity()
     theirs = module.forward = lambda x: x + 1
-    with replaced({module: lambda x: x + 2}):
+    with patched_forwards({module: lambda x: x + 2}):
         assert module(1) == 3
     assert module.forward is theirs and module(1) == 2
 
@@ -91,8 +92,8 @@ def test_the_last_mlp_runs_where_it_is_read():
     model = tiny.model("llama")
     seen = []
     with torch.no_grad(), model.frozen():
-        recording = Recording(model, IDS, {1})
+        recording = RecordedForward(model, IDS, {1})
         recording.run(EVERY[:3], torch.tensor([11, 11, 11]))
         model.part(4, "mlp").gate_proj.register_forward_hook(lambda m, a, o: seen.append(o.shape))
-        recording.resume(1, ROWS, BEGIN * 0, (EVERY, LAST))
+        recording.run_from(1, ROWS, BEGIN * 0, (EVERY, LAST))
     assert seen == [(1, 4, 48)]

@@ -6,7 +6,7 @@ import pytest
 
 from lga_fast.metrics import Answered, Question, choose
 from lga_fast.records import EditRequest, Probe
-from lga_fast.scoring.pairs import Row
+from lga_fast.tokens import Row
 
 PROBES = (
     Probe("rephrase", "rephrase", "France has the capital", "Rome"),

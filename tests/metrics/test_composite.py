@@ -9,7 +9,7 @@ from lga_fast.errors import MetricError
 from lga_fast.metrics import Answered, Continuation, Continued, Question, choose, measure_cases
 from lga_fast.metrics.overall import Metric as Overall
 from lga_fast.records import AnswerLists, EditRequest, Probe
-from lga_fast.scoring.pairs import Row
+from lga_fast.tokens import Row
 
 LISTS = AnswerLists(("Syria", "Iran"), ("Chad", "Mali", "Iran"), ("Craig",))
 PARA = (Probe("rephrase", "rephrase", "Turkey is adjacent to", "Greece"),)

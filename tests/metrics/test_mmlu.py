@@ -11,7 +11,7 @@ import torch
 from lga_fast.errors import MetricError
 from lga_fast.metrics import Answered, choose, measure_cases, score
 from lga_fast.records import EditRequest
-from lga_fast.scoring.pairs import Row
+from lga_fast.tokens import Row
 
 REQUESTS = [EditRequest(name, "The capital of France is", "Rome") for name in "abcdef"]
 QUESTIONS = [

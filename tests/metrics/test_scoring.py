@@ -9,7 +9,7 @@ import torch
 from lga_fast import memory
 from lga_fast.errors import EditError, ScoringError
 from lga_fast.metrics._scoring import Question, score
-from lga_fast.scoring.pairs import Row, target_row
+from lga_fast.tokens import Row, target_row
 from lga_fast.weight_edit import WeightEdit
 from tests.models.edits import bits, make_edit
 

@@ -7,7 +7,8 @@ import tiny
 import torch
 
 from lga_fast.scoring import batch_layout
-from lga_fast.scoring.pairs import Pair, Row
+from lga_fast.scoring.pairs import Pair
+from lga_fast.tokens import Row
 
 #                 prompt      old answer                        prompt      new answer
 PAIR = Pair(0, Row((1, 2, 3, 40, 41, 42), 3), Row((1, 2, 3, 50, 51), 3))

@@ -30,15 +30,15 @@ from lga_fast.scoring.pairs import build_pairs
 KILLED = """
 import os, signal, sys
 import lga_fast
-from lga_fast.models import waiting
+from lga_fast.forward import tensor_store
 folder, state, puts = sys.argv[1], sys.argv[2], int(sys.argv[3])
-real, calls = waiting.save, []
+real, calls = tensor_store.save, []
 def save(tensors):
     calls.append(tensors)
     if len(calls) == puts:
         os.kill(os.getpid(), signal.SIGKILL)
     return real(tensors)
-waiting.save = save
+tensor_store.save = save
 model = lga_fast.load(folder, device="cpu", weights="streamed")
 sys.path.insert(0, sys.argv[4])
 from both_placements import REQUESTS
@@ -140,7 +140,7 @@ def test_old_answers_go_on_after_every_block(family, tmp_path, monkeypatch):
         attempts += 1
         with suppress(Interrupted):
             options = {"old": "model", "batch_tokens": 24}
-            kept = checkpoint.State(state, streamed, easyedit_requests(requests), options)
+            kept = checkpoint.RunCheckpoint(state, streamed, easyedit_requests(requests), options)
             found = kept.pairs(partial(build_pairs, streamed, requests, "model", 24))
     assert attempts > 10 and found == want
     assert whole < len(ran) <= whole + 8 * attempts  # a block of all batches is lost at most
@@ -240,7 +240,7 @@ def test_files_of_others_are_left_alone(tmp_path, monkeypatch):
 @pytest.mark.parametrize("gap", [False, True])
 def test_a_kill_between_keeping_and_dropping(gap, tmp_path, monkeypatch):
     resident, streamed = both(tmp_path / "model", tiny.model("gpt2", torch.float32))
-    state, real = tmp_path / "state", tensor_store.InFolder.drop
+    state, real = tmp_path / "state", tensor_store.DiskStore.drop
 
     def killed(self, name):
         if name == "entering-2":
@@ -248,7 +248,7 @@ def test_a_kill_between_keeping_and_dropping(gap, tmp_path, monkeypatch):
         real(self, name)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(tensor_store.InFolder, "drop", killed)
+        patch.setattr(tensor_store.DiskStore, "drop", killed)
         score_layers(streamed, REQUESTS, batch_tokens=60, resume=state)
     assert {"entering-0.zip", "entering-2.zip", "gradient-2.zip", "gradient-3.zip"} <= {
         file.name for file in state.iterdir()
@@ -266,7 +266,7 @@ def test_a_kill_between_keeping_and_dropping(gap, tmp_path, monkeypatch):
 
 def test_one_batch_at_a_time_is_kept(tmp_path):
     """Tensors of a set are taken while they are made, and the set is there with its last one."""
-    for kept in (tensor_store.InMemory(), tensor_store.InFolder(tmp_path)):
+    for kept in (tensor_store.MemoryStore(), tensor_store.DiskStore(tmp_path)):
         made = []
 
         def one_by_one(made=made, kept=kept):

@@ -14,7 +14,7 @@ from lga_fast import memory, registry, score_layers
 from lga_fast.errors import UnsupportedModel
 from lga_fast.records import EditRequest
 from lga_fast.scoring import estimate_cost, scoring_pass
-from lga_fast.scoring.scoring_pass import Pass
+from lga_fast.scoring.scoring_pass import ScoringPass
 
 LONG = EditRequest("long", "The capital of France is Paris. " * 5 + "Rome is", "in Italy", "A")
 
@@ -22,14 +22,14 @@ LONG = EditRequest("long", "The capital of France is Paris. " * 5 + "Rome is", "
 @pytest.fixture
 def all_checkpointed(monkeypatch):
     """Every batch is checkpointed, and no other than it would be."""
-    real = Pass.batches
+    real = ScoringPass.batches
 
     def batches(self, *args):
         assert self.walked
         return [batch._replace(checkpointed=True) for batch in real(self, *args)]
 
     def patch():
-        monkeypatch.setattr(Pass, "batches", batches)
+        monkeypatch.setattr(ScoringPass, "batches", batches)
 
     return patch
 
@@ -94,9 +94,9 @@ def test_the_plan_chooses_and_says_so(monkeypatch, capsys):
     requests += [EditRequest("longer", f"{LONG.prompt} in", LONG.target_new, LONG.target_old)]
     want = score_layers(model, requests, old=None)
     model.memory_budget = 40 * memory.token_bytes(model) + 8 * memory.logit_bytes(model)
-    ran, real = [], scoring_pass.Pass.run
+    ran, real = [], scoring_pass.ScoringPass.run
     monkeypatch.setattr(
-        scoring_pass.Pass, "run", lambda self, b: ran.append(b.pairs) or real(self, b)
+        scoring_pass.ScoringPass, "run", lambda self, b: ran.append(b.pairs) or real(self, b)
     )
     said = estimate_cost(model, requests, old=None)
     assert said.checkpointed == 1 < said.batches and said.activation_bytes <= model.memory_budget
@@ -119,7 +119,7 @@ def test_memory_that_runs_out_with_one_pair_is_answered_by_checkpointing(monkeyp
         calls.append(len(batch.pairs))
         raise torch.OutOfMemoryError("too much")
 
-    monkeypatch.setattr(Pass, "run", failing)
+    monkeypatch.setattr(ScoringPass, "run", failing)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         got = score_layers(model, REQUESTS, old=None)

@@ -20,7 +20,7 @@ from lga_fast.forward.kv_cache import CACHE, cache_of
 from lga_fast.scoring import estimate_cost, execute
 from lga_fast.scoring.calibration import Computing, Reading
 from lga_fast.scoring.pairs import build_pairs
-from lga_fast.selectors import forecast_selection
+from lga_fast.selectors import estimate_selection_cost
 
 
 @pytest.mark.parametrize(
@@ -42,15 +42,15 @@ def test_what_is_read_is_what_was_said(family, old, tmp_path):
 
 def test_a_forecast_leaves_nothing_behind_and_knows_resident_weights(tmp_path):
     resident, streamed = both(tmp_path, tiny.model("gpt2", torch.float32))
-    said = forecast_selection(streamed, REQUESTS, ["lga", "salem"], batch_tokens=60)
+    said = estimate_selection_cost(streamed, REQUESTS, ["lga", "salem"], batch_tokens=60)
     assert said and said.streaming and said.streaming.waits_in_memory
     assert all(p.is_meta for block in streamed._blocks for p in block.parameters())
-    plain = forecast_selection(resident, REQUESTS, "lga", batch_tokens=60)
+    plain = estimate_selection_cost(resident, REQUESTS, "lga", batch_tokens=60)
     assert plain and plain.streaming is None and plain.batches == said.batches
     assert plain.weights_bytes == sum(p.nbytes for p in resident.hf.parameters())
-    checked = forecast_selection(resident, REQUESTS, "lga_verified", share=0.1)
+    checked = estimate_selection_cost(resident, REQUESTS, "lga_verified", share=0.1)
     assert checked and checked.batches == estimate_cost(resident, REQUESTS).batches
-    assert forecast_selection(streamed, REQUESTS, "fixed", layer=1) is None
+    assert estimate_selection_cost(streamed, REQUESTS, "fixed", layer=1) is None
 
 
 def test_a_budget_must_hold_two_blocks(tmp_path):
@@ -87,7 +87,7 @@ def test_a_small_budget_makes_batches_smaller_and_lets_inputs_wait_in_files(tmp_
     resident, streamed = both(tmp_path, tiny.model("llama", torch.float32))
     kept = []
     monkeypatch.setattr(
-        execute, "InFolder", lambda folder: kept.append(folder) or tensor_store.InFolder(folder)
+        execute, "InFolder", lambda folder: kept.append(folder) or tensor_store.DiskStore(folder)
     )
     streamed.memory_budget = memory.weights_bytes(streamed) + 40 * memory.token_bytes(streamed)
     said = estimate_cost(streamed, REQUESTS)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-from lga_fast.scoring.pairs import target_row
+from lga_fast.tokens import target_row
 
 CASES = [
     ("The capital of France is", "Rome", "Rome"),

@@ -9,8 +9,8 @@ import torch
 
 from lga_fast import registry, select_layer
 from lga_fast.errors import ScoringError
-from lga_fast.forward.partial_forward import bare
 from lga_fast.models import EditableModel
+from lga_fast.models.module_patching import unwrap_output
 from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors import cma
 from lga_fast.selectors._tracing import Prompt, Trace, Tracer, noise_level
@@ -39,9 +39,9 @@ def plain(model: EditableModel, prompt: Prompt, how: Tracer) -> Trace:
 
     def probabilities(token: int | None = None, layers: range = range(0)) -> torch.Tensor:
         def restore(module, args, output):
-            rows = bare(output).clone().view(samples + 1, last + 1, -1)
+            rows = unwrap_output(output).clone().view(samples + 1, last + 1, -1)
             rows[1:, token] = rows[0, token]
-            given = rows.view_as(bare(output))
+            given = rows.view_as(unwrap_output(output))
             return (given, *output[1:]) if isinstance(output, tuple) else given
 
         hooks = [model.part(i, "mlp").register_forward_hook(restore) for i in layers]

@@ -7,7 +7,7 @@ import tiny
 import torch
 from both_placements import both
 
-from lga_fast.streaming import _joined
+from lga_fast.streaming import checkpoint
 
 
 @pytest.mark.parametrize("family", tiny.MIXTURES)
@@ -22,7 +22,7 @@ def test_a_fingerprint_reads_few_values(family, tmp_path, monkeypatch):
     joined = [n for n in streamed.shards.names("model.layers.1.") if "experts" in n]
     few = {n: streamed.shards.sample(n, 50) for n in joined}
     assert joined
-    monkeypatch.setattr(_joined, "MergeModulelist", type(None))  # as one that is not known
+    monkeypatch.setattr(checkpoint, "MergeModulelist", type(None))  # as one that is not known
     for n in joined:
         assert streamed.shards.sample_bytes(n, 50) == streamed.shards.stored_bytes([n])
         assert torch.equal(streamed.shards.sample(n, 50), few[n])

@@ -9,7 +9,7 @@ from both_placements import both
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from lga_fast.errors import LgaFastError
-from lga_fast.forward.partial_forward import replaced
+from lga_fast.models.module_patching import patched_forwards
 from tests.models.edits import make_edit
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12], [13, 14, 5, 6, 9, 9, 7, 8]])
@@ -45,7 +45,7 @@ def shifted(model, layer, delta):
 
     handle = model.part(layer, "mlp").register_forward_hook(add)
     last = model.part(model.layers - 1, "mlp")
-    with replaced({last: lambda hidden, real=last.forward: 2 * real(hidden)}):
+    with patched_forwards({last: lambda hidden, real=last.forward: 2 * real(hidden)}):
         logits = model.hf(IDS, use_cache=False).logits
     handle.remove()
     return logits

@@ -1,0 +1,5 @@
+"""Moved to `lga_fast.evaluation.lm_harness`; this name goes in the next version."""
+
+from lga_fast.evaluation.lm_harness import run_tasks
+
+__all__ = ["run_tasks"]

@@ -1,0 +1,49 @@
+"""Prompt and answer as token ids: where one ends and the other begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """Token ids of a prompt and its answer; the answer begins at `start`."""
+
+    ids: tuple[int, ...]
+    start: int
+
+    @property
+    def target(self) -> tuple[int, ...]:
+        return self.ids[self.start :]
+
+
+def target_row(tokenizer: Any, prompt: str, target: str) -> Row:
+    """Tokenise `prompt + " " + target` and find where the target begins.
+
+    They are tokenised together, as the model will meet them. The cut is after the prompt's own
+    ids where these open the joint ids; else (a merge across the join, a trailing space) where the
+    target's characters begin; without offsets the two are tokenised apart. No end-of-text token.
+    """
+    space = "" if prompt[-1:].isspace() or target[:1].isspace() else " "
+    text = prompt + space + target
+    joint, offsets = encode(tokenizer, text)
+    alone, _ = encode(tokenizer, prompt)
+    if len(alone) < len(joint) and joint[: len(alone)] == alone:
+        return Row(tuple(joint), len(alone))
+    if offsets is not None:
+        first = len(text) - len(target.lstrip())  # offsets may or may not count the space
+        starts = [i for i, (_, end) in enumerate(offsets) if end > first]
+        if starts and starts[0] > 0:
+            return Row(tuple(joint), starts[0])
+    apart = tokenizer(space + target, add_special_tokens=False)["input_ids"]
+    return Row((*alone, *apart), len(alone))
+
+
+def encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]] | None]:
+    fast = bool(getattr(tokenizer, "is_fast", False))
+    out = tokenizer(text, return_offsets_mapping=fast, return_special_tokens_mask=True)
+    ids, special = list(out["input_ids"]), out["special_tokens_mask"]
+    while ids and special[len(ids) - 1]:  # an appended end-of-text token is not part of a row
+        ids.pop()
+    return ids, out["offset_mapping"][: len(ids)] if fast else None
