@@ -61,7 +61,7 @@ def usual(solver: _rank_one.RankOne, fact: EditRequest) -> WeightEdit:
 
 def alone(solver: _rank_one.RankOne, fact: EditRequest) -> WeightEdit:
     """This library's edit of a single fact."""
-    return solver.each([fact])[0]
+    return solver.solve_independent([fact])[0]
 
 
 def one_at_a_time(
@@ -74,7 +74,7 @@ def one_at_a_time(
     for layer in range(layers):
         started = time.perf_counter()
         chosen, _, _ = editors.resolve(model, "r_rome", layer, "easyedit", None, contexts)
-        solver = chosen.ready(model, layer)
+        solver = chosen.prepare(model, layer)
         assert isinstance(solver, _rank_one.RankOne)
         contexts = {"contexts": solver.contexts}
         seconds[:, layer] += (time.perf_counter() - started) / len(facts)

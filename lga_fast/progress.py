@@ -57,7 +57,7 @@ def shown(show: bool | None = None) -> bool:
     return sys.stderr.isatty() if outer is None else outer is not _SILENT
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     """Write to where bars are drawn, above them."""
     outer = _around.get()
     if outer in (None, _SILENT):

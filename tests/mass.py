@@ -39,7 +39,7 @@ def editor(name, **options):
 def solved(name, family="llama", requests=REQUESTS, **options):
     """A method's updates in float64, and what they were to do."""
     model = tiny.model(family)
-    ready = editor(name, **options).ready(model, max(options.get("layers", (LAYER,))))
+    ready = editor(name, **options).prepare(model, max(options.get("layers", (LAYER,))))
     values = ready._values(requests)
     updates = ready._updates(requests, values)
     return SimpleNamespace(

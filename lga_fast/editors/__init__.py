@@ -34,11 +34,11 @@ class Solver(Protocol):
     how: Optimisation
     sites: tuple[Site, ...]
 
-    def all(self, requests: Sequence[EditRequest]) -> WeightEdit:
+    def solve_joint(self, requests: Sequence[EditRequest]) -> WeightEdit:
         """One edit for all requests; they follow those of earlier calls, if there were any."""
         ...
 
-    def each(
+    def solve_independent(
         self, requests: Sequence[EditRequest], values: Sequence[Value] | None = None
     ) -> list[WeightEdit]:
         """One edit for each request, independent of all others; values: if they are there."""
@@ -48,7 +48,7 @@ class Solver(Protocol):
 class LayerEditor(Protocol):
     """What every member's `Editor` does; its dataclass fields are its options."""
 
-    def ready(self, model: EditableModel, layer: int) -> Solver:
+    def prepare(self, model: EditableModel, layer: int) -> Solver:
         """What can be done before any request is known, once for many edits."""
         ...
 
@@ -151,7 +151,10 @@ def solve_at(
     """
     one = next(iter(solvers.values()))
     values = optimise_at(one.model, list(solvers), requests, one.contexts, one.how, sites=one.sites)
-    return {layer: solver.each(requests, values[layer]) for layer, solver in solvers.items()}
+    return {
+        layer: solver.solve_independent(requests, values[layer])
+        for layer, solver in solvers.items()
+    }
 
 
 def checked(edits: Sequence[EditRequest | dict[str, Any]], editor: str) -> LoadedEdits:

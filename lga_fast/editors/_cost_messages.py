@@ -41,24 +41,24 @@ def say_cost(
     for layer, how in hows.items():
         blocks = model.sweep_bytes(layer)
         total += len(batches) * how.steps * (2 * blocks + model.head_read_bytes())
-        progress.say(
+        progress.log(
             f"editing {facts} at layer {layer} with streamed weights, {groups}: up to "
             f"{how.steps} steps, each reads blocks {layer} to {last} twice, 2 x "
             f"{memory.size(blocks)}"
         )
-    progress.say(f"up to {memory.size(total)} read in all; a fact leaves when it is learnt")
+    progress.log(f"up to {memory.size(total)} read in all; a fact leaves when it is learnt")
 
 
 def say_readings(model: StreamedModel, what: str, times: int, size: int, show: bool | None) -> None:
     """Say that so many bytes are read so many times for what comes before the values."""
     if _said(show):
-        progress.say(f"{what} with streamed weights: {times} x {memory.size(size)} read")
+        progress.log(f"{what} with streamed weights: {times} x {memory.size(size)} read")
 
 
 def say_sequence(model: EditableModel, facts: int) -> None:
     """Say that an edit of several facts shares no readings between them."""
     if isinstance(model, StreamedModel) and facts > 1 and _said(None):
-        progress.say(
+        progress.log(
             f"{facts} facts one after another, each on the model that those before it left: what "
             "follows is read for each of them; edits that need not build on each other share it"
         )

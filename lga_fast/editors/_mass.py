@@ -73,7 +73,7 @@ class Mass:
         moments = _moments.of(model, self.layers, editor)  # of the original model, also later on
         self.directions = {n: editor.directions(moments[n]) for n in self.layers}
 
-    def all(self, requests: Sequence[EditRequest]) -> WeightEdit:
+    def solve_joint(self, requests: Sequence[EditRequest]) -> WeightEdit:
         """One edit for all requests; they follow those of earlier calls, if there were any."""
         values = self._values(requests)
         updates = self._updates(requests, values)
@@ -81,7 +81,7 @@ class Mass:
             self.directions[layer].remember(update.keys)
         return self._edit(requests, values, updates)
 
-    def each(
+    def solve_independent(
         self, requests: Sequence[EditRequest], values: Sequence[_value_solver.Value] | None = None
     ) -> list[WeightEdit]:
         """One edit for each request, independent of all others; values: if they are there."""

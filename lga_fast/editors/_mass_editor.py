@@ -80,7 +80,7 @@ class Editor(ABC):
             loss_layer=self.loss_layer,
         )
 
-    def ready(self, model: EditableModel, layer: int) -> Mass:
+    def prepare(self, model: EditableModel, layer: int) -> Mass:
         """Contexts and second moments of the model as it is."""
         return Mass(model, layer, self)
 
@@ -88,10 +88,10 @@ class Editor(ABC):
         self, model: EditableModel, requests: Sequence[EditRequest], layer: int
     ) -> WeightEdit:
         """One update per layer for all requests together, of their number's rank."""
-        return self.ready(model, layer).all(requests)
+        return self.prepare(model, layer).solve_joint(requests)
 
     def solve_each(
         self, model: EditableModel, requests: Sequence[EditRequest], layer: int
     ) -> list[WeightEdit]:
         """One edit for each request, their values found together on the model as it is."""
-        return self.ready(model, layer).each(requests)
+        return self.prepare(model, layer).solve_independent(requests)

@@ -81,7 +81,7 @@ def resolve(
     """Editor `name` with every field filled in, the layer, and the provenance of both.
 
     Nothing here knows an editor. Its dataclass declares the fields, with limits of numbers as the
-    metadata `min` or `above`; its class attribute `peers` says what other code's configs say, by
+    metadata `min` or `above`; its class attribute `published_hparams` says what other code's configs say, by
     preset and below it by family, by model (last part of its name, in lower case), or by "*" for
     all. An editor with a field `layers` gets a file's layers there, and the highest as its layer.
 
@@ -90,7 +90,7 @@ def resolve(
     kind = registry.member(_EDITORS, name).Editor
     known, hints = {f.name: f for f in fields(kind)}, get_type_hints(kind)
     report: dict[str, Any] = {"preset": preset, "unknown": [], "not_needed": {}, "notes": []}
-    given = _by_peers(getattr(kind, "peers", {}), preset, model, report)
+    given = _by_published(getattr(kind, "published_hparams", {}), preset, model, report)
     for key, value in model.editing.get(name, {}).items():
         if key in known:
             given[key] = _Given("model", key, value)
@@ -125,18 +125,18 @@ def resolve(
     return editor, chosen, about
 
 
-def _by_peers(
-    peers: Mapping[str, Any], preset: str, model: EditableModel, report: dict[str, Any]
+def _by_published(
+    published: Mapping[str, Any], preset: str, model: EditableModel, report: dict[str, Any]
 ) -> dict[str, _Given]:
     if preset not in get_args(Preset):
         raise UnknownName(f"no preset {preset!r}. There are: {', '.join(get_args(Preset))}.")
-    table = peers.get(preset, {})
+    table = published.get(preset, {})
     listed = [n for n in (model.family_name, Path(model.name).name.lower()) if n in table]
     if table and not listed:
         report["notes"].append(f"no peer lists {model.family_name}: lga_fast's defaults serve it")
     given = {key: _Given(f"preset: {preset}", key, v) for key, v in table.get("*", {}).items()}
     for name in listed:
-        given |= {key: _Given(f"peers: {name}", key, v) for key, v in table[name].items()}
+        given |= {key: _Given(f"published: {name}", key, v) for key, v in table[name].items()}
     return given
 
 

@@ -57,14 +57,14 @@ class RankOne:
         if options.mom2_adjustment:  # of the original model, also for requests that follow others
             self.moment = _moments.of(model, [layer], options)[layer]
 
-    def each(
+    def solve_independent(
         self, requests: Sequence[EditRequest], values: Sequence[_value_solver.Value] | None = None
     ) -> list[WeightEdit]:
         """One edit for each request, of the model as it is; values: if they are there already."""
         found = values or self._values(requests)
         return [self._edit([request], [v]) for request, v in zip(requests, found, strict=True)]
 
-    def all(self, requests: Sequence[EditRequest]) -> WeightEdit:
+    def solve_joint(self, requests: Sequence[EditRequest]) -> WeightEdit:
         """One edit for all: each request solved on the model that the ones before left."""
         values: list[_value_solver.Value] = []
         _cost_messages.say_sequence(self.model, len(requests))

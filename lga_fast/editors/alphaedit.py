@@ -24,7 +24,7 @@ _FAMILIES = {
     "gptj": {"steps": 25, **_GPT},
     "qwen2": {"steps": 25, "weight_decay": 1e-3, "clamp": 4.0, "l2": 1.0},
 }
-_PEERS = {
+_PUBLISHED = {
     "easyedit": {
         **_FAMILIES,
         "llama": {**_LLAMA, "l2": 1.0},
@@ -39,11 +39,11 @@ _PEERS = {
 class Editor(MassEditor):
     """ΔW minimises ‖ΔW K − R‖² + L2 ‖ΔW‖² among all ΔW = ΔW P (arXiv 2410.02355).
 
-    One `ready` solver keeps in addition the values of all keys that it has edited before: the
+    One prepared solver keeps in addition the values of all keys that it has edited before: the
     paper's `M`, for sequential edits.
     """
 
-    peers = _PEERS  # no field, so without a type
+    published_hparams = _PUBLISHED  # no field, so without a type
     damping = "l2"
 
     l2: float = field(

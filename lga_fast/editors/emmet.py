@@ -15,7 +15,7 @@ from lga_fast.editors._preconditioner import Directions, Inverse
 _GPT2 = {"steps": 20, "weight_decay": 0.5, "clamp": 0.75}
 _GPTJ = {"steps": 25, "weight_decay": 0.5, "clamp": 0.75}
 _LLAMA = {"steps": 25, "weight_decay": 1e-3, "clamp": 4.0}
-_PEERS = {
+_PUBLISHED = {
     "easyedit": {
         "gpt2": {**_GPT2, "mom2_weight": 1e4},
         "gptj": {**_GPTJ, "mom2_weight": 1e5},
@@ -34,7 +34,7 @@ _PEERS = {
 class Editor(MassEditor):
     """(W + ΔW) K = W K + R with the least tr(ΔW C ΔWᵀ), where λ_E is 0 (arXiv 2403.14236)."""
 
-    peers = _PEERS  # no field, so without a type
+    published_hparams = _PUBLISHED  # no field, so without a type
     damping = "emmet_lambda"
 
     mom2_weight: float = field(

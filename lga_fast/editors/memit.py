@@ -20,14 +20,14 @@ _FAMILIES = {
         for name in ("llama", "mistral", "qwen2")
     },
 }
-_PEERS = {"easyedit": _FAMILIES, "original": _FAMILIES}
+_PUBLISHED = {"easyedit": _FAMILIES, "original": _FAMILIES}
 
 
 @dataclass(frozen=True)
 class Editor(MassEditor):
     """ΔW minimises ‖ΔW K − R‖² + λ tr(ΔW C ΔWᵀ) (arXiv 2210.07229, eq. 14)."""
 
-    peers = _PEERS  # no field, so without a type
+    published_hparams = _PUBLISHED  # no field, so without a type
     damping = "mom2_weight"
 
     mom2_weight: float = field(

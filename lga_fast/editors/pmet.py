@@ -13,7 +13,7 @@ _GPTJ = {"steps": 30, "lr": 0.2, "kl_factor": 1.0, "clamp": 0.75, "weight_decay"
 _NEOX = {"steps": 30, "lr": 0.5, "kl_factor": 0.8, "clamp": 0.8, "weight_decay": 0.5}
 _LLAMA = {"steps": 20, "lr": 0.5, "kl_factor": 0.0625, "clamp": 1.0, "weight_decay": 0.5}
 _FAMILIES = {"gptj": _GPTJ, "gpt_neox": _NEOX, "llama": _LLAMA, "llama-3.2-3b": {"steps": 25}}
-_PEERS = {
+_PUBLISHED = {
     "easyedit": _FAMILIES,
     "original": {**_FAMILIES, "gptj": {**_GPTJ, "mom2_weight": 6000.0}},
 }
@@ -26,7 +26,7 @@ class Editor(memit.Editor):
     The attention's part is not written. Every layer takes 1/√n of what is left instead of 1/n.
     """
 
-    peers = _PEERS  # no field, so without a type
+    published_hparams = _PUBLISHED  # no field, so without a type
     sites = ("mlp", "attention")
 
     steps: int = field(

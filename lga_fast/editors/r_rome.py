@@ -16,7 +16,7 @@ from lga_fast.models import EditableModel
 class Editor(rome.Editor):
     """(W + ΔW) k̄ + b = v* for the mean key k̄ over all contexts."""
 
-    def ready(self, model: EditableModel, layer: int) -> _rank_one.RankOne:
+    def prepare(self, model: EditableModel, layer: int) -> _rank_one.RankOne:
         """Contexts and second moment of the model as it is."""
         return _rank_one.RankOne(model, layer, "r_rome", self, update)
 

@@ -21,7 +21,7 @@ _FAMILIES = {
     **{name: {"steps": 20, "weight_decay": 0.5} for name in ("gpt2", "gptj", "gpt_neox")},
     **{name: {"steps": 25, "weight_decay": 1e-3} for name in ("llama", "mistral", "qwen2")},
 }
-_PEERS = {
+_PUBLISHED = {
     "easyedit": _FAMILIES,
     # kmeng01/rome; it lists no Llama, Mistral or Qwen, for which EasyEdit's numbers stand.
     "original": {"*": {"mom2_adjustment": True}, **_FAMILIES, "gpt2-medium": {"clamp": 3.0}},
@@ -32,7 +32,7 @@ _PEERS = {
 class Editor:
     """(W + ΔW) k₀ + b = v* for the bare prompt's key k₀, along u of the mean key."""
 
-    peers = _PEERS  # no field, so without a type
+    published_hparams = _PUBLISHED  # no field, so without a type
 
     steps: int = field(
         default=25, metadata={"help": "Forwards; another default for some families.", "min": 1}
@@ -62,7 +62,7 @@ class Editor:
     )
     seed: int = field(default=42, metadata={"help": "Seed of the contexts."})
 
-    def ready(self, model: EditableModel, layer: int) -> _rank_one.RankOne:
+    def prepare(self, model: EditableModel, layer: int) -> _rank_one.RankOne:
         """Contexts and second moment of the model as it is."""
         return _rank_one.RankOne(model, layer, "rome", self, update)
 
@@ -70,13 +70,13 @@ class Editor:
         self, model: EditableModel, requests: Sequence[EditRequest], layer: int
     ) -> WeightEdit:
         """One rank-1 change per request, each solved on the model that the ones before left."""
-        return self.ready(model, layer).all(requests)
+        return self.prepare(model, layer).solve_joint(requests)
 
     def solve_each(
         self, model: EditableModel, requests: Sequence[EditRequest], layer: int
     ) -> list[WeightEdit]:
         """One edit for each request, solved together on the model as it is."""
-        return self.ready(model, layer).each(requests)
+        return self.prepare(model, layer).solve_independent(requests)
 
 
 def update(

@@ -118,7 +118,7 @@ def evaluate(
     file = CaseFile(path, configuration, made, case_ids)
     parts = shards.ResultShards(Path(out) if out else None, configuration, made, case_ids, chunk)
 
-    solver = cache(lambda: chosen.ready(model, layer))
+    solver = cache(lambda: chosen.prepare(model, layer))
 
     def measured(cut: slice, into: CaseFile) -> Iterator[int]:
         loop = Loop(model, layer, requests[cut], named, into, chunk)

@@ -49,13 +49,13 @@ class Loop:
     def _single(self, solver: Solver) -> Iterator[int]:
         for start in self._starts():
             started = time.perf_counter()
-            changes = solver.each(self.requests[start : start + self.chunk])
+            changes = solver.solve_independent(self.requests[start : start + self.chunk])
             yield self._measure(start, changes, time.perf_counter() - started)
 
     def _at_end(self, solver: Solver, mode: Mode) -> Iterator[int]:
         started = time.perf_counter()
         if mode == "batch":
-            whole = solver.all(self.requests)
+            whole = solver.solve_joint(self.requests)
             changes = [whole] * len(self.requests)
         else:
             changes = []
@@ -84,7 +84,7 @@ class Loop:
         whole = None
         for request in self.requests:
             with self._carrying(whole):
-                change = solver.all([request])
+                change = solver.solve_joint([request])
             whole = change if whole is None else _together(whole, change)
             yield change, whole
 

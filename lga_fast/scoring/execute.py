@@ -41,7 +41,7 @@ def run(
         batches = state.batches(lambda found=batches: found) if state else batches
         twice = sum(batch.checkpointed for batch in batches)
         if twice and progress.shown(show_progress):
-            progress.say(memory.checkpointed_told(twice, len(batches)))
+            progress.log(memory.checkpointed_told(twice, len(batches)))
         if _fits(scoring, batches, state, show_progress):
             return
         limit, checkpointed = max(_tokens(scoring, batches)), max(map(_pairs, batches)) == 1

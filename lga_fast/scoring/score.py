@@ -97,7 +97,7 @@ def _score(
     if isinstance(model, StreamedModel) and progress.shown(show_progress):
         from lga_fast.scoring.cost_estimate import estimate_cost
 
-        progress.say(str(estimate_cost(model, requests, **options, resume=resume)))
+        progress.log(str(estimate_cost(model, requests, **options, resume=resume)))
     started = time.perf_counter()
     with model.frozen():
         make = partial(build_pairs, model, requests, old, batch_tokens)

@@ -103,7 +103,7 @@ class LayerEdits:
 
     def _solver(self, layer: int) -> editors.Solver:
         if layer not in self._solvers:
-            self._solvers[layer] = self._editor.ready(self.model, layer)
+            self._solvers[layer] = self._editor.prepare(self.model, layer)
             if self._editor.contexts is None:  # they were sampled, and are the same at every layer
                 own = self._solvers[layer].contexts
                 self._editor = replace(self._editor, contexts=own)

@@ -96,7 +96,7 @@ def test_what_was_used_repeats_the_edit(model, hparams):
     assert again.provenance["config_source"]["steps"] == "config"
 
 
-SOURCES = ["default", "preset: original", "peers: gpt2", "model", "config", "argument"]
+SOURCES = ["default", "preset: original", "published: gpt2", "model", "config", "argument"]
 
 
 @pytest.mark.parametrize(("weaker", "stronger"), [*combinations(range(6), 2)])
@@ -105,10 +105,10 @@ def test_the_stronger_source_wins(weaker, stronger, monkeypatch):
     on = {SOURCES[weaker]: weaker + 10, SOURCES[stronger]: stronger + 10}
     model = tiny.model("gpt2")
     table = {}
-    for source, key in (("preset: original", "*"), ("peers: gpt2", "gpt2")):
+    for source, key in (("preset: original", "*"), ("published: gpt2", "gpt2")):
         if source in on:
             table[key] = {"steps": on[source]}
-    monkeypatch.setattr(rome.Editor, "peers", {"original": table})
+    monkeypatch.setattr(rome.Editor, "published_hparams", {"original": table})
     model.editing = {"rome": {"steps": on["model"]}} if "model" in on else {}
     config = {"v_num_grad_steps": on["config"]} if "config" in on else None
     options = {"steps": on["argument"]} if "argument" in on else {}
@@ -122,7 +122,7 @@ def test_values_by_family_and_by_size(models):
     assert (editor.steps, editor.weight_decay, editor.clamp) == (20, 0.5, 4.0)
     source = about["config_source"]
     assert (source["steps"], source["clamp"], source["layer"]) == (
-        "peers: gpt2",
+        "published: gpt2",
         "default",
         "argument",
     )
@@ -131,7 +131,7 @@ def test_values_by_family_and_by_size(models):
     medium.name = "openai-community/GPT2-medium"
     editor, _, about = resolved(medium, preset="original")
     assert (editor.steps, editor.clamp, editor.mom2_adjustment) == (20, 3.0, True)
-    assert about["config_source"]["clamp"] == "peers: gpt2-medium"
+    assert about["config_source"]["clamp"] == "published: gpt2-medium"
     assert resolved(medium)[0].clamp == 4.0, "only the original code lists the size"
 
 
@@ -277,7 +277,7 @@ def test_arguments_are_checked_like_the_rest(model):
 class Mass:
     """An editor over several layers, as `_config` has never seen it."""
 
-    peers = MappingProxyType({"easyedit": {"gpt2": {"layers": [1, 2]}}})
+    published_hparams = MappingProxyType({"easyedit": {"gpt2": {"layers": [1, 2]}}})
     layers: tuple[int, ...] = field(default=(), metadata={"min": 0})
     mom2_weight: float = field(default=1.0, metadata={"above": 0})
     loss_layer: int | None = None
@@ -307,7 +307,7 @@ def test_every_editor_declares_what_the_check_needs(name):
     known = {f.name: f for f in fields(kind)}
     hints = _options.get_type_hints(kind)
     assert all(f.metadata["help"] for f in known.values())
-    tables = getattr(kind, "peers", {})
+    tables = getattr(kind, "published_hparams", {})
     assert set(tables) <= {"easyedit", "original"}
     said = [pair for table in tables.values() for t in table.values() for pair in t.items()]
     for key, value in [*said, *asdict(kind()).items()]:

@@ -186,9 +186,9 @@ def test_edits_found_together_are_the_ones_found_alone(name, family):
         for i, (s, a) in enumerate(zip(subjects, answers, strict=True))
     ]
     layers = (1, LAYER) if family == "gpt2" else None
-    ready = editor(name, layers=layers).ready(model, LAYER)
+    ready = editor(name, layers=layers).prepare(model, LAYER)
     values = ready._values(requests)
-    together = ready.each(requests)
+    together = ready.solve_independent(requests)
     for request, value, change in zip(requests, values, together, strict=True):
         (alone,) = ready._values([request])
         one = ready._updates([request], [alone])
@@ -232,7 +232,7 @@ def test_layers_must_end_at_the_layer():
 
 
 def test_an_update_that_is_not_finite_is_an_error():
-    ready = editor("memit").ready(tiny.model("gpt2", torch.float32), LAYER)
+    ready = editor("memit").prepare(tiny.model("gpt2", torch.float32), LAYER)
     keys, residual = torch.ones(2, 48).double(), torch.ones(2, 32).double()
     for bad in (keys * torch.inf, keys * torch.nan):
         with pytest.raises(EditError, match="layer 2: the update of 2 requests is not finite"):
@@ -243,13 +243,13 @@ def test_an_update_that_is_not_finite_is_an_error():
 
 def test_contexts_are_one_of_ten_tokens_for_each_seed_word():
     model = tiny.model("gpt2", torch.float32)
-    ready = editor("memit", contexts=None).ready(model, LAYER)
+    ready = editor("memit", contexts=None).prepare(model, LAYER)
     assert ready.contexts[0] == "" and len(ready.contexts) == 6
     assert ready.weights.tolist() == pytest.approx([0.5] + [0.1] * 5)
     starts = [text.split()[0] for text in ready.contexts[1:]]
     assert all(text.startswith(word) for text, word in zip(starts, "TTBIY", strict=True))
-    assert editor("memit", contexts=("",)).ready(model, LAYER).weights.tolist() == [1.0]
-    assert editor("memit", contexts=None, seed=1).ready(model, LAYER).contexts != ready.contexts
+    assert editor("memit", contexts=("",)).prepare(model, LAYER).weights.tolist() == [1.0]
+    assert editor("memit", contexts=None, seed=1).prepare(model, LAYER).contexts != ready.contexts
 
 
 def test_the_fields_are_the_optimisations_numbers():

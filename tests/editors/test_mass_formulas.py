@@ -63,7 +63,7 @@ def test_emmets_lambda_holds_as_its_policy_says():
 def test_requests_that_keys_cannot_tell_apart_share_their_changes():
     model = tiny.model("gpt2")
     twice = [REQUESTS[0], EditRequest("d", REQUESTS[0].prompt, "Rome", "Paris", (13, 18))]
-    ready = editor("emmet", emmet_lambda=0.0).ready(model, LAYER)
+    ready = editor("emmet", emmet_lambda=0.0).prepare(model, LAYER)
     values = ready._values(twice)
     (update,) = ready._updates(twice, values).values()
     mean = (values[0].delta + values[1].delta) / 2
@@ -90,10 +90,10 @@ def test_alphaedit_leaves_the_kept_directions_alone(family):
 
     none = it.keys[:0]
     torch.testing.assert_close(it.change, dense(it.keys, none, it.residual), rtol=1e-7, atol=1e-9)
-    ready = editor("alphaedit").ready(it.model, LAYER)
-    ready.all(REQUESTS[:1])
-    ready.each(REQUESTS[1:])  # independent edits leave nothing behind
-    ready.all(REQUESTS[1:2])
+    ready = editor("alphaedit").prepare(it.model, LAYER)
+    ready.solve_joint(REQUESTS[:1])
+    ready.solve_independent(REQUESTS[1:])  # independent edits leave nothing behind
+    ready.solve_joint(REQUESTS[1:2])
     update = ready.update(LAYER, it.keys[2:], it.residual[2:])
     wanted = dense(it.keys[2:], it.keys[:2], it.residual[2:])
     torch.testing.assert_close(update.left @ update.right.T, wanted, rtol=1e-6, atol=1e-9)
