@@ -1,8 +1,8 @@
 // What the host files ask of the CPU kernels: plain structs and one table of functions per
 // instruction set. cpu_kernels.cpp is compiled once per level with that level's flags; host code
-// picks a table at run time (dispatch.h). Nothing from torch or the standard library's containers
-// may be included here: an inline function compiled with AVX-512 could be the copy that the linker
-// keeps for everybody.
+// picks a table at run time (cpu_dispatch.h). Nothing from torch or the standard library's
+// containers may be included here: an inline function compiled with AVX-512 could be the copy that
+// the linker keeps for everybody.
 #pragma once
 
 #include <cstdint>

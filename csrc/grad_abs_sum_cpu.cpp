@@ -1,6 +1,6 @@
-#include "check.h"
-#include "dispatch.h"
+#include "cpu_dispatch.h"
 #include "grad_abs_sum.h"
+#include "host_tensors.h"
 
 namespace lga_fast {
 

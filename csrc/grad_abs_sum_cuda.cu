@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
+#include "cuda_tile.cuh"
 #include "grad_abs_sum.h"
-#include "grad_tile.cuh"
 
 namespace lga_fast {
 

@@ -1,8 +1,8 @@
 // grad_dot on the CPU: units of work from the shapes, one partial sum each, added in order.
 
-#include "check.h"
-#include "dispatch.h"
+#include "cpu_dispatch.h"
 #include "grad_dot.h"
+#include "host_tensors.h"
 
 namespace lga_fast {
 

@@ -18,8 +18,8 @@
 
 #include <algorithm>
 
+#include "cuda_gram.cuh"
 #include "grad_dot.h"
-#include "grad_gram.cuh"
 
 namespace lga_fast {
 

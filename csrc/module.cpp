@@ -4,7 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <torch/headeronly/version.h>
 
-#include "dispatch.h"
+#include "cpu_dispatch.h"
 
 namespace py = pybind11;
 using namespace py::literals;

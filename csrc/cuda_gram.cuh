@@ -2,7 +2,7 @@
 // so.
 #pragma once
 
-#include "grad_tile.cuh"
+#include "cuda_tile.cuh"
 
 namespace lga_fast {
 

@@ -8,7 +8,7 @@
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
 
-#include "check.h"
+#include "host_tensors.h"
 
 namespace lga_fast {
 

@@ -5,7 +5,7 @@
 // one) 256 columns of x, each in its own thread, where a 64 x 64 tile would be nearly empty.
 #pragma once
 
-#include "reduce.cuh"
+#include "cuda_common.cuh"
 
 namespace lga_fast {
 

@@ -1,13 +1,13 @@
 #include <utility>
 
-#include "check.h"
-#include "dispatch.h"
+#include "cpu_dispatch.h"
+#include "host_tensors.h"
 #include "low_rank_update_.h"
 
 namespace lga_fast {
 
-void low_rank_update__cpu(const Tensor& weight, const Tensor& left, const Tensor& right,
-                          double scale) {
+void low_rank_update_cpu(const Tensor& weight, const Tensor& left, const Tensor& right,
+                         double scale) {
   Factors f = factors_of(weight, left, right);
   Weight w = {
       weight.mutable_data_ptr(), weight.size(0),   weight.size(1),
@@ -26,7 +26,7 @@ void low_rank_update__cpu(const Tensor& weight, const Tensor& left, const Tensor
 }
 
 STABLE_TORCH_LIBRARY_IMPL(lga_fast, CPU, m) {
-  m.impl("low_rank_update_", TORCH_BOX(&low_rank_update__cpu));
+  m.impl("low_rank_update_", TORCH_BOX(&low_rank_update_cpu));
 }
 
 }  // namespace lga_fast

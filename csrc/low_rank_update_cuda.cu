@@ -4,8 +4,8 @@
 
 #include <utility>
 
+#include "cuda_common.cuh"
 #include "low_rank_update_.h"
-#include "reduce.cuh"
 
 namespace lga_fast {
 
@@ -39,8 +39,8 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-void low_rank_update__cuda(const Tensor& weight, const Tensor& left, const Tensor& right,
-                           double scale) {
+void low_rank_update_cuda(const Tensor& weight, const Tensor& left, const Tensor& right,
+                          double scale) {
   Factors f = factors_of(weight, left, right);
   int64_t rows = weight.size(0), cols = weight.size(1);
   int64_t row_stride = weight.stride(0), col_stride = weight.stride(1);
@@ -67,7 +67,7 @@ void low_rank_update__cuda(const Tensor& weight, const Tensor& left, const Tenso
 }
 
 STABLE_TORCH_LIBRARY_IMPL(lga_fast, CUDA, m) {
-  m.impl("low_rank_update_", TORCH_BOX(&low_rank_update__cuda));
+  m.impl("low_rank_update_", TORCH_BOX(&low_rank_update_cuda));
 }
 
 }  // namespace lga_fast
