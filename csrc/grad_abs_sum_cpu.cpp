@@ -1,6 +1,5 @@
 #include "cpu_dispatch.h"
-#include "grad_abs_sum.h"
-#include "host_tensors.h"
+#include "ops.h"
 
 namespace lga_fast {
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "cuda_tile.cuh"
-#include "grad_abs_sum.h"
+#include "ops.h"
 
 namespace lga_fast {
 

@@ -1,8 +1,7 @@
 // grad_dot on the CPU: units of work from the shapes, one partial sum each, added in order.
 
 #include "cpu_dispatch.h"
-#include "grad_dot.h"
-#include "host_tensors.h"
+#include "ops.h"
 
 namespace lga_fast {
 
@@ -13,12 +12,24 @@ struct Unit {
   bool gram;
 };
 
+// Multiply-adds for n tokens (old and new together): n(n+1)/2 Gram entries over d_in + d_out
+// against n outer products of d_in x d_out and three sums over the tiles. A vector axis counts in
+// whole vectors of the widest instruction set, whichever one runs: the form must not depend on it.
+bool gram_is_cheaper(int64_t n, int64_t d_in, int64_t d_out) {
+  constexpr int64_t kWidestVector = 16;
+  auto whole = [](int64_t d) { return double(ceil_div(d, kWidestVector) * kWidestVector); };
+  const double wide = whole(d_in > d_out ? d_in : d_out);
+  const double other = double(d_in > d_out ? d_out : d_in);
+  const double gram = 0.5 * double(n) * double(n + 1) * (whole(d_in) + whole(d_out));
+  return gram <= double(n + 3) * wide * other;
+}
+
 void add_units(int64_t pair, const TokenRow& old_row, const TokenRow& new_row,
                std::vector<Unit>& units) {
   const int64_t n = old_row.a.rows + new_row.a.rows;
   const int64_t d_in = old_row.a.cols, d_out = old_row.d.cols;
   if (n == 0) return;
-  if (gram_is_cheaper(n, d_in, d_out, 16)) {
+  if (gram_is_cheaper(n, d_in, d_out)) {
     for (int64_t i = 0; i < gram_tiles(n); ++i)
       for (int64_t j = i; j < gram_tiles(n); ++j) units.push_back({pair, i, j, true});
   } else {

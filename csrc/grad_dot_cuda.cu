@@ -19,7 +19,7 @@
 #include <algorithm>
 
 #include "cuda_gram.cuh"
-#include "grad_dot.h"
+#include "ops.h"
 
 namespace lga_fast {
 
@@ -107,7 +107,7 @@ void run_tiles(const Call& call, const Group& group) {
 }
 
 // Multiply-adds with the padding that this device's tiles bring.
-bool gram_is_cheaper_here(int64_t tokens, int64_t d_in, int64_t d_out) {
+bool gram_is_cheaper(int64_t tokens, int64_t d_in, int64_t d_out) {
   auto up = [](int64_t n) { return double(ceil_div(n, kTile) * kTile); };
   const int64_t x = std::max(d_in, d_out), y = std::min(d_in, d_out);
   const double gram = 0.5 * up(tokens) * (up(tokens) + kTile) * double(d_in + d_out);
@@ -171,7 +171,7 @@ Tensor grad_dot_cuda(const Tensor& a_old, const Tensor& d_old, const Tensor& row
   for (int64_t pair = 0; pair < pairs; ++pair) {
     const int64_t n_old = old_rows[pair].a.rows, n_new = new_rows[pair].a.rows;
     if (n_old + n_new == 0) continue;  // stays 0
-    const bool gram = gram_is_cheaper_here(n_old + n_new, d_in, d_out);
+    const bool gram = gram_is_cheaper(n_old + n_new, d_in, d_out);
     Group& group = groups[gram];
     const int64_t slot = group.size++;
     group.pairs.old_rows.start[slot] = old_bounds[pair * rows_old.stride(0)];

@@ -78,42 +78,8 @@ inline std::vector<TokenRow> token_rows_of(const Tensor& a, const Tensor& d, con
   return out;
 }
 
-// What grad_dot asks of its two sides, on any device.
-inline void check_pairs(const std::vector<TokenRow>& old_rows,
-                        const std::vector<TokenRow>& new_rows, const Tensor& a_old,
-                        const Tensor& a_new, const Tensor& d_old, const Tensor& d_new) {
-  LGA_CHECK(old_rows.size() == new_rows.size(), "grad_dot", "rows_new", "as many rows as rows_old");
-  LGA_CHECK(a_old.size(1) == a_new.size(1), "grad_dot", "a_new", "the columns of a_old");
-  LGA_CHECK(d_old.size(1) == d_new.size(1), "grad_dot", "d_new", "the columns of d_old");
-  LGA_CHECK(a_old.scalar_type() == a_new.scalar_type(), "grad_dot", "a_new", "the dtype of a_old");
-  LGA_CHECK(a_old.get_device_index() == a_new.get_device_index(), "grad_dot", "a_new",
-            "the device of a_old");
-}
-
 inline ScalarType sum_dtype(const Tensor& x) {
   return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-}
-
-// left, right as the transposed factors that low_rank_update_'s kernels read: [rank d].
-struct Factors {
-  Matrix left, right;
-};
-inline Factors factors_of(const Tensor& weight, const Tensor& left, const Tensor& right) {
-  const char* op = "low_rank_update_";
-  LGA_CHECK(weight.dim() == 2, op, "weight", "2 axes");
-  Factors f = {matrix_of(left, op, "left"), matrix_of(right, op, "right")};
-  LGA_CHECK(f.left.rows == weight.size(0), op, "left", "[d_out rank]");
-  LGA_CHECK(f.right.rows == weight.size(1), op, "right", "[d_in rank]");
-  LGA_CHECK(f.left.cols == f.right.cols, op, "right", "the rank of left");
-  LGA_CHECK(f.left.dtype == f.right.dtype &&
-                (f.left.dtype == Dtype::kFloat || f.left.dtype == Dtype::kDouble),
-            op, "left and right", "one dtype, float32 or float64");
-  LGA_CHECK(left.get_device_index() == weight.get_device_index() &&
-                right.get_device_index() == weight.get_device_index(),
-            op, "left and right", "the device of weight");
-  for (Matrix* m : {&f.left, &f.right})
-    *m = {m->data, m->cols, m->rows, m->col_stride, m->row_stride, m->dtype};
-  return f;
 }
 
 }  // namespace lga_fast

@@ -1,8 +1,7 @@
 #include <utility>
 
 #include "cpu_dispatch.h"
-#include "host_tensors.h"
-#include "low_rank_update_.h"
+#include "ops.h"
 
 namespace lga_fast {
 

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "cuda_common.cuh"
-#include "low_rank_update_.h"
+#include "ops.h"
 
 namespace lga_fast {
 
