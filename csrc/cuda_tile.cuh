@@ -5,6 +5,8 @@
 // one) 256 columns of x, each in its own thread, where a 64 x 64 tile would be nearly empty.
 #pragma once
 
+#include <algorithm>
+
 #include "cuda_common.cuh"
 
 namespace lga_fast {
@@ -12,7 +14,8 @@ namespace lga_fast {
 constexpr int kThin = 4;
 
 inline bool thin(int64_t y_cols) { return y_cols <= kThin; }
-inline int64_t grad_tiles(int64_t x_cols, int64_t y_cols) {
+inline int64_t grad_tiles(int64_t d_in, int64_t d_out) {
+  const int64_t x_cols = std::max(d_in, d_out), y_cols = std::min(d_in, d_out);
   return thin(y_cols) ? ceil_div(x_cols, kThreads)
                       : ceil_div(x_cols, kTile) * ceil_div(y_cols, kTile);
 }

@@ -1,13 +1,14 @@
+#include <algorithm>
+
 #include "cpu_dispatch.h"
 #include "ops.h"
 
 namespace lga_fast {
 
 Tensor grad_abs_sum_cpu(const Tensor& a, const Tensor& d, const Tensor& rows) {
-  const std::vector<TokenRow> token_rows = token_rows_of(a, d, rows, "grad_abs_sum");
-  const int64_t row_count = static_cast<int64_t>(token_rows.size());
-  const int64_t wide = a.size(1) > d.size(1) ? a.size(1) : d.size(1);
-  const int64_t other = a.size(1) > d.size(1) ? d.size(1) : a.size(1);
+  const TokenRows token_rows = token_rows_of(a, d, rows, "grad_abs_sum");
+  const int64_t row_count = token_rows.size();
+  const int64_t wide = std::max(a.size(1), d.size(1)), other = std::min(a.size(1), d.size(1));
   const int64_t tiles_x = ceil_div(wide, kGradTileX), tiles_y = ceil_div(other, kGradTileY);
   const int64_t tiles = tiles_x * tiles_y;
 

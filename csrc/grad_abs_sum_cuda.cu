@@ -30,35 +30,30 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 Tensor grad_abs_sum_cuda(const Tensor& a, const Tensor& d, const Tensor& rows) {
-  const std::vector<TokenRow> all = token_rows_of(a, d, rows, "grad_abs_sum");
-  const Matrix whole_a = matrix_of(a, "grad_abs_sum", "a");
-  const Matrix whole_d = matrix_of(d, "grad_abs_sum", "d");
-  const int64_t count = static_cast<int64_t>(all.size());
+  const TokenRows token_rows = token_rows_of(a, d, rows, "grad_abs_sum");
+  const int64_t count = token_rows.size(), d_in = token_rows.a.cols, d_out = token_rows.d.cols;
   Tensor out = torch::stable::new_zeros(a, {count}, sum_dtype(a));
-  const int64_t x_cols = std::max(whole_a.cols, whole_d.cols);
-  const int64_t y_cols = std::min(whole_a.cols, whole_d.cols);
-  const int64_t tiles = y_cols == 0 ? 0 : grad_tiles(x_cols, y_cols);
-  if (count == 0 || tiles == 0) return out;
+  if (count == 0 || d_in == 0 || d_out == 0) return out;
+  const int64_t tiles = grad_tiles(d_in, d_out);
 
   const OnDevice on(a);
   Tensor partial =
       torch::stable::new_empty(a, {std::min<int64_t>(count, kSlots), tiles}, ScalarType::Double);
   double* sums = static_cast<double*>(partial.mutable_data_ptr());
-  const auto* bounds = static_cast<const int64_t*>(rows.const_data_ptr());
   for (int64_t first = 0; first < count; first += kSlots) {
     const int64_t slots = std::min<int64_t>(kSlots, count - first);
     RowSlots slot = {};
     Counts counts = {};
     for (int64_t i = 0; i < slots; ++i) {
-      slot.start[i] = bounds[(first + i) * rows.stride(0)];
-      slot.length[i] = all[first + i].a.rows;
+      slot.start[i] = token_rows.spans[first + i].start;
+      slot.length[i] = token_rows.spans[first + i].length;
       counts.count[i] = tiles;
       counts.to[i] = first + i;
     }
     const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(slots));
-    with_dtype(whole_a.dtype, [&]<class T, class S>() {
-      const Sides<T> side = sides_of<T>(whole_a, whole_d);
-      if (thin(y_cols))
+    with_dtype(token_rows.a.dtype, [&]<class T, class S>() {
+      const Sides<T> side = sides_of<T>(token_rows.a, token_rows.d);
+      if (thin(side.y.cols))
         abs_kernel<T, S, true><<<grid, kThreads, 0, on.stream>>>(side, slot, sums);
       else
         abs_kernel<T, S, false><<<grid, kThreads, 0, on.stream>>>(side, slot, sums);

@@ -61,10 +61,9 @@ void write_sums(const Tensor& out, const std::vector<Unit>& units,
 
 Tensor grad_dot_cpu(const Tensor& a_old, const Tensor& d_old, const Tensor& rows_old,
                     const Tensor& a_new, const Tensor& d_new, const Tensor& rows_new) {
-  const std::vector<TokenRow> old_rows = token_rows_of(a_old, d_old, rows_old, "grad_dot");
-  const std::vector<TokenRow> new_rows = token_rows_of(a_new, d_new, rows_new, "grad_dot");
-  check_pairs(old_rows, new_rows, a_old, a_new, d_old, d_new);
-  const int64_t pairs = static_cast<int64_t>(old_rows.size());
+  const GradDotArgs args = grad_dot_args(a_old, d_old, rows_old, a_new, d_new, rows_new);
+  const TokenRows &old_rows = args.old_rows, &new_rows = args.new_rows;
+  const int64_t pairs = old_rows.size();
 
   std::vector<Unit> units;
   for (int64_t pair = 0; pair < pairs; ++pair)

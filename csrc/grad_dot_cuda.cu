@@ -149,37 +149,34 @@ void run_group(Call call, const Group& group, bool gram, const Tensor& out) {
 
 Tensor grad_dot_cuda(const Tensor& a_old, const Tensor& d_old, const Tensor& rows_old,
                      const Tensor& a_new, const Tensor& d_new, const Tensor& rows_new) {
-  const std::vector<TokenRow> old_rows = token_rows_of(a_old, d_old, rows_old, "grad_dot");
-  const std::vector<TokenRow> new_rows = token_rows_of(a_new, d_new, rows_new, "grad_dot");
-  check_pairs(old_rows, new_rows, a_old, a_new, d_old, d_new);
-  const int64_t pairs = static_cast<int64_t>(old_rows.size());
+  const GradDotArgs args = grad_dot_args(a_old, d_old, rows_old, a_new, d_new, rows_new);
+  const TokenRows &old_rows = args.old_rows, &new_rows = args.new_rows;
+  const int64_t pairs = old_rows.size();
   const OnDevice on(a_old);
   Tensor out = torch::stable::new_zeros(a_old, {pairs, 3}, sum_dtype(a_old));
   Call call = {};
-  call.a_old = matrix_of(a_old, "grad_dot", "a_old");
-  call.d_old = matrix_of(d_old, "grad_dot", "d_old");
-  call.a_new = matrix_of(a_new, "grad_dot", "a_new");
-  call.d_new = matrix_of(d_new, "grad_dot", "d_new");
+  call.a_old = old_rows.a;
+  call.d_old = old_rows.d;
+  call.a_new = new_rows.a;
+  call.d_new = new_rows.d;
   call.out = out.mutable_data_ptr();
   call.stream = on.stream;
   const int64_t d_in = call.a_old.cols, d_out = call.d_old.cols;
   if (d_in == 0 || d_out == 0) return out;
 
-  const auto* old_bounds = static_cast<const int64_t*>(rows_old.const_data_ptr());
-  const auto* new_bounds = static_cast<const int64_t*>(rows_new.const_data_ptr());
   Group groups[2];  // tiled, Gram
   for (int64_t pair = 0; pair < pairs; ++pair) {
-    const int64_t n_old = old_rows[pair].a.rows, n_new = new_rows[pair].a.rows;
-    if (n_old + n_new == 0) continue;  // stays 0
-    const bool gram = gram_is_cheaper(n_old + n_new, d_in, d_out);
+    const RowSpan old_row = old_rows.spans[pair], new_row = new_rows.spans[pair];
+    const int64_t tokens = old_row.length + new_row.length;
+    if (tokens == 0) continue;  // stays 0
+    const bool gram = gram_is_cheaper(tokens, d_in, d_out);
     Group& group = groups[gram];
     const int64_t slot = group.size++;
-    group.pairs.old_rows.start[slot] = old_bounds[pair * rows_old.stride(0)];
-    group.pairs.old_rows.length[slot] = n_old;
-    group.pairs.new_rows.start[slot] = new_bounds[pair * rows_new.stride(0)];
-    group.pairs.new_rows.length[slot] = n_new;
-    group.counts.count[slot] = gram ? plan_of(n_old + n_new, d_in, d_out).tiles
-                                    : grad_tiles(std::max(d_in, d_out), std::min(d_in, d_out));
+    group.pairs.old_rows.start[slot] = old_row.start;
+    group.pairs.old_rows.length[slot] = old_row.length;
+    group.pairs.new_rows.start[slot] = new_row.start;
+    group.pairs.new_rows.length[slot] = new_row.length;
+    group.counts.count[slot] = gram ? plan_of(tokens, d_in, d_out).tiles : grad_tiles(d_in, d_out);
     group.counts.to[slot] = pair;
     if (group.size == kSlots) {
       run_group(call, group, gram, out);

@@ -43,37 +43,53 @@ inline Matrix matrix_of(const Tensor& x, const char* op, const char* argument) {
           x.stride(0),        x.stride(1), dtype_of(x, op, argument)};
 }
 
+inline Matrix transposed(const Matrix& x) {
+  return {x.data, x.cols, x.rows, x.col_stride, x.row_stride, x.dtype};
+}
+
 inline int64_t dtype_bytes(Dtype dtype) {
   return dtype == Dtype::kDouble ? 8 : dtype == Dtype::kFloat ? 4 : 2;
 }
 
-// Rows [start, start + length) of a matrix.
-inline Matrix rows_of(const Matrix& x, int64_t start, int64_t length) {
+// A stretch of the token axis: one sequence.
+struct RowSpan {
+  int64_t start, length;
+};
+
+inline Matrix rows_of(const Matrix& x, RowSpan span) {
   Matrix part = x;
-  part.data = static_cast<const char*>(x.data) + start * x.row_stride * dtype_bytes(x.dtype);
-  part.rows = length;
+  part.data = static_cast<const char*>(x.data) + span.start * x.row_stride * dtype_bytes(x.dtype);
+  part.rows = span.length;
   return part;
 }
 
-// Activations and output gradients of one linear map, cut at rows_old, rows_new or rows.
-inline std::vector<TokenRow> token_rows_of(const Tensor& a, const Tensor& d, const Tensor& rows,
-                                           const char* op) {
-  const TokenRow all = {matrix_of(a, op, "a"), matrix_of(d, op, "d")};
-  LGA_CHECK(all.a.rows == all.d.rows, op, "d", "as many tokens as a");
-  LGA_CHECK(all.a.dtype == all.d.dtype, op, "d", "the dtype of a");
+// Tokens of one linear map, a [token d_in] and d [token d_out], and the rows to take of them.
+struct TokenRows {
+  Matrix a, d;
+  std::vector<RowSpan> spans;
+
+  int64_t size() const { return static_cast<int64_t>(spans.size()); }
+  TokenRow operator[](int64_t i) const { return {rows_of(a, spans[i]), rows_of(d, spans[i])}; }
+};
+
+inline TokenRows token_rows_of(const Tensor& a, const Tensor& d, const Tensor& rows,
+                               const char* op) {
+  TokenRows out = {matrix_of(a, op, "a"), matrix_of(d, op, "d"), {}};
+  const int64_t tokens = out.a.rows;
+  LGA_CHECK(out.d.rows == tokens, op, "d", "as many tokens as a");
+  LGA_CHECK(out.a.dtype == out.d.dtype, op, "d", "the dtype of a");
   LGA_CHECK(a.get_device_index() == d.get_device_index(), op, "d", "the device of a");
   LGA_CHECK(rows.is_cpu() && rows.dim() == 2 && rows.size(1) == 2, op, "rows",
             "a CPU tensor [n, 2]");
   LGA_CHECK(rows.scalar_type() == ScalarType::Long, op, "rows", "int64");
   const auto* data = static_cast<const int64_t*>(rows.const_data_ptr());
-  std::vector<TokenRow> out;
-  out.reserve(rows.size(0));
+  out.spans.reserve(rows.size(0));
   for (int64_t i = 0; i < rows.size(0); ++i) {
-    const int64_t start = data[i * rows.stride(0)];
-    const int64_t length = data[i * rows.stride(0) + rows.stride(1)];
-    LGA_CHECK(start >= 0 && length >= 0 && start <= all.a.rows && length <= all.a.rows - start, op,
-              "rows", "rows within the token axis");
-    out.push_back({rows_of(all.a, start, length), rows_of(all.d, start, length)});
+    const RowSpan span = {data[i * rows.stride(0)], data[i * rows.stride(0) + rows.stride(1)]};
+    LGA_CHECK(span.start >= 0 && span.length >= 0 && span.start <= tokens &&
+                  span.length <= tokens - span.start,
+              op, "rows", "rows within the token axis");
+    out.spans.push_back(span);
   }
   return out;
 }

@@ -2,8 +2,6 @@
 // summed axis and adds it to the weight. Small ranks are bound by reading and writing the weight: a
 // thread's four entries are neighbours along the weight's nearer axis.
 
-#include <utility>
-
 #include "cuda_common.cuh"
 #include "ops.h"
 
@@ -41,25 +39,20 @@ __global__ void __launch_bounds__(kThreads)
 
 void low_rank_update_cuda(const Tensor& weight, const Tensor& left, const Tensor& right,
                           double scale) {
-  Factors f = factors_of(weight, left, right);
-  int64_t rows = weight.size(0), cols = weight.size(1);
-  int64_t row_stride = weight.stride(0), col_stride = weight.stride(1);
-  if (col_stride > row_stride) {  // walk memory in its own order
-    std::swap(rows, cols);
-    std::swap(row_stride, col_stride);
-    std::swap(f.left, f.right);
-  }
-  const int64_t tiles_x = ceil_div(cols, kTile), tiles = tiles_x * ceil_div(rows, kTile);
-  if (tiles == 0 || f.left.rows == 0) return;
+  const LowRankUpdateArgs args = low_rank_update_args(weight, left, right);
+  const Weight& w = args.weight;
+  const int64_t tiles_x = ceil_div(w.cols, kTile), tiles = tiles_x * ceil_div(w.rows, kTile);
+  const int64_t rank = args.left.rows;
+  if (tiles == 0 || rank == 0) return;
   const OnDevice on(weight);
   auto launch = [&]<class T, class S, class F>() {
     update_kernel<T, S, F><<<static_cast<unsigned>(tiles), kThreads, 0, on.stream>>>(
-        static_cast<T*>(weight.mutable_data_ptr()), rows, cols, row_stride, col_stride,
-        view_of<F>(f.left), view_of<F>(f.right), static_cast<S>(scale), tiles_x);
+        static_cast<T*>(w.data), w.rows, w.cols, w.row_stride, w.col_stride, view_of<F>(args.left),
+        view_of<F>(args.right), static_cast<S>(scale), tiles_x);
     check_launch("low_rank_update_");
   };
-  with_dtype(dtype_of(weight, "low_rank_update_", "weight"), [&]<class T, class S>() {
-    if (f.left.dtype == Dtype::kDouble)
+  with_dtype(w.dtype, [&]<class T, class S>() {
+    if (args.left.dtype == Dtype::kDouble)
       launch.template operator()<T, S, double>();
     else
       launch.template operator()<T, S, float>();

@@ -1,12 +1,12 @@
-// The ops of torch.ops.lga_fast: what each computes, and the checks of its arguments that CPU and
-// CUDA share. Each op has a file per device that implements and registers it.
+// The ops of torch.ops.lga_fast: what each computes, and its arguments, checked and unpacked for
+// the host code of either device. <op>_cpu.cpp and <op>_cuda.cu implement and register it.
 //
 // A linear map sees tokens with inputs a [token d_in] and output gradients d [token d_out]. A row
 // (start, length) is a stretch of the token axis: one sequence. Its weight gradient is
 // G = d^T a [d_out d_in], summed over the row's tokens.
 #pragma once
 
-#include <vector>
+#include <utility>
 
 #include "host_tensors.h"
 
@@ -20,15 +20,22 @@ namespace lga_fast {
 //   tiled form  tiles of G_old and G_new are formed, multiplied and dropped
 //
 // Each pair takes the form that needs fewer multiply-adds on its device.
-inline void check_pairs(const std::vector<TokenRow>& old_rows,
-                        const std::vector<TokenRow>& new_rows, const Tensor& a_old,
-                        const Tensor& a_new, const Tensor& d_old, const Tensor& d_new) {
-  LGA_CHECK(old_rows.size() == new_rows.size(), "grad_dot", "rows_new", "as many rows as rows_old");
-  LGA_CHECK(a_old.size(1) == a_new.size(1), "grad_dot", "a_new", "the columns of a_old");
-  LGA_CHECK(d_old.size(1) == d_new.size(1), "grad_dot", "d_new", "the columns of d_old");
-  LGA_CHECK(a_old.scalar_type() == a_new.scalar_type(), "grad_dot", "a_new", "the dtype of a_old");
-  LGA_CHECK(a_old.get_device_index() == a_new.get_device_index(), "grad_dot", "a_new",
+struct GradDotArgs {
+  TokenRows old_rows, new_rows;
+};
+inline GradDotArgs grad_dot_args(const Tensor& a_old, const Tensor& d_old, const Tensor& rows_old,
+                                 const Tensor& a_new, const Tensor& d_new, const Tensor& rows_new) {
+  const char* op = "grad_dot";
+  const GradDotArgs args = {token_rows_of(a_old, d_old, rows_old, op),
+                            token_rows_of(a_new, d_new, rows_new, op)};
+  const TokenRows &old_rows = args.old_rows, &new_rows = args.new_rows;
+  LGA_CHECK(old_rows.size() == new_rows.size(), op, "rows_new", "as many rows as rows_old");
+  LGA_CHECK(old_rows.a.cols == new_rows.a.cols, op, "a_new", "the columns of a_old");
+  LGA_CHECK(old_rows.d.cols == new_rows.d.cols, op, "d_new", "the columns of d_old");
+  LGA_CHECK(old_rows.a.dtype == new_rows.a.dtype, op, "a_new", "the dtype of a_old");
+  LGA_CHECK(a_old.get_device_index() == a_new.get_device_index(), op, "a_new",
             "the device of a_old");
+  return args;
 }
 
 // grad_abs_sum(a, d, rows) -> [row]
@@ -41,29 +48,36 @@ inline void check_pairs(const std::vector<TokenRow>& old_rows,
 //
 //   weight [d_out d_in] += scale * left [d_out rank] . right [d_in rank]^T
 //
-// `weight` may have any strides. The product and the addition run in float (in double for a double
-// weight) and are rounded once, when stored.
+// The product and the addition run in float (in double for a double weight) and are rounded once,
+// when stored. `weight` may have any strides.
 //
-// The factors transposed, as the kernels read them: [rank d_out] and [rank d_in].
-struct Factors {
+// Kernels write a weight whose columns are the nearer axis in memory, and read the factors
+// transposed: left [rank rows], right [rank cols]. Where the weight is stored column by column
+// (GPT-2's Conv1D seen as [d_out d_in]) they get the transposed update, which is the same update:
+// weight^T += scale * right . left^T.
+struct LowRankUpdateArgs {
+  Weight weight;
   Matrix left, right;
 };
-inline Factors factors_of(const Tensor& weight, const Tensor& left, const Tensor& right) {
+inline LowRankUpdateArgs low_rank_update_args(const Tensor& weight, const Tensor& left,
+                                              const Tensor& right) {
   const char* op = "low_rank_update_";
   LGA_CHECK(weight.dim() == 2, op, "weight", "2 axes");
-  Factors f = {matrix_of(left, op, "left"), matrix_of(right, op, "right")};
-  LGA_CHECK(f.left.rows == weight.size(0), op, "left", "[d_out rank]");
-  LGA_CHECK(f.right.rows == weight.size(1), op, "right", "[d_in rank]");
-  LGA_CHECK(f.left.cols == f.right.cols, op, "right", "the rank of left");
-  LGA_CHECK(f.left.dtype == f.right.dtype &&
-                (f.left.dtype == Dtype::kFloat || f.left.dtype == Dtype::kDouble),
-            op, "left and right", "one dtype, float32 or float64");
+  const Matrix l = matrix_of(left, op, "left"), r = matrix_of(right, op, "right");
+  LGA_CHECK(l.rows == weight.size(0), op, "left", "[d_out rank]");
+  LGA_CHECK(r.rows == weight.size(1), op, "right", "[d_in rank]");
+  LGA_CHECK(l.cols == r.cols, op, "right", "the rank of left");
+  LGA_CHECK(l.dtype == r.dtype && (l.dtype == Dtype::kFloat || l.dtype == Dtype::kDouble), op,
+            "left and right", "one dtype, float32 or float64");
   LGA_CHECK(left.get_device_index() == weight.get_device_index() &&
                 right.get_device_index() == weight.get_device_index(),
             op, "left and right", "the device of weight");
-  for (Matrix* m : {&f.left, &f.right})
-    *m = {m->data, m->cols, m->rows, m->col_stride, m->row_stride, m->dtype};
-  return f;
+  Weight w = {weight.mutable_data_ptr(), weight.size(0),   weight.size(1),
+              weight.stride(0),          weight.stride(1), dtype_of(weight, op, "weight")};
+  if (w.col_stride <= w.row_stride) return {w, transposed(l), transposed(r)};
+  std::swap(w.rows, w.cols);
+  std::swap(w.row_stride, w.col_stride);
+  return {w, transposed(r), transposed(l)};
 }
 
 }  // namespace lga_fast
