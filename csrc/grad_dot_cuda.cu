@@ -65,44 +65,58 @@ struct Group {
 };
 
 struct Call {
-  Matrix a_old, d_old, a_new, d_new;
-  double* partial;
-  void* workspace;
-  int64_t tiles, slot_parts, tiles_at_once;  // of the pair that has most
-  void* out;
+  const GradDotArgs& args;
+  const Tensor& out;
   cudaStream_t stream;
+
+  int64_t d_in() const { return args.old_rows.a.cols; }
+  int64_t d_out() const { return args.old_rows.d.cols; }
 };
 
 template <class T, class S>
-void run_gram(const Call& call, const Group& group) {
-  const GramInput<T> in = {view_of<T>(call.a_old), view_of<T>(call.d_old), view_of<T>(call.a_new),
-                           view_of<T>(call.d_new)};
-  S* workspace = static_cast<S*>(call.workspace);
+void run_gram(const Call& call, const Group& group, int64_t slot_tiles, double* partial) {
+  int64_t tile_parts = 0;  // of the pair that has most
+  for (int64_t i = 0; i < group.size; ++i) {
+    const int64_t tokens = group.pairs.old_rows.length[i] + group.pairs.new_rows.length[i];
+    const Plan plan = plan_of(tokens, call.d_in(), call.d_out());
+    tile_parts = std::max(tile_parts, plan.parts_a + plan.parts_d);
+  }
+  const int64_t entries = group.size * tile_parts * kTile * kTile;  // of one tile of each pair
+  const int64_t tiles_at_once =
+      std::clamp<int64_t>(kWorkspaceBytes / (entries * int64_t(sizeof(S))), 1, slot_tiles);
+  const int64_t slot_parts = tiles_at_once * tile_parts;
+  Tensor workspace =
+      torch::stable::new_empty(call.out, {tiles_at_once * entries}, sum_dtype(call.out));
+  S* parts = static_cast<S*>(workspace.mutable_data_ptr());
+
+  const TokenRows &old_rows = call.args.old_rows, &new_rows = call.args.new_rows;
+  const GramInput<T> in = {view_of<T>(old_rows.a), view_of<T>(old_rows.d), view_of<T>(new_rows.a),
+                           view_of<T>(new_rows.d)};
   const unsigned slots = static_cast<unsigned>(group.size);
-  for (int64_t first = 0; first < call.tiles; first += call.tiles_at_once) {
-    const int64_t tiles = std::min(call.tiles_at_once, call.tiles - first);
-    const dim3 parts(static_cast<unsigned>(tiles * (call.slot_parts / call.tiles_at_once)), slots);
-    gram_kernel<T, S><<<parts, kThreads, 0, call.stream>>>(in, group.pairs, first, tiles,
-                                                           call.slot_parts, workspace);
+  for (int64_t first = 0; first < slot_tiles; first += tiles_at_once) {
+    const int64_t tiles = std::min(tiles_at_once, slot_tiles - first);
+    const dim3 part_grid(static_cast<unsigned>(tiles * tile_parts), slots);
+    gram_kernel<T, S>
+        <<<part_grid, kThreads, 0, call.stream>>>(in, group.pairs, first, tiles, slot_parts, parts);
     check_launch("grad_dot: gram_kernel");
-    combine_kernel<S><<<dim3(static_cast<unsigned>(tiles), slots), kThreads, 0, call.stream>>>(
-        group.pairs, call.a_old.cols, call.d_old.cols, first, call.slot_parts, call.tiles,
-        workspace, call.partial);
+    const dim3 tile_grid(static_cast<unsigned>(tiles), slots);
+    combine_kernel<S><<<tile_grid, kThreads, 0, call.stream>>>(
+        group.pairs, call.d_in(), call.d_out(), first, slot_parts, slot_tiles, parts, partial);
     check_launch("grad_dot: combine_kernel");
   }
 }
 
 template <class T, class S>
-void run_tiles(const Call& call, const Group& group) {
-  const Sides<T> old_side = sides_of<T>(call.a_old, call.d_old);
-  const Sides<T> new_side = sides_of<T>(call.a_new, call.d_new);
-  const dim3 grid(static_cast<unsigned>(call.tiles), static_cast<unsigned>(group.size));
+void run_tiles(const Call& call, const Group& group, int64_t slot_tiles, double* partial) {
+  const Sides<T> old_side = sides_of<T>(call.args.old_rows.a, call.args.old_rows.d);
+  const Sides<T> new_side = sides_of<T>(call.args.new_rows.a, call.args.new_rows.d);
+  const dim3 grid(static_cast<unsigned>(slot_tiles), static_cast<unsigned>(group.size));
   if (thin(old_side.y.cols))
     tile_kernel<T, S, true>
-        <<<grid, kThreads, 0, call.stream>>>(old_side, new_side, group.pairs, call.partial);
+        <<<grid, kThreads, 0, call.stream>>>(old_side, new_side, group.pairs, partial);
   else
     tile_kernel<T, S, false>
-        <<<grid, kThreads, 0, call.stream>>>(old_side, new_side, group.pairs, call.partial);
+        <<<grid, kThreads, 0, call.stream>>>(old_side, new_side, group.pairs, partial);
   check_launch("grad_dot: tile_kernel");
 }
 
@@ -114,33 +128,19 @@ bool gram_is_cheaper(int64_t tokens, int64_t d_in, int64_t d_out) {
   return gram <= double(tokens) * up(x) * (thin(y) ? double(y) : up(y));
 }
 
-void run_group(Call call, const Group& group, bool gram, const Tensor& out) {
+void run_group(const Call& call, const Group& group, bool gram) {
   if (group.size == 0) return;
-  call.tiles = *std::max_element(group.counts.count, group.counts.count + group.size);
-  Tensor partial = torch::stable::new_empty(out, {group.size, std::max<int64_t>(call.tiles, 1), 3},
-                                            ScalarType::Double);
-  call.partial = static_cast<double*>(partial.mutable_data_ptr());
-  with_dtype(call.a_old.dtype, [&]<class T, class S>() {
-    if (gram && call.tiles > 0) {
-      int64_t parts = 0;
-      for (int64_t i = 0; i < group.size; ++i) {
-        const Plan plan = plan_of(group.pairs.old_rows.length[i] + group.pairs.new_rows.length[i],
-                                  call.a_old.cols, call.d_old.cols);
-        parts = std::max(parts, plan.parts_a + plan.parts_d);
-      }
-      const int64_t tile_bytes = group.size * parts * kTile * kTile * int64_t(sizeof(S));
-      call.tiles_at_once =
-          std::clamp<int64_t>(kWorkspaceBytes / std::max<int64_t>(tile_bytes, 1), 1, call.tiles);
-      call.slot_parts = call.tiles_at_once * parts;
-      Tensor workspace = torch::stable::new_empty(
-          out, {group.size * call.slot_parts * kTile * kTile}, sum_dtype(out));
-      call.workspace = workspace.mutable_data_ptr();
-      run_gram<T, S>(call, group);
-    } else if (!gram) {
-      run_tiles<T, S>(call, group);
-    }
+  const int64_t slot_tiles = *std::max_element(group.counts.count, group.counts.count + group.size);
+  Tensor partial =
+      torch::stable::new_empty(call.out, {group.size, slot_tiles, 3}, ScalarType::Double);
+  double* sums = static_cast<double*>(partial.mutable_data_ptr());
+  with_dtype(call.args.old_rows.a.dtype, [&]<class T, class S>() {
+    if (gram)
+      run_gram<T, S>(call, group, slot_tiles, sums);
+    else
+      run_tiles<T, S>(call, group, slot_tiles, sums);
     sum_partials<3, S><<<static_cast<unsigned>(group.size), kThreads, 0, call.stream>>>(
-        call.partial, call.tiles, group.counts, static_cast<S*>(call.out));
+        sums, slot_tiles, group.counts, static_cast<S*>(call.out.mutable_data_ptr()));
     check_launch("grad_dot: sum_partials");
   });
 }
@@ -150,23 +150,16 @@ void run_group(Call call, const Group& group, bool gram, const Tensor& out) {
 Tensor grad_dot_cuda(const Tensor& a_old, const Tensor& d_old, const Tensor& rows_old,
                      const Tensor& a_new, const Tensor& d_new, const Tensor& rows_new) {
   const GradDotArgs args = grad_dot_args(a_old, d_old, rows_old, a_new, d_new, rows_new);
-  const TokenRows &old_rows = args.old_rows, &new_rows = args.new_rows;
-  const int64_t pairs = old_rows.size();
   const OnDevice on(a_old);
+  const int64_t pairs = args.old_rows.size();
   Tensor out = torch::stable::new_zeros(a_old, {pairs, 3}, sum_dtype(a_old));
-  Call call = {};
-  call.a_old = old_rows.a;
-  call.d_old = old_rows.d;
-  call.a_new = new_rows.a;
-  call.d_new = new_rows.d;
-  call.out = out.mutable_data_ptr();
-  call.stream = on.stream;
-  const int64_t d_in = call.a_old.cols, d_out = call.d_old.cols;
+  const Call call = {args, out, on.stream};
+  const int64_t d_in = call.d_in(), d_out = call.d_out();
   if (d_in == 0 || d_out == 0) return out;
 
   Group groups[2];  // tiled, Gram
   for (int64_t pair = 0; pair < pairs; ++pair) {
-    const RowSpan old_row = old_rows.spans[pair], new_row = new_rows.spans[pair];
+    const RowSpan old_row = args.old_rows.spans[pair], new_row = args.new_rows.spans[pair];
     const int64_t tokens = old_row.length + new_row.length;
     if (tokens == 0) continue;  // stays 0
     const bool gram = gram_is_cheaper(tokens, d_in, d_out);
@@ -179,12 +172,12 @@ Tensor grad_dot_cuda(const Tensor& a_old, const Tensor& d_old, const Tensor& row
     group.counts.count[slot] = gram ? plan_of(tokens, d_in, d_out).tiles : grad_tiles(d_in, d_out);
     group.counts.to[slot] = pair;
     if (group.size == kSlots) {
-      run_group(call, group, gram, out);
+      run_group(call, group, gram);
       group = Group{};
     }
   }
-  run_group(call, groups[0], false, out);
-  run_group(call, groups[1], true, out);
+  run_group(call, groups[0], false);
+  run_group(call, groups[1], true);
   return out;
 }
 
