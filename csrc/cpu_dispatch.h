@@ -3,6 +3,7 @@
 
 #include <torch/csrc/stable/ops.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <memory>
 #include <new>
@@ -45,13 +46,30 @@ inline void* cpu_scratch() {
   if (!scratch) {
     int64_t bytes = 0;
     for (const CpuKernels* level : usable_cpu_kernels())
-      bytes = bytes > level->scratch_bytes ? bytes : level->scratch_bytes;
+      bytes = std::max(bytes, level->scratch_bytes);
     bytes = ceil_div(bytes, 64) * 64;
     scratch.reset(std::aligned_alloc(64, bytes));
     if (!scratch) throw std::bad_alloc();
   }
   return scratch.get();
 }
+
+// The tiles of kGradTileX columns and kGradTileY rows that cover a matrix, row by row.
+class TileGrid {
+ public:
+  TileGrid(int64_t cols, int64_t rows)
+      : across_(ceil_div(cols, kGradTileX)), down_(ceil_div(rows, kGradTileY)) {}
+  // Over G or its transpose, with the wider side along x.
+  static TileGrid of_grad(int64_t d_in, int64_t d_out) {
+    return {std::max(d_in, d_out), std::min(d_in, d_out)};
+  }
+  int64_t size() const { return across_ * down_; }
+  int64_t x(int64_t index) const { return index % across_ * kGradTileX; }
+  int64_t y(int64_t index) const { return index / across_ * kGradTileY; }
+
+ private:
+  int64_t across_, down_;
+};
 
 // unit(index, scratch) for each unit, on torch's threads.
 template <class Unit>

@@ -18,8 +18,7 @@ struct Unit {
 bool gram_is_cheaper(int64_t n, int64_t d_in, int64_t d_out) {
   constexpr int64_t kWidestVector = 16;
   auto whole = [](int64_t d) { return double(ceil_div(d, kWidestVector) * kWidestVector); };
-  const double wide = whole(d_in > d_out ? d_in : d_out);
-  const double other = double(d_in > d_out ? d_out : d_in);
+  const double wide = whole(std::max(d_in, d_out)), other = double(std::min(d_in, d_out));
   const double gram = 0.5 * double(n) * double(n + 1) * (whole(d_in) + whole(d_out));
   return gram <= double(n + 3) * wide * other;
 }
@@ -33,27 +32,9 @@ void add_units(int64_t pair, const TokenRow& old_row, const TokenRow& new_row,
     for (int64_t i = 0; i < gram_tiles(n); ++i)
       for (int64_t j = i; j < gram_tiles(n); ++j) units.push_back({pair, i, j, true});
   } else {
-    const int64_t wide = d_in > d_out ? d_in : d_out, other = d_in > d_out ? d_out : d_in;
-    for (int64_t y = 0; y < other; y += kGradTileY)
-      for (int64_t x = 0; x < wide; x += kGradTileX) units.push_back({pair, x, y, false});
-  }
-}
-
-template <class S>
-void write_sums(const Tensor& out, const std::vector<Unit>& units,
-                const std::vector<DotSums>& partial) {
-  S* sums = static_cast<S*>(out.mutable_data_ptr());
-  std::vector<DotSums> total(out.size(0), DotSums{0, 0, 0});
-  for (size_t u = 0; u < units.size(); ++u) {
-    DotSums& pair = total[units[u].pair];
-    pair.dot += partial[u].dot;
-    pair.norm2_old += partial[u].norm2_old;
-    pair.norm2_new += partial[u].norm2_new;
-  }
-  for (const DotSums& pair : total) {
-    *sums++ = static_cast<S>(pair.dot);
-    *sums++ = static_cast<S>(pair.norm2_old);
-    *sums++ = static_cast<S>(pair.norm2_new);
+    const TileGrid tiles = TileGrid::of_grad(d_in, d_out);
+    for (int64_t tile = 0; tile < tiles.size(); ++tile)
+      units.push_back({pair, tiles.x(tile), tiles.y(tile), false});
   }
 }
 
@@ -76,11 +57,15 @@ Tensor grad_dot_cpu(const Tensor& a_old, const Tensor& d_old, const Tensor& rows
         old_rows[unit.pair], new_rows[unit.pair], unit.i, unit.j, scratch);
   });
 
+  std::vector<double> sums(3 * pairs);
+  for (size_t u = 0; u < units.size(); ++u) {
+    double* pair = &sums[3 * units[u].pair];
+    pair[0] += partial[u].dot;
+    pair[1] += partial[u].norm2_old;
+    pair[2] += partial[u].norm2_new;
+  }
   Tensor out = torch::stable::new_empty(a_old, {pairs, 3}, sum_dtype(a_old));
-  if (sum_dtype(a_old) == ScalarType::Double)
-    write_sums<double>(out, units, partial);
-  else
-    write_sums<float>(out, units, partial);
+  store_sums(sums, out);
   return out;
 }
 

@@ -10,6 +10,7 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "cpu_kernels.h"
@@ -96,6 +97,14 @@ inline TokenRows token_rows_of(const Tensor& a, const Tensor& d, const Tensor& r
 
 inline ScalarType sum_dtype(const Tensor& x) {
   return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+// Sums that were taken in double, rounded to the dtype of a CPU tensor.
+inline void store_sums(const std::vector<double>& sums, const Tensor& out) {
+  if (out.scalar_type() == ScalarType::Double)
+    std::copy(sums.begin(), sums.end(), static_cast<double*>(out.mutable_data_ptr()));
+  else
+    std::copy(sums.begin(), sums.end(), static_cast<float*>(out.mutable_data_ptr()));
 }
 
 }  // namespace lga_fast

@@ -1,3 +1,5 @@
+// low_rank_update_ on the CPU: one unit of work per tile of the weight.
+
 #include "cpu_dispatch.h"
 #include "ops.h"
 
@@ -6,12 +8,11 @@ namespace lga_fast {
 void low_rank_update_cpu(const Tensor& weight, const Tensor& left, const Tensor& right,
                          double scale) {
   const LowRankUpdateArgs args = low_rank_update_args(weight, left, right);
-  const int64_t tiles_x = ceil_div(args.weight.cols, kGradTileX);
-  const int64_t tiles_y = ceil_div(args.weight.rows, kGradTileY);
+  const TileGrid tiles(args.weight.cols, args.weight.rows);
   const CpuKernels& kernels = cpu_kernels();
-  for_each_unit(tiles_x * tiles_y, [&](int64_t index, void* scratch) {
-    kernels.update_unit(args.weight, args.left, args.right, scale, index % tiles_x * kGradTileX,
-                        index / tiles_x * kGradTileY, scratch);
+  for_each_unit(tiles.size(), [&](int64_t tile, void* scratch) {
+    kernels.update_unit(args.weight, args.left, args.right, scale, tiles.x(tile), tiles.y(tile),
+                        scratch);
   });
 }
 
