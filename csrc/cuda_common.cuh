@@ -1,5 +1,5 @@
-// What the CUDA kernels share: reading any dtype and stride, tiles of outer products, sums in a
-// fixed order, and the host's guard, stream and launch check.
+// What the CUDA kernels share: the host's guard, stream and launch check, reading any dtype and
+// stride, the product of two tiles in shared memory, and sums in a fixed order.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -50,6 +50,13 @@ constexpr int kTile = 64;        // side of a tile; 16 x 16 threads own 4 x 4 en
 constexpr int kStep = 32;        // how far along the summed axis shared memory reaches
 constexpr int kRun = 8;          // neighbours that one thread reads: 16 bytes of a 2-byte dtype
 constexpr int kPad = kTile + 4;  // rows stay 16-byte aligned and spread over the banks
+
+// Pairs or rows that one launch serves. What the host knows of each is passed to kernels by value:
+// no copy to the device, no wait.
+constexpr int kSlots = 64;
+struct RowSlots {
+  int64_t start[kSlots], length[kSlots];
+};
 
 // ---- reading
 
@@ -119,37 +126,6 @@ __device__ inline void multiply(const TileMemory<S>& s, S (&acc)[4][4]) {
   }
 }
 
-// acc = the thread's entries of y^T x over tokens [begin, begin + tokens), tile at (y0, x0). The
-// next tokens are read while the present ones are multiplied.
-template <class T, class S>
-__device__ void outer_tile(const View<T>& x, const View<T>& y, int64_t begin, int64_t tokens,
-                           int64_t x0, int64_t y0, TileMemory<S>& s, S (&acc)[4][4]) {
-#pragma unroll
-  for (int i = 0; i < 4; ++i)
-#pragma unroll
-    for (int j = 0; j < 4; ++j) acc[i][j] = S(0);
-  const int t = threadIdx.x / (kTile / kRun), c = threadIdx.x % (kTile / kRun) * kRun;
-  S next_x[kRun], next_y[kRun];
-  auto read = [&](int64_t at) {
-    // beyond the last token nothing is read: an end of 0 gives zeros
-    const bool inside = at + t < tokens;
-    read_run(x, inside ? begin + at + t : 0, inside ? x0 + c : 0, inside ? x.cols : 0, next_x);
-    read_run(y, inside ? begin + at + t : 0, inside ? y0 + c : 0, inside ? y.cols : 0, next_y);
-  };
-  read(0);
-  for (int64_t at = 0; at < tokens; at += kStep) {
-    __syncthreads();
-#pragma unroll
-    for (int i = 0; i < kRun; ++i) {
-      s.x[t][c + i] = next_x[i];
-      s.y[t][c + i] = next_y[i];
-    }
-    __syncthreads();
-    if (at + kStep < tokens) read(at + kStep);
-    multiply(s, acc);
-  }
-}
-
 // ---- sums in a fixed order
 
 // The block's sum of each of N values, valid in thread 0. A tree of fixed shape, no atomics.
@@ -175,7 +151,6 @@ __device__ inline void block_sum(double (&value)[N]) {
 
 // out[to[slot]] = sum of partial[slot][0 : count[slot]], one block per slot: the second pass of a
 // sum.
-constexpr int kSlots = 64;  // pairs or rows of one launch; their facts are passed by value
 struct Counts {
   int64_t count[kSlots], to[kSlots];
 };

@@ -2,7 +2,7 @@
 // so.
 #pragma once
 
-#include "cuda_tile.cuh"
+#include "cuda_common.cuh"
 
 namespace lga_fast {
 

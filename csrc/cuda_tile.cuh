@@ -1,5 +1,6 @@
-// Tiles of G = d^T a on CUDA, formed in registers, used and dropped: grad_abs_sum and the tiled
-// form of grad_dot. x is the wider of the two sides, y the other, as on the CPU.
+// Tiles of G = d^T a on CUDA, formed in registers, used and dropped. Serves the tiled form of
+// grad_dot, grad_abs_sum, and (with the rank in place of the tokens) low_rank_update_. x is the
+// wider of the two sides of G, y the other, as on the CPU.
 //
 // Two shapes of tile: 64 x 64 through shared memory, and for a y of at most kThin columns (biases:
 // one) 256 columns of x, each in its own thread, where a 64 x 64 tile would be nearly empty.
@@ -20,11 +21,6 @@ inline int64_t grad_tiles(int64_t d_in, int64_t d_out) {
                       : ceil_div(x_cols, kTile) * ceil_div(y_cols, kTile);
 }
 
-// Stretches of the token axis, passed to kernels by value: no copy to the device, no wait.
-struct RowSlots {
-  int64_t start[kSlots], length[kSlots];
-};
-
 template <class T>
 struct Sides {
   View<T> x, y;
@@ -33,6 +29,37 @@ template <class T>
 Sides<T> sides_of(const Matrix& a, const Matrix& d) {
   const bool a_wider = a.cols >= d.cols;
   return {view_of<T>(a_wider ? a : d), view_of<T>(a_wider ? d : a)};
+}
+
+// acc = the thread's entries of y^T x over tokens [begin, begin + tokens), tile at (y0, x0). The
+// next tokens are read while the present ones are multiplied.
+template <class T, class S>
+__device__ void outer_tile(const View<T>& x, const View<T>& y, int64_t begin, int64_t tokens,
+                           int64_t x0, int64_t y0, TileMemory<S>& s, S (&acc)[4][4]) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+#pragma unroll
+    for (int j = 0; j < 4; ++j) acc[i][j] = S(0);
+  const int t = threadIdx.x / (kTile / kRun), c = threadIdx.x % (kTile / kRun) * kRun;
+  S next_x[kRun], next_y[kRun];
+  auto read = [&](int64_t at) {
+    // beyond the last token nothing is read: an end of 0 gives zeros
+    const bool inside = at + t < tokens;
+    read_run(x, inside ? begin + at + t : 0, inside ? x0 + c : 0, inside ? x.cols : 0, next_x);
+    read_run(y, inside ? begin + at + t : 0, inside ? y0 + c : 0, inside ? y.cols : 0, next_y);
+  };
+  read(0);
+  for (int64_t at = 0; at < tokens; at += kStep) {
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) {
+      s.x[t][c + i] = next_x[i];
+      s.y[t][c + i] = next_y[i];
+    }
+    __syncthreads();
+    if (at + kStep < tokens) read(at + kStep);
+    multiply(s, acc);
+  }
 }
 
 // use(index, entry of G) for the entries that are this thread's in this block's tile; entries

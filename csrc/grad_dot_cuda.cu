@@ -19,6 +19,7 @@
 #include <algorithm>
 
 #include "cuda_gram.cuh"
+#include "cuda_tile.cuh"
 #include "ops.h"
 
 namespace lga_fast {

@@ -2,7 +2,7 @@
 // summed axis and adds it to the weight. Small ranks are bound by reading and writing the weight: a
 // thread's four entries are neighbours along the weight's nearer axis.
 
-#include "cuda_common.cuh"
+#include "cuda_tile.cuh"
 #include "ops.h"
 
 namespace lga_fast {
