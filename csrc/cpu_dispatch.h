@@ -14,24 +14,24 @@
 namespace lga_fast {
 
 // Tables that this processor can run, the best last.
-inline std::vector<const CpuKernels*> usable_cpu_kernels() {
-  std::vector<const CpuKernels*> usable = {&baseline::kernels()};
+inline std::vector<const CpuKernels*> supported_cpu_kernels() {
+  std::vector<const CpuKernels*> supported = {&baseline::kernels()};
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
       __builtin_cpu_supports("f16c")) {
-    usable.push_back(&avx2::kernels());
+    supported.push_back(&avx2::kernels());
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
-      usable.push_back(&avx512::kernels());
+      supported.push_back(&avx512::kernels());
   }
 #endif
-  return usable;
+  return supported;
 }
 
 // The table in use. Only tests and benchmarks change it (_C.use_cpu_level), never the environment:
 // a result must not depend on it.
 inline const CpuKernels*& active_cpu_kernels() {
-  static const CpuKernels* active = usable_cpu_kernels().back();
+  static const CpuKernels* active = supported_cpu_kernels().back();
   return active;
 }
 inline const CpuKernels& cpu_kernels() { return *active_cpu_kernels(); }
@@ -45,7 +45,7 @@ inline void* cpu_scratch() {
   thread_local std::unique_ptr<void, Free> scratch;
   if (!scratch) {
     int64_t bytes = 0;
-    for (const CpuKernels* level : usable_cpu_kernels())
+    for (const CpuKernels* level : supported_cpu_kernels())
       bytes = std::max(bytes, level->scratch_bytes);
     bytes = ceil_div(bytes, 64) * 64;
     scratch.reset(std::aligned_alloc(64, bytes));

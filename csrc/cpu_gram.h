@@ -79,11 +79,11 @@ GramBlock<S> gram_block_for(int64_t m, int64_t n) {
   return gram_block_for<S, kM>(n);
 }
 
-struct Span {
+struct TokenRange {
   int64_t begin, end;
   int64_t size() const { return end - begin; }
 };
-inline Span gram_span(int64_t tokens, int64_t tile) {
+inline TokenRange gram_range(int64_t tokens, int64_t tile) {
   const int64_t tiles = gram_tiles(tokens);
   auto edge = [&](int64_t t) {
     const int64_t at = ceil_div(t * tokens / tiles, 4) * 4;
@@ -92,13 +92,13 @@ inline Span gram_span(int64_t tokens, int64_t tile) {
   return {edge(tile), edge(tile + 1)};
 }
 
-// Packs tokens [span) of "old, then new", columns [col, col + cols).
+// Packs tokens [range) of "old, then new", columns [col, col + cols).
 template <class S>
-void pack_tokens(const Matrix& old_x, const Matrix& new_x, Span span, int64_t col, int64_t cols,
-                 S* dst) {
+void pack_tokens(const Matrix& old_x, const Matrix& new_x, TokenRange range, int64_t col,
+                 int64_t cols, S* dst) {
   const int64_t n_old = old_x.rows;
   const int64_t ld = ceil_div(cols, kLanes<S>) * kLanes<S>;
-  for (int64_t t = span.begin; t < span.end; ++t, dst += kRowStride<S>) {
+  for (int64_t t = range.begin; t < range.end; ++t, dst += kRowStride<S>) {
     const bool is_old = t < n_old;
     pack(is_old ? old_x : new_x, is_old ? t : t - n_old, 1, col, cols, dst, ld);
   }
@@ -106,7 +106,8 @@ void pack_tokens(const Matrix& old_x, const Matrix& new_x, Span span, int64_t co
 
 // s.sums = tile (i, j) of x.x^T, lanes not yet summed.
 template <class S>
-void gram_tile(const Matrix& old_x, const Matrix& new_x, Span i, Span j, GramScratch<S>& s) {
+void gram_tile(const Matrix& old_x, const Matrix& new_x, TokenRange i, TokenRange j,
+               GramScratch<S>& s) {
   const bool diagonal = i.begin == j.begin;
   for (int64_t col = 0; col < old_x.cols; col += kDepth) {
     const int64_t cols = old_x.cols - col < kDepth ? old_x.cols - col : kDepth;
@@ -130,7 +131,7 @@ DotSums gram_unit(const TokenRow& old_row, const TokenRow& new_row, int64_t tile
                   void* scratch) {
   GramScratch<S>& s = *static_cast<GramScratch<S>*>(scratch);
   const int64_t n_old = old_row.a.rows, tokens = n_old + new_row.a.rows;
-  const Span i = gram_span(tokens, tile_i), j = gram_span(tokens, tile_j);
+  const TokenRange i = gram_range(tokens, tile_i), j = gram_range(tokens, tile_j);
   const bool diagonal = tile_i == tile_j;
 
   gram_tile(old_row.a, new_row.a, i, j, s);

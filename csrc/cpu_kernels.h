@@ -30,7 +30,7 @@ struct DotSums {
 };
 
 // Part of a weight that one unit of low_rank_update_ writes. Strides in elements.
-struct Weight {
+struct MutableMatrix {
   void* data;
   int64_t rows, cols;
   int64_t row_stride, col_stride;
@@ -56,8 +56,8 @@ struct CpuKernels {
                        void* scratch);
   double (*abs_unit)(const TokenRow& row, int64_t x, int64_t y, void* scratch);
   // weight[y:, x:] += scale * left.right^T on one tile of G's size.
-  void (*update_unit)(const Weight& weight, const Matrix& left, const Matrix& right, double scale,
-                      int64_t x, int64_t y, void* scratch);
+  void (*update_unit)(const MutableMatrix& weight, const Matrix& left, const Matrix& right,
+                      double scale, int64_t x, int64_t y, void* scratch);
 };
 
 // static: each level keeps its own copy, see above

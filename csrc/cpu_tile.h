@@ -83,22 +83,22 @@ void form_tile(const Matrix& x, const Matrix& y, int64_t col0, int64_t nx, int64
   }
 }
 
-struct TileAt {
+struct TileSize {
   int64_t nx, ny;
 };
-inline TileAt tile_at(int64_t x_size, int64_t y_size, int64_t x, int64_t y) {
+inline TileSize tile_size(int64_t x_size, int64_t y_size, int64_t x, int64_t y) {
   return {x_size - x < kGradTileX ? x_size - x : kGradTileX,
           y_size - y < kGradTileY ? y_size - y : kGradTileY};
 }
 inline bool a_is_wider(const TokenRow& row) { return row.a.cols >= row.d.cols; }
 
 template <class S>
-TileAt form_grad_tile(const TokenRow& row, int64_t x, int64_t y, TileScratch<S>& s, S* g) {
+TileSize form_grad_tile(const TokenRow& row, int64_t x, int64_t y, TileScratch<S>& s, S* g) {
   const Matrix& wide = a_is_wider(row) ? row.a : row.d;
   const Matrix& other = a_is_wider(row) ? row.d : row.a;
-  const TileAt at = tile_at(wide.cols, other.cols, x, y);
-  form_tile(wide, other, x, at.nx, y, at.ny, s, g);
-  return at;
+  const TileSize size = tile_size(wide.cols, other.cols, x, y);
+  form_tile(wide, other, x, size.nx, y, size.ny, s, g);
+  return size;
 }
 
 // Sums run in S along a row of the tile (at most kGradTileX / lanes terms per lane), in double
@@ -108,11 +108,11 @@ DotSums tile_unit(const TokenRow& old_row, const TokenRow& new_row, int64_t x, i
                   void* scratch) {
   TileScratch<S>& s = *static_cast<TileScratch<S>*>(scratch);
   form_grad_tile(old_row, x, y, s, s.g[0]);
-  const TileAt at = form_grad_tile(new_row, x, y, s, s.g[1]);
+  const TileSize size = form_grad_tile(new_row, x, y, s, s.g[1]);
   DotSums out = {0, 0, 0};
-  for (int64_t r = 0; r < at.ny; ++r) {
+  for (int64_t r = 0; r < size.ny; ++r) {
     Vec<S> dot = {}, norm2_old = {}, norm2_new = {};
-    for (int64_t c = 0; c < at.nx; c += kLanes<S>) {
+    for (int64_t c = 0; c < size.nx; c += kLanes<S>) {
       const Vec<S> g_old = load(s.g[0] + r * kGradTileX + c);
       const Vec<S> g_new = load(s.g[1] + r * kGradTileX + c);
       dot += g_old * g_new;
@@ -129,11 +129,11 @@ DotSums tile_unit(const TokenRow& old_row, const TokenRow& new_row, int64_t x, i
 template <class S>
 double abs_unit(const TokenRow& row, int64_t x, int64_t y, void* scratch) {
   TileScratch<S>& s = *static_cast<TileScratch<S>*>(scratch);
-  const TileAt at = form_grad_tile(row, x, y, s, s.g[0]);
+  const TileSize size = form_grad_tile(row, x, y, s, s.g[0]);
   double out = 0;
-  for (int64_t r = 0; r < at.ny; ++r) {
+  for (int64_t r = 0; r < size.ny; ++r) {
     Vec<S> sum = {};
-    for (int64_t c = 0; c < at.nx; c += kLanes<S>) {
+    for (int64_t c = 0; c < size.nx; c += kLanes<S>) {
       const Vec<S> g = load(s.g[0] + r * kGradTileX + c);
       sum += g < 0 ? -g : g;  // keeps nan
     }

@@ -49,10 +49,10 @@ inline To bit_copy(const From& from) {
 
 // ---- one value
 
-inline float to_float(float x) { return x; }
-inline double to_float(double x) { return x; }
-inline float to_float(bfloat16_t x) { return bit_copy<float>(uint32_t{x.bits} << 16); }
-inline float to_float(half_t x) {
+inline float widen(float x) { return x; }
+inline double widen(double x) { return x; }
+inline float widen(bfloat16_t x) { return bit_copy<float>(uint32_t{x.bits} << 16); }
+inline float widen(half_t x) {
   const uint32_t sign = uint32_t(x.bits & 0x8000u) << 16, magnitude = x.bits & 0x7fffu;
   if (magnitude >= 0x7c00u)  // inf and nan keep their payload
     return bit_copy<float>(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));
@@ -60,14 +60,14 @@ inline float to_float(half_t x) {
   return bit_copy<float>(sign | bit_copy<uint32_t>(bit_copy<float>(magnitude << 13) * 0x1p112f));
 }
 
-inline void from_float(float x, float* to) { *to = x; }
-inline void from_float(double x, double* to) { *to = x; }
-inline void from_float(float x, bfloat16_t* to) {
+inline void narrow(float x, float* to) { *to = x; }
+inline void narrow(double x, double* to) { *to = x; }
+inline void narrow(float x, bfloat16_t* to) {
   const uint32_t bits = bit_copy<uint32_t>(x);
   const bool nan = x != x;
   to->bits = nan ? uint16_t(0x7fc0) : uint16_t((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
-inline void from_float(float x, half_t* to) {
+inline void narrow(float x, half_t* to) {
   const uint32_t bits = bit_copy<uint32_t>(x), sign = (bits >> 16) & 0x8000u;
   const uint32_t magnitude = bits & 0x7fffffffu;
   uint32_t out;
@@ -105,7 +105,7 @@ inline Vec<float> load(const half_t* from) {
   return (Vec<float>)_mm256_cvtph_ps(load_as<__m128i>(from));
 #else
   Vec<float> v;
-  for (int lane = 0; lane < kLanes<float>; ++lane) v[lane] = to_float(from[lane]);
+  for (int lane = 0; lane < kLanes<float>; ++lane) v[lane] = widen(from[lane]);
   return v;
 #endif
 }
@@ -145,7 +145,7 @@ inline void pack_rows(const Matrix& from, int64_t row, int64_t rows, int64_t col
       if (from.col_stride == 1)
         for (; c + kLanes<S> <= cols; c += kLanes<S>) store<S>(dst + c, load(src + c));
     }
-    for (; c < cols; ++c) dst[c] = static_cast<S>(to_float(src[c * from.col_stride]));
+    for (; c < cols; ++c) dst[c] = static_cast<S>(widen(src[c * from.col_stride]));
     for (; c < ld; ++c) dst[c] = S{0};
   }
 }

@@ -15,8 +15,8 @@ namespace lga_fast {
 // ---- host
 
 // Without the guard a kernel would start on the current device with pointers of another one.
-struct OnDevice {
-  explicit OnDevice(const Tensor& x) : guard(x.get_device_index()) {
+struct DeviceContext {
+  explicit DeviceContext(const Tensor& x) : guard(x.get_device_index()) {
     void* current = nullptr;
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(x.get_device_index(), &current));
     stream = static_cast<cudaStream_t>(current);
@@ -32,7 +32,7 @@ inline void check_launch(const char* kernel) {
 
 // f.template operator()<T, S>() with the element type and the type of its sums.
 template <class F>
-void with_dtype(Dtype dtype, const F& f) {
+void dispatch_dtype(Dtype dtype, const F& f) {
   switch (dtype) {
     case Dtype::kHalf:
       return f.template operator()<__half, float>();
@@ -45,11 +45,11 @@ void with_dtype(Dtype dtype, const F& f) {
   }
 }
 
-constexpr int kThreads = 256;    // of every kernel here
-constexpr int kTile = 64;        // side of a tile; 16 x 16 threads own 4 x 4 entries each
-constexpr int kStep = 32;        // how far along the summed axis shared memory reaches
-constexpr int kRun = 8;          // neighbours that one thread reads: 16 bytes of a 2-byte dtype
-constexpr int kPad = kTile + 4;  // rows stay 16-byte aligned and spread over the banks
+constexpr int kThreads = 256;  // of every kernel here
+constexpr int kTile = 64;      // side of a tile; 16 x 16 threads own 4 x 4 entries each
+constexpr int kDepth = 32;     // how far along the summed axis shared memory reaches
+constexpr int kRun = 8;        // neighbours that one thread reads: 16 bytes of a 2-byte dtype
+constexpr int kSharedStride = kTile + 4;  // rows stay 16-byte aligned and spread over the banks
 
 // Pairs or rows that one launch serves. What the host knows of each is passed to kernels by value:
 // no copy to the device, no wait.
@@ -74,10 +74,10 @@ View<T> view_of(const Matrix& m) {
   return {static_cast<const T*>(m.data), m.rows, m.cols, m.row_stride, m.col_stride, aligned};
 }
 
-__device__ inline float to_sum(__half x) { return __half2float(x); }
-__device__ inline float to_sum(__nv_bfloat16 x) { return __bfloat162float(x); }
-__device__ inline float to_sum(float x) { return x; }
-__device__ inline double to_sum(double x) { return x; }
+__device__ inline float widen(__half x) { return __half2float(x); }
+__device__ inline float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
+__device__ inline float widen(float x) { return x; }
+__device__ inline double widen(double x) { return x; }
 
 // out = x[row, col : col + kRun], zero from `end` on (`end` <= x.cols).
 template <class T, class S>
@@ -91,28 +91,28 @@ __device__ inline void read_run(const View<T>& x, int64_t row, int64_t col, int6
     for (int i = 0; i < kRun / kPer; ++i)
       reinterpret_cast<uint4*>(raw)[i] = __ldg(reinterpret_cast<const uint4*>(from) + i);
 #pragma unroll
-    for (int i = 0; i < kRun; ++i) out[i] = static_cast<S>(to_sum(raw[i]));
+    for (int i = 0; i < kRun; ++i) out[i] = static_cast<S>(widen(raw[i]));
   } else {
 #pragma unroll
     for (int i = 0; i < kRun; ++i)
-      out[i] = col + i < end ? static_cast<S>(to_sum(from[i * x.col_stride])) : S(0);
+      out[i] = col + i < end ? static_cast<S>(widen(from[i * x.col_stride])) : S(0);
   }
 }
 
 // ---- tiles
 
 template <class S>
-struct TileMemory {
-  alignas(16) S x[kStep][kPad];
-  alignas(16) S y[kStep][kPad];
+struct SharedTiles {
+  alignas(16) S x[kDepth][kSharedStride];
+  alignas(16) S y[kDepth][kSharedStride];
 };
 
 // acc[i][j] += sum_k y[k][4 ty + i] * x[k][4 tx + j]
 template <class S>
-__device__ inline void multiply(const TileMemory<S>& s, S (&acc)[4][4]) {
+__device__ inline void multiply_accumulate(const SharedTiles<S>& s, S (&acc)[4][4]) {
   const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
 #pragma unroll 8
-  for (int k = 0; k < kStep; ++k) {
+  for (int k = 0; k < kDepth; ++k) {
     S x[4], y[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -149,23 +149,23 @@ __device__ inline void block_sum(double (&value)[N]) {
     }
 }
 
-// out[to[slot]] = sum of partial[slot][0 : count[slot]], one block per slot: the second pass of a
-// sum.
-struct Counts {
-  int64_t count[kSlots], to[kSlots];
+// out[out_index[slot]] = sum of partial[slot][0 : count[slot]], one block per slot: the second pass
+// of a sum.
+struct SumSlots {
+  int64_t count[kSlots], out_index[kSlots];
 };
 
 template <int N, class Out>
-__global__ void sum_partials(const double* partial, int64_t stride, Counts counts, Out* out) {
+__global__ void sum_partials(const double* partial, int64_t stride, SumSlots slots, Out* out) {
   const double* mine = partial + blockIdx.x * stride * N;
   double sum[N] = {};
-  for (int64_t i = threadIdx.x; i < counts.count[blockIdx.x]; i += kThreads)
+  for (int64_t i = threadIdx.x; i < slots.count[blockIdx.x]; i += kThreads)
 #pragma unroll
     for (int n = 0; n < N; ++n) sum[n] += mine[i * N + n];
   block_sum(sum);
   if (threadIdx.x == 0)
 #pragma unroll
-    for (int n = 0; n < N; ++n) out[counts.to[blockIdx.x] * N + n] = static_cast<Out>(sum[n]);
+    for (int n = 0; n < N; ++n) out[slots.out_index[blockIdx.x] * N + n] = static_cast<Out>(sum[n]);
 }
 
 }  // namespace lga_fast

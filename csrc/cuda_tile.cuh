@@ -14,11 +14,11 @@ namespace lga_fast {
 
 constexpr int kThin = 4;
 
-inline bool thin(int64_t y_cols) { return y_cols <= kThin; }
+inline bool is_thin(int64_t y_cols) { return y_cols <= kThin; }
 inline int64_t grad_tiles(int64_t d_in, int64_t d_out) {
   const int64_t x_cols = std::max(d_in, d_out), y_cols = std::min(d_in, d_out);
-  return thin(y_cols) ? ceil_div(x_cols, kThreads)
-                      : ceil_div(x_cols, kTile) * ceil_div(y_cols, kTile);
+  return is_thin(y_cols) ? ceil_div(x_cols, kThreads)
+                         : ceil_div(x_cols, kTile) * ceil_div(y_cols, kTile);
 }
 
 template <class T>
@@ -34,8 +34,8 @@ Sides<T> sides_of(const Matrix& a, const Matrix& d) {
 // acc = the thread's entries of y^T x over tokens [begin, begin + tokens), tile at (y0, x0). The
 // next tokens are read while the present ones are multiplied.
 template <class T, class S>
-__device__ void outer_tile(const View<T>& x, const View<T>& y, int64_t begin, int64_t tokens,
-                           int64_t x0, int64_t y0, TileMemory<S>& s, S (&acc)[4][4]) {
+__device__ void form_tile(const View<T>& x, const View<T>& y, int64_t begin, int64_t tokens,
+                          int64_t x0, int64_t y0, SharedTiles<S>& s, S (&acc)[4][4]) {
 #pragma unroll
   for (int i = 0; i < 4; ++i)
 #pragma unroll
@@ -49,7 +49,7 @@ __device__ void outer_tile(const View<T>& x, const View<T>& y, int64_t begin, in
     read_run(y, inside ? begin + at + t : 0, inside ? y0 + c : 0, inside ? y.cols : 0, next_y);
   };
   read(0);
-  for (int64_t at = 0; at < tokens; at += kStep) {
+  for (int64_t at = 0; at < tokens; at += kDepth) {
     __syncthreads();
 #pragma unroll
     for (int i = 0; i < kRun; ++i) {
@@ -57,8 +57,8 @@ __device__ void outer_tile(const View<T>& x, const View<T>& y, int64_t begin, in
       s.y[t][c + i] = next_y[i];
     }
     __syncthreads();
-    if (at + kStep < tokens) read(at + kStep);
-    multiply(s, acc);
+    if (at + kDepth < tokens) read(at + kDepth);
+    multiply_accumulate(s, acc);
   }
 }
 
@@ -71,13 +71,12 @@ __device__ void for_each_entry_thin(const Sides<T>& side, int64_t start, int64_t
   if (col >= side.x.cols) return;
   S g[kThin] = {};
   for (int64_t t = start; t < start + length; ++t) {
-    const S x =
-        static_cast<S>(to_sum(side.x.data[t * side.x.row_stride + col * side.x.col_stride]));
+    const S x = static_cast<S>(widen(side.x.data[t * side.x.row_stride + col * side.x.col_stride]));
 #pragma unroll
     for (int r = 0; r < kThin; ++r)
       if (r < side.y.cols)
         g[r] +=
-            static_cast<S>(to_sum(side.y.data[t * side.y.row_stride + r * side.y.col_stride])) * x;
+            static_cast<S>(widen(side.y.data[t * side.y.row_stride + r * side.y.col_stride])) * x;
   }
 #pragma unroll
   for (int r = 0; r < kThin; ++r) use(r, g[r]);
@@ -85,11 +84,11 @@ __device__ void for_each_entry_thin(const Sides<T>& side, int64_t start, int64_t
 
 template <class T, class S, class Use>
 __device__ void for_each_entry(const Sides<T>& side, int64_t start, int64_t length,
-                               TileMemory<S>& s, const Use& use) {
+                               SharedTiles<S>& s, const Use& use) {
   const int64_t tiles_x = (side.x.cols + kTile - 1) / kTile;
   S g[4][4];
-  outer_tile(side.x, side.y, start, length, blockIdx.x % tiles_x * kTile,
-             blockIdx.x / tiles_x * kTile, s, g);
+  form_tile(side.x, side.y, start, length, blockIdx.x % tiles_x * kTile,
+            blockIdx.x / tiles_x * kTile, s, g);
 #pragma unroll
   for (int i = 0; i < 4; ++i)
 #pragma unroll

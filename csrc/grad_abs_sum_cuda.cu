@@ -19,7 +19,7 @@ __global__ void __launch_bounds__(kThreads)
   if constexpr (kIsThin) {
     for_each_entry_thin<T, S>(side, start, length, use);
   } else {
-    __shared__ TileMemory<S> s;
+    __shared__ SharedTiles<S> s;
     for_each_entry<T, S>(side, start, length, s, use);
   }
   double total[1] = {static_cast<double>(sum)};
@@ -36,30 +36,30 @@ Tensor grad_abs_sum_cuda(const Tensor& a, const Tensor& d, const Tensor& rows) {
   if (count == 0 || d_in == 0 || d_out == 0) return out;
   const int64_t tiles = grad_tiles(d_in, d_out);
 
-  const OnDevice on(a);
+  const DeviceContext context(a);
   Tensor partial =
       torch::stable::new_empty(a, {std::min<int64_t>(count, kSlots), tiles}, ScalarType::Double);
   double* sums = static_cast<double*>(partial.mutable_data_ptr());
   for (int64_t first = 0; first < count; first += kSlots) {
     const int64_t slots = std::min<int64_t>(kSlots, count - first);
-    RowSlots slot = {};
-    Counts counts = {};
+    RowSlots row_slots = {};
+    SumSlots sum_slots = {};
     for (int64_t i = 0; i < slots; ++i) {
-      slot.start[i] = token_rows.spans[first + i].start;
-      slot.length[i] = token_rows.spans[first + i].length;
-      counts.count[i] = tiles;
-      counts.to[i] = first + i;
+      row_slots.start[i] = token_rows.spans[first + i].start;
+      row_slots.length[i] = token_rows.spans[first + i].length;
+      sum_slots.count[i] = tiles;
+      sum_slots.out_index[i] = first + i;
     }
     const dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(slots));
-    with_dtype(token_rows.a.dtype, [&]<class T, class S>() {
+    dispatch_dtype(token_rows.a.dtype, [&]<class T, class S>() {
       const Sides<T> side = sides_of<T>(token_rows.a, token_rows.d);
-      if (thin(side.y.cols))
-        abs_kernel<T, S, true><<<grid, kThreads, 0, on.stream>>>(side, slot, sums);
+      if (is_thin(side.y.cols))
+        abs_kernel<T, S, true><<<grid, kThreads, 0, context.stream>>>(side, row_slots, sums);
       else
-        abs_kernel<T, S, false><<<grid, kThreads, 0, on.stream>>>(side, slot, sums);
+        abs_kernel<T, S, false><<<grid, kThreads, 0, context.stream>>>(side, row_slots, sums);
       check_launch("grad_abs_sum");
-      sum_partials<1, S><<<static_cast<unsigned>(slots), kThreads, 0, on.stream>>>(
-          sums, tiles, counts, static_cast<S*>(out.mutable_data_ptr()));
+      sum_partials<1, S><<<static_cast<unsigned>(slots), kThreads, 0, context.stream>>>(
+          sums, tiles, sum_slots, static_cast<S*>(out.mutable_data_ptr()));
       check_launch("grad_abs_sum");
     });
   }

@@ -12,9 +12,9 @@
 // a part are float (double for double), everything after that is double.
 //
 // Row bounds come from the host and travel as kernel arguments: no copy, no wait, fit for graphs.
-// Inputs are converted to float in shared memory; multiply() on tensor cores (products of 2-byte
-// dtypes are exact in float) is the place for the next step, once a device has shown what bounds
-// it.
+// Inputs are converted to float in shared memory; multiply_accumulate() on tensor cores (products
+// of 2-byte dtypes are exact in float) is the place for the next step, once a device has shown what
+// bounds it.
 
 #include <algorithm>
 
@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(kThreads)
     for_each_entry_thin<T, S>(old_side, old_start, n_old, keep);
     for_each_entry_thin<T, S>(new_side, new_start, n_new, use);
   } else {
-    __shared__ TileMemory<S> s;
+    __shared__ SharedTiles<S> s;
     for_each_entry<T, S>(old_side, old_start, n_old, s, keep);
     for_each_entry<T, S>(new_side, new_start, n_new, s, use);
   }
@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(kThreads)
 // Up to kSlots pairs of one form.
 struct Group {
   PairSlots pairs = {};
-  Counts counts = {};  // tiles of each, and the pair's place in the result
+  SumSlots sums = {};  // tiles of each, and the pair's place in the result
   int64_t size = 0;
 };
 
@@ -79,7 +79,7 @@ void run_gram(const Call& call, const Group& group, int64_t slot_tiles, double* 
   int64_t tile_parts = 0;  // of the pair that has most
   for (int64_t i = 0; i < group.size; ++i) {
     const int64_t tokens = group.pairs.old_rows.length[i] + group.pairs.new_rows.length[i];
-    const Plan plan = plan_of(tokens, call.d_in(), call.d_out());
+    const GramPlan plan = gram_plan(tokens, call.d_in(), call.d_out());
     tile_parts = std::max(tile_parts, plan.parts_a + plan.parts_d);
   }
   const int64_t entries = group.size * tile_parts * kTile * kTile;  // of one tile of each pair
@@ -112,7 +112,7 @@ void run_tiles(const Call& call, const Group& group, int64_t slot_tiles, double*
   const Sides<T> old_side = sides_of<T>(call.args.old_rows.a, call.args.old_rows.d);
   const Sides<T> new_side = sides_of<T>(call.args.new_rows.a, call.args.new_rows.d);
   const dim3 grid(static_cast<unsigned>(slot_tiles), static_cast<unsigned>(group.size));
-  if (thin(old_side.y.cols))
+  if (is_thin(old_side.y.cols))
     tile_kernel<T, S, true>
         <<<grid, kThreads, 0, call.stream>>>(old_side, new_side, group.pairs, partial);
   else
@@ -126,22 +126,22 @@ bool gram_is_cheaper(int64_t tokens, int64_t d_in, int64_t d_out) {
   auto up = [](int64_t n) { return double(ceil_div(n, kTile) * kTile); };
   const int64_t x = std::max(d_in, d_out), y = std::min(d_in, d_out);
   const double gram = 0.5 * up(tokens) * (up(tokens) + kTile) * double(d_in + d_out);
-  return gram <= double(tokens) * up(x) * (thin(y) ? double(y) : up(y));
+  return gram <= double(tokens) * up(x) * (is_thin(y) ? double(y) : up(y));
 }
 
 void run_group(const Call& call, const Group& group, bool gram) {
   if (group.size == 0) return;
-  const int64_t slot_tiles = *std::max_element(group.counts.count, group.counts.count + group.size);
+  const int64_t slot_tiles = *std::max_element(group.sums.count, group.sums.count + group.size);
   Tensor partial =
       torch::stable::new_empty(call.out, {group.size, slot_tiles, 3}, ScalarType::Double);
   double* sums = static_cast<double*>(partial.mutable_data_ptr());
-  with_dtype(call.args.old_rows.a.dtype, [&]<class T, class S>() {
+  dispatch_dtype(call.args.old_rows.a.dtype, [&]<class T, class S>() {
     if (gram)
       run_gram<T, S>(call, group, slot_tiles, sums);
     else
       run_tiles<T, S>(call, group, slot_tiles, sums);
     sum_partials<3, S><<<static_cast<unsigned>(group.size), kThreads, 0, call.stream>>>(
-        sums, slot_tiles, group.counts, static_cast<S*>(call.out.mutable_data_ptr()));
+        sums, slot_tiles, group.sums, static_cast<S*>(call.out.mutable_data_ptr()));
     check_launch("grad_dot: sum_partials");
   });
 }
@@ -151,10 +151,10 @@ void run_group(const Call& call, const Group& group, bool gram) {
 Tensor grad_dot_cuda(const Tensor& a_old, const Tensor& d_old, const Tensor& rows_old,
                      const Tensor& a_new, const Tensor& d_new, const Tensor& rows_new) {
   const GradDotArgs args = grad_dot_args(a_old, d_old, rows_old, a_new, d_new, rows_new);
-  const OnDevice on(a_old);
+  const DeviceContext context(a_old);
   const int64_t pairs = args.old_rows.size();
   Tensor out = torch::stable::new_zeros(a_old, {pairs, 3}, sum_dtype(a_old));
-  const Call call = {args, out, on.stream};
+  const Call call = {args, out, context.stream};
   const int64_t d_in = call.d_in(), d_out = call.d_out();
   if (d_in == 0 || d_out == 0) return out;
 
@@ -170,8 +170,8 @@ Tensor grad_dot_cuda(const Tensor& a_old, const Tensor& d_old, const Tensor& row
     group.pairs.old_rows.length[slot] = old_row.length;
     group.pairs.new_rows.start[slot] = new_row.start;
     group.pairs.new_rows.length[slot] = new_row.length;
-    group.counts.count[slot] = gram ? plan_of(tokens, d_in, d_out).tiles : grad_tiles(d_in, d_out);
-    group.counts.to[slot] = pair;
+    group.sums.count[slot] = gram ? gram_plan(tokens, d_in, d_out).tiles : grad_tiles(d_in, d_out);
+    group.sums.out_index[slot] = pair;
     if (group.size == kSlots) {
       run_group(call, group, gram);
       group = Group{};

@@ -9,19 +9,19 @@ namespace lga_fast {
 
 namespace {
 
-__device__ inline void from_sum(float x, __half* to) { *to = __float2half_rn(x); }
-__device__ inline void from_sum(float x, __nv_bfloat16* to) { *to = __float2bfloat16_rn(x); }
-__device__ inline void from_sum(float x, float* to) { *to = x; }
-__device__ inline void from_sum(double x, double* to) { *to = x; }
+__device__ inline void narrow(float x, __half* to) { *to = __float2half_rn(x); }
+__device__ inline void narrow(float x, __nv_bfloat16* to) { *to = __float2bfloat16_rn(x); }
+__device__ inline void narrow(float x, float* to) { *to = x; }
+__device__ inline void narrow(double x, double* to) { *to = x; }
 
 template <class T, class S, class F>
 __global__ void __launch_bounds__(kThreads)
     update_kernel(T* weight, int64_t rows, int64_t cols, int64_t row_stride, int64_t col_stride,
                   View<F> left, View<F> right, S scale, int64_t tiles_x) {
-  __shared__ TileMemory<S> s;
+  __shared__ SharedTiles<S> s;
   const int64_t x0 = blockIdx.x % tiles_x * kTile, y0 = blockIdx.x / tiles_x * kTile;
   S delta[4][4];
-  outer_tile(right, left, 0, left.rows, x0, y0, s, delta);
+  form_tile(right, left, 0, left.rows, x0, y0, s, delta);
   const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
 #pragma unroll
   for (int i = 0; i < 4; ++i)
@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(kThreads)
       const int64_t row = y0 + 4 * ty + i, col = x0 + 4 * tx + j;
       if (row < rows && col < cols) {
         T* w = weight + row * row_stride + col * col_stride;
-        from_sum(static_cast<S>(to_sum(*w)) + scale * delta[i][j], w);
+        narrow(static_cast<S>(widen(*w)) + scale * delta[i][j], w);
       }
     }
 }
@@ -40,18 +40,18 @@ __global__ void __launch_bounds__(kThreads)
 void low_rank_update_cuda(const Tensor& weight, const Tensor& left, const Tensor& right,
                           double scale) {
   const LowRankUpdateArgs args = low_rank_update_args(weight, left, right);
-  const Weight& w = args.weight;
+  const MutableMatrix& w = args.weight;
   const int64_t tiles_x = ceil_div(w.cols, kTile), tiles = tiles_x * ceil_div(w.rows, kTile);
   const int64_t rank = args.left.rows;
   if (tiles == 0 || rank == 0) return;
-  const OnDevice on(weight);
+  const DeviceContext context(weight);
   auto launch = [&]<class T, class S, class F>() {
-    update_kernel<T, S, F><<<static_cast<unsigned>(tiles), kThreads, 0, on.stream>>>(
+    update_kernel<T, S, F><<<static_cast<unsigned>(tiles), kThreads, 0, context.stream>>>(
         static_cast<T*>(w.data), w.rows, w.cols, w.row_stride, w.col_stride, view_of<F>(args.left),
         view_of<F>(args.right), static_cast<S>(scale), tiles_x);
     check_launch("low_rank_update_");
   };
-  with_dtype(w.dtype, [&]<class T, class S>() {
+  dispatch_dtype(w.dtype, [&]<class T, class S>() {
     if (args.left.dtype == Dtype::kDouble)
       launch.template operator()<T, S, double>();
     else

@@ -12,7 +12,7 @@ using namespace py::literals;
 PYBIND11_MODULE(_C, m) {
   m.def("build_info", [] {
     py::list levels;
-    for (const lga_fast::CpuKernels* level : lga_fast::usable_cpu_kernels())
+    for (const lga_fast::CpuKernels* level : lga_fast::supported_cpu_kernels())
       levels.append(level->level);
     return py::dict("compiler"_a = LGA_COMPILER, "flags"_a = LGA_FLAGS,
                     "torch_target_version"_a = LGA_TORCH_TARGET,
@@ -23,7 +23,7 @@ PYBIND11_MODULE(_C, m) {
   m.def(
       "use_cpu_level",
       [](const std::string& name) {
-        for (const lga_fast::CpuKernels* level : lga_fast::usable_cpu_kernels())
+        for (const lga_fast::CpuKernels* level : lga_fast::supported_cpu_kernels())
           if (name == level->level) {
             lga_fast::active_cpu_kernels() = level;
             return;

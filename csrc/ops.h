@@ -56,7 +56,7 @@ inline GradDotArgs grad_dot_args(const Tensor& a_old, const Tensor& d_old, const
 // (GPT-2's Conv1D seen as [d_out d_in]) they get the transposed update, which is the same update:
 // weight^T += scale * right . left^T.
 struct LowRankUpdateArgs {
-  Weight weight;
+  MutableMatrix weight;
   Matrix left, right;
 };
 inline LowRankUpdateArgs low_rank_update_args(const Tensor& weight, const Tensor& left,
@@ -72,8 +72,8 @@ inline LowRankUpdateArgs low_rank_update_args(const Tensor& weight, const Tensor
   LGA_CHECK(left.get_device_index() == weight.get_device_index() &&
                 right.get_device_index() == weight.get_device_index(),
             op, "left and right", "the device of weight");
-  Weight w = {weight.mutable_data_ptr(), weight.size(0),   weight.size(1),
-              weight.stride(0),          weight.stride(1), dtype_of(weight, op, "weight")};
+  MutableMatrix w = {weight.mutable_data_ptr(), weight.size(0),   weight.size(1),
+                     weight.stride(0),          weight.stride(1), dtype_of(weight, op, "weight")};
   if (w.col_stride <= w.row_stride) return {w, transposed(l), transposed(r)};
   std::swap(w.rows, w.cols);
   std::swap(w.row_stride, w.col_stride);
