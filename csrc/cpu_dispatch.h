@@ -1,4 +1,4 @@
-// Which CPU kernels run, and how their units of work are spread over threads.
+// Selects the CPU kernels for this processor and runs their units of work on torch's threads.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -13,7 +13,7 @@
 
 namespace lga_fast {
 
-// Tables that this processor can run, the best last.
+// The kernel tables this processor can run, fastest last.
 inline std::vector<const CpuKernels*> supported_cpu_kernels() {
   std::vector<const CpuKernels*> supported = {&baseline::kernels()};
 #if defined(__x86_64__)
@@ -28,16 +28,16 @@ inline std::vector<const CpuKernels*> supported_cpu_kernels() {
   return supported;
 }
 
-// The table in use. Only tests and benchmarks change it (_C.use_cpu_level), never the environment:
-// a result must not depend on it.
+// The table in use. Only tests and benchmarks change it (_C.use_cpu_level); no environment variable
+// does, since results must not depend on the environment.
 inline const CpuKernels*& active_cpu_kernels() {
   static const CpuKernels* active = supported_cpu_kernels().back();
   return active;
 }
 inline const CpuKernels& cpu_kernels() { return *active_cpu_kernels(); }
 
-// A thread's scratch, kept between calls: a fresh half megabyte per call would be paid in page
-// faults, which at small sizes cost more than the sums.
+// Per-thread scratch, kept between calls: page faults on a fresh half megabyte per call would cost
+// more than the sums at small sizes.
 inline void* cpu_scratch() {
   struct Free {
     void operator()(void* p) const { std::free(p); }
@@ -59,7 +59,7 @@ class TileGrid {
  public:
   TileGrid(int64_t cols, int64_t rows)
       : across_(ceil_div(cols, kGradTileX)), down_(ceil_div(rows, kGradTileY)) {}
-  // Over G or its transpose, with the wider side along x.
+  // The grid over G or its transpose, whichever has the wider side along x.
   static TileGrid of_grad(int64_t d_in, int64_t d_out) {
     return {std::max(d_in, d_out), std::min(d_in, d_out)};
   }
@@ -71,7 +71,7 @@ class TileGrid {
   int64_t across_, down_;
 };
 
-// unit(index, scratch) for each unit, on torch's threads.
+// Calls unit(index, scratch) for every index below `units`, on torch's threads.
 template <class Unit>
 void for_each_unit(int64_t units, const Unit& unit) {
   torch::stable::parallel_for(0, units, 1, [&](int64_t begin, int64_t end) {

@@ -1,37 +1,37 @@
 // Gram form of grad_dot on the CPU.
 //
-// The tokens of a pair, old before new, are the n rows of one matrix x (once a, once d). A unit
-// forms one tile of the upper triangle of x.x^T for a and for d, and sums their product: the
-// triangle has n(n+1)/2 entries where three separate products (old.new, old.old, new.new) have
-// 3/4 n^2, and a and d are read once.
+// A pair's tokens, old before new, are the n rows of a matrix x (first a, then d). One unit of work
+// computes one tile of the upper triangle of x.x^T for a and for d and sums their elementwise
+// product. The triangle has n(n+1)/2 entries where three separate products (old.new, old.old,
+// new.new) have 3/4 n^2, and a and d are read once.
 //
-// Inside: chunks of kDepth columns are packed as S; blocks of kM x kN token rows keep their sums in
-// registers over a chunk, one vector per entry, added to a tile of vectors at the chunk's end. So
-// lanes are summed once per unit, and a sum over d is one of short sums, which is also why it is
-// more exact than one long chain.
+// Chunks of kDepth columns are packed as S. Blocks of kM x kN token rows accumulate a chunk in
+// registers, one vector per entry, and add it to a tile of vectors at the end of the chunk. Lanes
+// are therefore summed only once per unit, and a sum over columns is a sum of short sums, which is
+// more accurate than one long chain.
 //
-// Predicted and found (one thread, AVX-512, GFLOP/s of the entries that count, 17 and 200 tokens,
+// Measured (one thread, AVX-512, GFLOP/s counting useful entries only, 17 and 200 tokens,
 // 768 x 3072):
-//   tile of 64 instead of 32: half the reads of a long pair from the last cache; 50 -> 62 at 200
-//   clearing the tile's vectors before the first chunk instead of storing over them: 45 -> 27 at 17
-//   chunks of 256, 512, 1024 columns: 64, 55, 57 at 200, and 384 within noise of 256; kept 384
-//   lanes summed through memory instead of by shuffles: part of 34 against 45 at 17
+//   tile of 64 instead of 32: a long pair reads the last-level cache half as often; 50 -> 62 at 200
+//   clearing the tile before the first chunk instead of overwriting it: 45 -> 27 at 17
+//   chunks of 256, 512, 1024 columns: 64, 55, 57 at 200; 384 is within noise of 256 and was kept
+//   summing lanes through memory instead of shuffles: part of a drop from 45 to 34 at 17
 #pragma once
 
 #include "cpu_vec.h"
 
 namespace lga_fast::LGA_LEVEL {
 
-// kM*kN sums and kM + 1 operands fill the registers: 32 with AVX-512, else 16.
+// kM * kN accumulators and kM + 1 operands fill the register file: 32 with AVX-512, otherwise 16.
 #if defined(__AVX512F__)
 constexpr int kM = 4, kN = 4;
 #else
 constexpr int kM = 3, kN = 4;
 #endif
 constexpr int64_t kDepth = 384;
-constexpr int64_t kGramPad = kGramTile + 4;  // tile edges are rounded up to whole blocks
+constexpr int64_t kGramPad = kGramTile + 4;  // tile edges round up to a multiple of 4
 
-// One cache line more than the chunk, so that rows spread over the sets of the first cache.
+// One cache line longer than a chunk, so that rows map to different sets of the L1 cache.
 template <class S>
 constexpr int64_t kRowStride = kDepth + 64 / int64_t(sizeof(S));
 
@@ -63,7 +63,7 @@ void gram_block(const S* x, const S* y, int64_t depth, bool first, Vec<S>* sums)
 template <class S>
 using GramBlock = void (*)(const S*, const S*, int64_t, bool, Vec<S>*);
 
-// Blocks at a tile's edge have fewer rows.
+// The block for m x n token rows: those at the edge of a tile are smaller than kM x kN.
 template <class S, int M>
 GramBlock<S> gram_block_for(int64_t n) {
   static_assert(kN == 4);
@@ -92,7 +92,7 @@ inline TokenRange gram_range(int64_t tokens, int64_t tile) {
   return {edge(tile), edge(tile + 1)};
 }
 
-// Packs tokens [range) of "old, then new", columns [col, col + cols).
+// Packs columns [col, col + cols) of a range of the pair's tokens, old before new.
 template <class S>
 void pack_tokens(const Matrix& old_x, const Matrix& new_x, TokenRange range, int64_t col,
                  int64_t cols, S* dst) {
@@ -104,7 +104,7 @@ void pack_tokens(const Matrix& old_x, const Matrix& new_x, TokenRange range, int
   }
 }
 
-// s.sums = tile (i, j) of x.x^T, lanes not yet summed.
+// s.sums = tile (i, j) of x.x^T, with the lanes of each entry still to be summed.
 template <class S>
 void gram_tile(const Matrix& old_x, const Matrix& new_x, TokenRange i, TokenRange j,
                GramScratch<S>& s) {

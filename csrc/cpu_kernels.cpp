@@ -1,5 +1,5 @@
-// The CPU kernels of one instruction set; CMakeLists.txt compiles this file once per level with
-// -DLGA_LEVEL=<name> and that level's flags.
+// The CPU kernels of one instruction set. CMakeLists.txt compiles this file once per level, with
+// -DLGA_LEVEL=<name> and the flags of that level.
 
 #include "cpu_kernels.h"
 
@@ -15,7 +15,7 @@ void add_tile(const MutableMatrix& weight, int64_t x, int64_t y, TileSize size, 
               const S* delta) {
   T* row = static_cast<T*>(weight.data) + y * weight.row_stride + x * weight.col_stride;
   for (int64_t r = 0; r < size.ny; ++r, row += weight.row_stride, delta += kGradTileX) {
-    if (weight.col_stride == 1)  // its own loop, for the compiler to vectorise
+    if (weight.col_stride == 1)  // separate, so that it vectorizes
       for (int64_t c = 0; c < size.nx; ++c) narrow(widen(row[c]) + scale * delta[c], &row[c]);
     else
       for (int64_t c = 0; c < size.nx; ++c) {
@@ -25,7 +25,7 @@ void add_tile(const MutableMatrix& weight, int64_t x, int64_t y, TileSize size, 
   }
 }
 
-// The rank takes the place of the tokens: left^T [rank d_out] is y, right^T [rank d_in] is x.
+// The tile's token axis is the rank here: x = right^T [rank cols], y = left^T [rank rows].
 template <class S>
 void update(const MutableMatrix& weight, const Matrix& left, const Matrix& right, double scale,
             int64_t x, int64_t y, void* scratch) {

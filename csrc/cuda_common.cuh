@@ -1,5 +1,5 @@
-// What the CUDA kernels share: the host's guard, stream and launch check, reading any dtype and
-// stride, the product of two tiles in shared memory, and sums in a fixed order.
+// Shared by the CUDA ops: device guard, stream and launch check on the host; in kernels, loads of
+// any dtype and stride, the product of two tiles in shared memory, and sums in a fixed order.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -14,7 +14,8 @@ namespace lga_fast {
 
 // ---- host
 
-// Without the guard a kernel would start on the current device with pointers of another one.
+// Makes x's device current, and holds torch's stream on it. Without the guard a kernel would be
+// launched on the current device with pointers into another.
 struct DeviceContext {
   explicit DeviceContext(const Tensor& x) : guard(x.get_device_index()) {
     void* current = nullptr;
@@ -30,7 +31,7 @@ inline void check_launch(const char* kernel) {
   STD_TORCH_CHECK(error == cudaSuccess, kernel, ": launch failed: ", cudaGetErrorString(error));
 }
 
-// f.template operator()<T, S>() with the element type and the type of its sums.
+// Calls f.template operator()<T, S>() with the element type T and the type S of its sums.
 template <class F>
 void dispatch_dtype(Dtype dtype, const F& f) {
   switch (dtype) {
@@ -45,26 +46,26 @@ void dispatch_dtype(Dtype dtype, const F& f) {
   }
 }
 
-constexpr int kThreads = 256;  // of every kernel here
-constexpr int kTile = 64;      // side of a tile; 16 x 16 threads own 4 x 4 entries each
-constexpr int kDepth = 32;     // how far along the summed axis shared memory reaches
-constexpr int kRun = 8;        // neighbours that one thread reads: 16 bytes of a 2-byte dtype
-constexpr int kSharedStride = kTile + 4;  // rows stay 16-byte aligned and spread over the banks
+constexpr int kThreads = 256;  // per block, in every kernel
+constexpr int kTile = 64;      // side of a tile; each of 16 x 16 threads owns 4 x 4 entries
+constexpr int kDepth = 32;     // slice of the summed axis that is in shared memory at a time
+constexpr int kRun = 8;        // consecutive elements a thread loads: 16 bytes of a 2-byte dtype
+constexpr int kSharedStride = kTile + 4;  // keeps rows 16-byte aligned and spreads them over banks
 
-// Pairs or rows that one launch serves. What the host knows of each is passed to kernels by value:
-// no copy to the device, no wait.
+// Pairs or rows served by one launch, at most. Their bounds are kernel arguments, passed by value:
+// no copy to the device, no synchronization.
 constexpr int kSlots = 64;
 struct RowSlots {
   int64_t start[kSlots], length[kSlots];
 };
 
-// ---- reading
+// ---- loads
 
 template <class T>
 struct View {
   const T* data;
   int64_t rows, cols, row_stride, col_stride;
-  bool aligned;  // whole runs may be read 16 bytes at a time
+  bool aligned;  // runs may be loaded 16 bytes at a time
 };
 
 template <class T>
@@ -79,7 +80,7 @@ __device__ inline float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
 __device__ inline float widen(float x) { return x; }
 __device__ inline double widen(double x) { return x; }
 
-// out = x[row, col : col + kRun], zero from `end` on (`end` <= x.cols).
+// out = x[row, col : col + kRun], with zeros from column `end` on; end <= x.cols.
 template <class T, class S>
 __device__ inline void read_run(const View<T>& x, int64_t row, int64_t col, int64_t end,
                                 S (&out)[kRun]) {
@@ -128,12 +129,13 @@ __device__ inline void multiply_accumulate(const SharedTiles<S>& s, S (&acc)[4][
 
 // ---- sums in a fixed order
 
-// The block's sum of each of N values, valid in thread 0. A tree of fixed shape, no atomics.
+// Sums each of N values over the block; the result is valid in thread 0. The order of additions is
+// fixed: no atomics.
 template <int N>
 __device__ inline void block_sum(double (&value)[N]) {
   __shared__ double warps[N][kThreads / 32];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  __syncthreads();  // the previous sum may still be read
+  __syncthreads();  // `warps` may still be read for the previous sum
 #pragma unroll
   for (int n = 0; n < N; ++n) {
     for (int offset = 16; offset > 0; offset /= 2)
@@ -149,8 +151,8 @@ __device__ inline void block_sum(double (&value)[N]) {
     }
 }
 
-// out[out_index[slot]] = sum of partial[slot][0 : count[slot]], one block per slot: the second pass
-// of a sum.
+// The second pass of a sum, one block per slot: out[out_index[slot]] = the sum of
+// partial[slot][0 : count[slot]].
 struct SumSlots {
   int64_t count[kSlots], out_index[kSlots];
 };

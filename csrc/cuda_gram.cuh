@@ -1,5 +1,4 @@
-// The Gram form of grad_dot on CUDA: kernels 1 and 2 of grad_dot_cuda.cu, which says why they are
-// so.
+// Gram form of grad_dot on CUDA: kernels 1 and 2 of grad_dot_cuda.cu, which explains the design.
 #pragma once
 
 #include "cuda_common.cuh"
@@ -11,8 +10,10 @@ struct PairSlots {
 };
 
 constexpr int64_t kMinColumns = 256, kMaxParts = 32;
-struct GramPlan {         // of one pair's Gram form
-  int64_t tokens, tiles;  // tiles of the upper triangle
+// How one pair's Gram matrices are cut: tiles of the upper triangle, and for each tile parts of the
+// columns of a and d, one block each.
+struct GramPlan {
+  int64_t tokens, tiles;
   int64_t columns_a, columns_d, parts_a, parts_d;
 };
 __host__ __device__ inline int64_t columns_per_part(int64_t tiles, int64_t cols) {
@@ -31,7 +32,7 @@ __host__ __device__ inline GramPlan gram_plan(int64_t tokens, int64_t d_in, int6
   return p;
 }
 
-// Tile `index` of the upper triangle, column by column: (0,0) (0,1) (1,1) (0,2) ...
+// Position of tile `index` in the upper triangle, column by column: (0,0) (0,1) (1,1) (0,2) ...
 __device__ inline void tile_position(int64_t index, int64_t* i, int64_t* j) {
   int64_t col = static_cast<int64_t>((sqrt(8.0 * double(index) + 1.0) - 1.0) / 2.0);
   while (col * (col + 1) / 2 > index) --col;  // the square root may be off by one
@@ -45,7 +46,8 @@ struct GramInput {
   View<T> a_old, d_old, a_new, d_new;
 };
 
-// s.x[k][t] = columns col + k of tokens t0 + t of "old, then new", transposed on the way.
+// out = columns [col, col + kRun) of one of the pair's tokens, old before new; zeros from column
+// `end` and from token `tokens` on.
 template <class T, class S>
 __device__ inline void read_tokens(const View<T>& old_x, const View<T>& new_x,
                                    const PairSlots& pairs, int64_t token, int64_t tokens,
@@ -79,7 +81,7 @@ __global__ void __launch_bounds__(kThreads)
   tile_position(tile, &tile_i, &tile_j);
 
   __shared__ SharedTiles<S> s;
-  // four neighbouring threads read one token's 32 columns
+  // four adjacent threads load the kDepth columns of one token, to be stored transposed
   const int t = threadIdx.x / (kDepth / kRun), c = threadIdx.x % (kDepth / kRun) * kRun;
   S next_x[kRun], next_y[kRun];
   auto read = [&](int64_t col) {

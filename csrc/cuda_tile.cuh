@@ -1,9 +1,9 @@
-// Tiles of G = d^T a on CUDA, formed in registers, used and dropped. Serves the tiled form of
-// grad_dot, grad_abs_sum, and (with the rank in place of the tokens) low_rank_update_. x is the
-// wider of the two sides of G, y the other, as on the CPU.
+// Tiles of G = d^T a on CUDA, each formed in registers, used and discarded. Shared by the tiled
+// form of grad_dot, by grad_abs_sum and, with the rank as the token axis, by low_rank_update_. As
+// on the CPU, x is the wider side of G and y the other.
 //
-// Two shapes of tile: 64 x 64 through shared memory, and for a y of at most kThin columns (biases:
-// one) 256 columns of x, each in its own thread, where a 64 x 64 tile would be nearly empty.
+// Two shapes of tile: 64 x 64 through shared memory, and, where y has at most kThin columns (a bias
+// has one) and a 64 x 64 tile would be nearly empty, 256 columns of x with one thread each.
 #pragma once
 
 #include <algorithm>
@@ -31,8 +31,8 @@ Sides<T> sides_of(const Matrix& a, const Matrix& d) {
   return {view_of<T>(a_wider ? a : d), view_of<T>(a_wider ? d : a)};
 }
 
-// acc = the thread's entries of y^T x over tokens [begin, begin + tokens), tile at (y0, x0). The
-// next tokens are read while the present ones are multiplied.
+// acc = this thread's entries of the tile of y^T x at (y0, x0), over tokens [begin, begin +
+// tokens). The next slice of tokens is loaded while the current one is multiplied.
 template <class T, class S>
 __device__ void form_tile(const View<T>& x, const View<T>& y, int64_t begin, int64_t tokens,
                           int64_t x0, int64_t y0, SharedTiles<S>& s, S (&acc)[4][4]) {
@@ -43,7 +43,7 @@ __device__ void form_tile(const View<T>& x, const View<T>& y, int64_t begin, int
   const int t = threadIdx.x / (kTile / kRun), c = threadIdx.x % (kTile / kRun) * kRun;
   S next_x[kRun], next_y[kRun];
   auto read = [&](int64_t at) {
-    // beyond the last token nothing is read: an end of 0 gives zeros
+    // past the last token an end of 0 gives zeros without a load
     const bool inside = at + t < tokens;
     read_run(x, inside ? begin + at + t : 0, inside ? x0 + c : 0, inside ? x.cols : 0, next_x);
     read_run(y, inside ? begin + at + t : 0, inside ? y0 + c : 0, inside ? y.cols : 0, next_y);
@@ -62,8 +62,8 @@ __device__ void form_tile(const View<T>& x, const View<T>& y, int64_t begin, int
   }
 }
 
-// use(index, entry of G) for the entries that are this thread's in this block's tile; entries
-// beyond the edge are 0. Index is a constant once unrolled.
+// Calls use(index, entry) for each entry of G that this thread owns in the block's tile; entries
+// past the edge are 0. After unrolling, `index` is a constant.
 template <class T, class S, class Use>
 __device__ void for_each_entry_thin(const Sides<T>& side, int64_t start, int64_t length,
                                     const Use& use) {

@@ -1,5 +1,4 @@
-// grad_abs_sum on the CPU: one unit of work per row and tile of G; a row's tiles are added in
-// order.
+// grad_abs_sum on the CPU: one unit of work per row and tile of G. Partial sums are added in order.
 
 #include "cpu_dispatch.h"
 #include "ops.h"

@@ -1,5 +1,5 @@
-// grad_abs_sum on CUDA: one block per row and tile of G, then one block per row adds the tiles'
-// sums in order.
+// grad_abs_sum on CUDA: one block per row and tile of G, then one block per row that adds the sums
+// of its tiles in order.
 
 #include <algorithm>
 
@@ -15,7 +15,7 @@ __global__ void __launch_bounds__(kThreads)
     abs_kernel(Sides<T> side, RowSlots rows, double* partial) {
   const int64_t start = rows.start[blockIdx.y], length = rows.length[blockIdx.y];
   S sum = 0;
-  auto use = [&](int, S g) { sum += g < 0 ? -g : g; };  // keeps nan
+  auto use = [&](int, S g) { sum += g < 0 ? -g : g; };  // propagates NaN
   if constexpr (kIsThin) {
     for_each_entry_thin<T, S>(side, start, length, use);
   } else {

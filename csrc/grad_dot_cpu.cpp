@@ -1,4 +1,5 @@
-// grad_dot on the CPU: units of work from the shapes, one partial sum each, added in order.
+// grad_dot on the CPU: pairs are cut into units of work by their shapes alone, and the units'
+// partial sums are added in order.
 
 #include "cpu_dispatch.h"
 #include "ops.h"
@@ -8,13 +9,14 @@ namespace lga_fast {
 namespace {
 
 struct Unit {
-  int64_t pair, i, j;  // Gram: tile (i, j); tiled: column i of the wider side, row j of the other
+  int64_t pair, i, j;  // Gram form: tile (i, j); tiled form: x and y of the tile
   bool gram;
 };
 
-// Multiply-adds for n tokens (old and new together): n(n+1)/2 Gram entries over d_in + d_out
-// against n outer products of d_in x d_out and three sums over the tiles. A vector axis counts in
-// whole vectors of the widest instruction set, whichever one runs: the form must not depend on it.
+// Compares multiply-adds for n tokens, old and new together: n(n+1)/2 Gram entries over d_in +
+// d_out columns against n outer products of d_in x d_out plus three sums over the tiles. Vectorized
+// axes are rounded up to whole AVX-512 vectors at every level: the choice must not depend on the
+// level.
 bool gram_is_cheaper(int64_t n, int64_t d_in, int64_t d_out) {
   constexpr int64_t kWidestVector = 16;
   auto whole = [](int64_t d) { return double(ceil_div(d, kWidestVector) * kWidestVector); };

@@ -1,20 +1,19 @@
-// grad_dot on CUDA. Not yet timed on a device: the choices below are arithmetic, not measurement.
+// grad_dot on CUDA. Not yet timed on a device: the choices below are estimates, not measurements.
 //
-// A selection brings 8 to 64 pairs of 40 to 400 tokens (old and new together) over 1600 to 16384
-// columns: few entries, long sums. So a pair's Gram matrices are cut into 64 x 64 tiles and each
-// tile's sum over the columns is split over blocks (at least 256 columns each, at most 32 blocks
-// per pair and matrix): 64 pairs at 4096 x 11008 are 64 * (16 + 32) = 3072 blocks for 132
-// multiprocessors.
-//   1. gram_kernel     a block writes its part of a tile of a.a^T or d.d^T to a workspace
+// A selection typically has 8 to 64 pairs of 40 to 400 tokens (old and new together) over 1600 to
+// 16384 columns: few entries, long sums. A pair's Gram matrices are therefore cut into 64 x 64
+// tiles, and the sum over columns of each tile is split over blocks: at least 256 columns per block
+// and at most 32 blocks per pair and matrix. 64 pairs at 4096 x 11008 give 64 * (16 + 32) = 3072
+// blocks for 132 multiprocessors.
+//   1. gram_kernel     each block writes its part of a tile of a.a^T or d.d^T to a workspace
 //   2. combine_kernel  adds the parts in order, multiplies the two matrices, sums the tile
-//   3. sum_partials    adds a pair's tiles in order
-// The cut depends on the pair's shape alone, so a pair's bits do not depend on the others. Sums of
-// a part are float (double for double), everything after that is double.
+//   3. sum_partials    adds the tiles of a pair in order
+// The split depends on the shape of the pair alone, so other pairs do not change a bit of its
+// result. A part is summed in float (in double for double inputs), everything after that in double.
 //
-// Row bounds come from the host and travel as kernel arguments: no copy, no wait, fit for graphs.
-// Inputs are converted to float in shared memory; multiply_accumulate() on tensor cores (products
-// of 2-byte dtypes are exact in float) is the place for the next step, once a device has shown what
-// bounds it.
+// Row bounds are kernel arguments: no copy, no synchronization. Inputs are converted to float in
+// shared memory. The next step is multiply_accumulate() on tensor cores (products of 2-byte dtypes
+// are exact in float), once profiling on a device shows what the bound is.
 
 #include <algorithm>
 
@@ -61,7 +60,7 @@ __global__ void __launch_bounds__(kThreads)
 // Up to kSlots pairs of one form.
 struct Group {
   PairSlots pairs = {};
-  SumSlots sums = {};  // tiles of each, and the pair's place in the result
+  SumSlots sums = {};  // per pair: its number of tiles, its row of the result
   int64_t size = 0;
 };
 
@@ -76,13 +75,13 @@ struct Call {
 
 template <class T, class S>
 void run_gram(const Call& call, const Group& group, int64_t slot_tiles, double* partial) {
-  int64_t tile_parts = 0;  // of the pair that has most
+  int64_t tile_parts = 0;  // parts of one tile, the most that any pair has
   for (int64_t i = 0; i < group.size; ++i) {
     const int64_t tokens = group.pairs.old_rows.length[i] + group.pairs.new_rows.length[i];
     const GramPlan plan = gram_plan(tokens, call.d_in(), call.d_out());
     tile_parts = std::max(tile_parts, plan.parts_a + plan.parts_d);
   }
-  const int64_t entries = group.size * tile_parts * kTile * kTile;  // of one tile of each pair
+  const int64_t entries = group.size * tile_parts * kTile * kTile;  // of one tile per pair
   const int64_t tiles_at_once =
       std::clamp<int64_t>(kWorkspaceBytes / (entries * int64_t(sizeof(S))), 1, slot_tiles);
   const int64_t slot_parts = tiles_at_once * tile_parts;
@@ -121,7 +120,7 @@ void run_tiles(const Call& call, const Group& group, int64_t slot_tiles, double*
   check_launch("grad_dot: tile_kernel");
 }
 
-// Multiply-adds with the padding that this device's tiles bring.
+// Compares multiply-adds, including the padding to whole tiles.
 bool gram_is_cheaper(int64_t tokens, int64_t d_in, int64_t d_out) {
   auto up = [](int64_t n) { return double(ceil_div(n, kTile) * kTile); };
   const int64_t x = std::max(d_in, d_out), y = std::min(d_in, d_out);
@@ -158,11 +157,11 @@ Tensor grad_dot_cuda(const Tensor& a_old, const Tensor& d_old, const Tensor& row
   const int64_t d_in = call.d_in(), d_out = call.d_out();
   if (d_in == 0 || d_out == 0) return out;
 
-  Group groups[2];  // tiled, Gram
+  Group groups[2];  // indexed by `gram`
   for (int64_t pair = 0; pair < pairs; ++pair) {
     const RowSpan old_row = args.old_rows.spans[pair], new_row = args.new_rows.spans[pair];
     const int64_t tokens = old_row.length + new_row.length;
-    if (tokens == 0) continue;  // stays 0
+    if (tokens == 0) continue;  // its sums stay 0
     const bool gram = gram_is_cheaper(tokens, d_in, d_out);
     Group& group = groups[gram];
     const int64_t slot = group.size++;
@@ -186,7 +185,7 @@ STABLE_TORCH_LIBRARY_IMPL(lga_fast, CUDA, m) { m.impl("grad_dot", TORCH_BOX(&gra
 
 }  // namespace lga_fast
 
-// Asked before the library's kernels are trusted with a device (lga_fast/ops/_library.py).
+// Read when the library is loaded (lga_fast/ops/_library.py).
 extern "C" __attribute__((visibility("default"))) const char* lga_fast_cuda_archs() {
   return LGA_CUDA_ARCHS;
 }

@@ -1,7 +1,8 @@
-// The stable ABI's tensors as the plain structs that kernels take, and the checks that keep memory
-// safe when an op is called through torch.ops without its Python wrapper. The wrapper
-// (lga_fast/ops/__init__.py) checks everything and explains; here one line names the op and
-// argument.
+// Tensors of torch's stable ABI as the plain structs that kernels take.
+//
+// The Python wrapper (lga_fast/ops/__init__.py) validates every argument and explains what is
+// wrong. The checks here keep memory safe when an op is called through torch.ops directly; their
+// messages name the op, the argument and what was expected.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -95,11 +96,12 @@ inline TokenRows token_rows_of(const Tensor& a, const Tensor& d, const Tensor& r
   return out;
 }
 
+// The dtype of results that are sums over x.
 inline ScalarType sum_dtype(const Tensor& x) {
   return x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
-// Sums that were taken in double, rounded to the dtype of a CPU tensor.
+// Rounds sums to the dtype of `out`, a CPU tensor.
 inline void store_sums(const std::vector<double>& sums, const Tensor& out) {
   if (out.scalar_type() == ScalarType::Double)
     std::copy(sums.begin(), sums.end(), static_cast<double*>(out.mutable_data_ptr()));

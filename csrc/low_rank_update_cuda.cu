@@ -1,6 +1,6 @@
-// low_rank_update_ on CUDA: a block forms a 64 x 64 tile of left.right^T with the rank as the
-// summed axis and adds it to the weight. Small ranks are bound by reading and writing the weight: a
-// thread's four entries are neighbours along the weight's nearer axis.
+// low_rank_update_ on CUDA: each block forms a 64 x 64 tile of left.right^T, with the rank as the
+// summed axis, and adds it to the weight. Small ranks are bound by the traffic of the weight, so
+// the four entries a thread owns in a row are adjacent along the axis of the smaller stride.
 
 #include "cuda_tile.cuh"
 #include "ops.h"

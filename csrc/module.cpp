@@ -1,5 +1,5 @@
-// lga_fast._C: loading it registers the CPU kernels (static initialisers in *_cpu.cpp); its
-// functions tell how it was built.
+// lga_fast._C. Importing it registers the CPU ops (static initializers in *_cpu.cpp); its functions
+// report how it was built and select the instruction set.
 
 #include <pybind11/pybind11.h>
 #include <torch/headeronly/version.h>
@@ -31,5 +31,5 @@ PYBIND11_MODULE(_C, m) {
         throw py::value_error("use_cpu_level: expected one of build_info()['cpu_levels'], got " +
                               name);
       },
-      "For tests and benchmarks: choose among the instruction sets that this processor has.");
+      "Select one of build_info()['cpu_levels']. For tests and benchmarks.");
 }

@@ -1,9 +1,9 @@
 // The ops of torch.ops.lga_fast: what each computes, and its arguments, checked and unpacked for
-// the host code of either device. <op>_cpu.cpp and <op>_cuda.cu implement and register it.
+// the host code of either device. The *_cpu.cpp and *_cuda.cu files implement and register them.
 //
-// A linear map sees tokens with inputs a [token d_in] and output gradients d [token d_out]. A row
-// (start, length) is a stretch of the token axis: one sequence. Its weight gradient is
-// G = d^T a [d_out d_in], summed over the row's tokens.
+// A linear map has inputs a [token d_in] and output gradients d [token d_out]. A row (start,
+// length) is one sequence: a stretch of the token axis. Its weight gradient, summed over the tokens
+// of the row, is G = d^T a [d_out d_in].
 #pragma once
 
 #include <utility>
@@ -14,12 +14,12 @@ namespace lga_fast {
 
 // grad_dot(a_old, d_old, rows_old, a_new, d_new, rows_new) -> [pair 3]
 //
-//   <G_old, G_new>, |G_old|^2, |G_new|^2 per pair, without ever holding G as a whole
+//   <G_old, G_new>, |G_old|^2, |G_new|^2 per pair, without materializing G
 //
 //   Gram form   <d1^T a1, d2^T a2> = sum_ts (a1 a2^T)_ts (d1 d2^T)_ts
-//   tiled form  tiles of G_old and G_new are formed, multiplied and dropped
+//   tiled form  tiles of G_old and G_new are formed, multiplied and discarded
 //
-// Each pair takes the form that needs fewer multiply-adds on its device.
+// Each pair takes the form that needs fewer multiply-adds on the device.
 struct GradDotArgs {
   TokenRows old_rows, new_rows;
 };
@@ -42,7 +42,7 @@ inline GradDotArgs grad_dot_args(const Tensor& a_old, const Tensor& d_old, const
 //
 //   sum_oi |G_oi| per row, a tile of G at a time
 //
-// A sum of absolute values has no factored form, so every entry of G is formed once.
+// A sum of absolute values does not factor, so every entry of G is formed once.
 
 // low_rank_update_(weight, left, right, scale), in place
 //
@@ -51,10 +51,9 @@ inline GradDotArgs grad_dot_args(const Tensor& a_old, const Tensor& d_old, const
 // The product and the addition run in float (in double for a double weight) and are rounded once,
 // when stored. `weight` may have any strides.
 //
-// Kernels write a weight whose columns are the nearer axis in memory, and read the factors
-// transposed: left [rank rows], right [rank cols]. Where the weight is stored column by column
-// (GPT-2's Conv1D seen as [d_out d_in]) they get the transposed update, which is the same update:
-// weight^T += scale * right . left^T.
+// Kernels take a weight whose columns have the smaller stride, and the factors transposed: left
+// [rank rows], right [rank cols]. For a weight stored column by column (the Conv1D of GPT-2 viewed
+// as [d_out d_in]) they get the same update transposed: weight^T += scale * right . left^T.
 struct LowRankUpdateArgs {
   MutableMatrix weight;
   Matrix left, right;
