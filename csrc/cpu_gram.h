@@ -46,8 +46,9 @@ struct GramScratch {
 template <class S, int M, int N>
 void gram_block(const S* x, const S* y, int64_t depth, bool first, Vec<S>* sums) {
   Vec<S> acc[M][N];
-  LGA_UNROLL for (int i = 0; i < M; ++i) LGA_UNROLL for (int j = 0; j < N; ++j) acc[i][j] =
-      Vec<S>{};
+  LGA_UNROLL for (int i = 0; i < M; ++i) {
+    LGA_UNROLL for (int j = 0; j < N; ++j) acc[i][j] = Vec<S>{};
+  }
   for (int64_t k = 0; k < depth; k += kLanes<S>) {
     Vec<S> left[M];
     LGA_UNROLL for (int i = 0; i < M; ++i) left[i] = load(x + i * kRowStride<S> + k);
@@ -56,8 +57,12 @@ void gram_block(const S* x, const S* y, int64_t depth, bool first, Vec<S>* sums)
       LGA_UNROLL for (int i = 0; i < M; ++i) acc[i][j] += left[i] * right;
     }
   }
-  LGA_UNROLL for (int i = 0; i < M; ++i) LGA_UNROLL for (int j = 0; j < N; ++j)
-      sums[i * kGramPad + j] = first ? acc[i][j] : sums[i * kGramPad + j] + acc[i][j];
+  LGA_UNROLL for (int i = 0; i < M; ++i) {
+    LGA_UNROLL for (int j = 0; j < N; ++j) {
+      Vec<S>& sum = sums[i * kGramPad + j];
+      sum = first ? acc[i][j] : sum + acc[i][j];
+    }
+  }
 }
 
 template <class S>

@@ -39,16 +39,21 @@ struct TileScratch {
 template <class S, int M, int N>
 void outer_block(const S* x, const S* y, int64_t tokens, bool first, S* g) {
   Vec<S> acc[M][N];
-  LGA_UNROLL for (int i = 0; i < M; ++i) LGA_UNROLL for (int j = 0; j < N; ++j) acc[i][j] =
-      first ? Vec<S>{} : load(g + i * kGradTileX + j * kLanes<S>);
+  LGA_UNROLL for (int i = 0; i < M; ++i) {
+    LGA_UNROLL for (int j = 0; j < N; ++j) {
+      acc[i][j] = first ? Vec<S>{} : load(g + i * kGradTileX + j * kLanes<S>);
+    }
+  }
   for (int64_t t = 0; t < tokens; ++t, x += kTokenStride<S>, y += kGradTileY) {
     Vec<S> right[N];
     LGA_UNROLL for (int j = 0; j < N; ++j) right[j] = load(x + j * kLanes<S>);
-    LGA_UNROLL for (int i = 0; i < M; ++i) LGA_UNROLL for (int j = 0; j < N; ++j) acc[i][j] +=
-        y[i] * right[j];
+    LGA_UNROLL for (int i = 0; i < M; ++i) {
+      LGA_UNROLL for (int j = 0; j < N; ++j) acc[i][j] += y[i] * right[j];
+    }
   }
-  LGA_UNROLL for (int i = 0; i < M; ++i) LGA_UNROLL for (int j = 0; j < N; ++j)
-      store<S>(g + i * kGradTileX + j * kLanes<S>, acc[i][j]);
+  LGA_UNROLL for (int i = 0; i < M; ++i) {
+    LGA_UNROLL for (int j = 0; j < N; ++j) store<S>(g + i * kGradTileX + j * kLanes<S>, acc[i][j]);
+  }
 }
 
 // M rows over the full width of the tile. A single row takes more columns at a time, to have enough

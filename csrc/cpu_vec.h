@@ -126,8 +126,9 @@ inline S sum_lanes(const Vec<S>& v) {
 #else
   S lanes[kLanes<S>];
   store<S>(lanes, v);
-  LGA_UNROLL for (int width = kLanes<S> / 2; width > 0; width /= 2)
-      LGA_UNROLL for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+  LGA_UNROLL for (int width = kLanes<S> / 2; width > 0; width /= 2) {
+    LGA_UNROLL for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+  }
   return lanes[0];
 #endif
 }
