@@ -1,6 +1,6 @@
 # make demo | make test | make bench | make lint: each sets up .venv by itself, at the exact versions of
 # requirements/lock-*.txt. `make lock` renews those; `make test-newest` and `make test-oldest` test the
-# two ends of pyproject's ranges.
+# two ends of pyproject's ranges; `make dist-check` builds, installs and tries the sdist and the wheel.
 PYTHON ?= python3
 # The torch to install; its build, CPU or CUDA, is yours to choose. Any torch >= 2.11 will do: the
 # native part uses torch's stable ABI.
@@ -13,7 +13,7 @@ TORCH_OLDEST ?= $(TORCH)
 JOBS ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test test-newest test-oldest lock bench lint format clean
+.PHONY: demo test test-newest test-oldest dist-check lock bench lint format clean
 .DELETE_ON_ERROR:
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
@@ -72,6 +72,9 @@ test-oldest:
 	.venv-oldest/bin/python $(PIP_INSTALL) "$(TORCH_OLDEST)" -r requirements/lock-oldest.txt
 	LGA_FAST_NO_EXT=1 .venv-oldest/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	$(call test-in,.venv-oldest)
+
+dist-check: .venv/test
+	$(BIN)/python tools/dist_check.py --torch "$(TORCH)"
 
 .venv-lock/uv:
 	$(PYTHON) -m venv .venv-lock
