@@ -30,7 +30,7 @@ def family_of(hf: Any) -> tuple[str, ModelFamily, str]:
     """
     if found := families.find(hf.config):
         return *found, ""
-    name = families.types_of(hf.config)[0]
+    name = families.model_types(hf.config)[0]
     try:
         family = guess(hf)
         worst = _confirm(hf, family, name)
