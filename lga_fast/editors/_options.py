@@ -17,7 +17,7 @@ import yaml
 from lga_fast import registry
 from lga_fast.errors import DataError, EditError, NoLayer, UnknownName
 from lga_fast.models import EditableModel
-from lga_fast.models.edit_stack import check_editable
+from lga_fast.models.edit_target import check_editable
 from lga_fast.options import checked
 
 Preset = Literal["easyedit", "original"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lga_fast.files import write_atomic
-from lga_fast.models.edit_stack import find_matrices
+from lga_fast.models.edit_target import find_matrices
 
 if TYPE_CHECKING:
     from lga_fast.models import EditableModel

@@ -35,7 +35,7 @@ def additive_mask(
     return mask.masked_fill_(hidden, torch.finfo(dtype).min).unsqueeze(1)
 
 
-def rounding_of(
+def rounding_error(
     before: Float[Tensor, "d_out d_in"],
     after: Float[Tensor, "d_out d_in"],
     left: Float[Tensor, "d_out rank"],

@@ -156,7 +156,7 @@ class StreamedModel(EditableModel):
     # -- running -------------------------------------------------------------------------------
     def edited_names(self) -> set[str]:
         """Weights that are not as the checkpoint has them."""
-        return {name for step in self._overlays.steps for name in step.deltas}
+        return {name for active in self._overlays.active for name in active.deltas}
 
     @contextmanager
     def loaded(self, layer: int) -> Iterator[None]:
