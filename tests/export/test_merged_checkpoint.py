@@ -9,6 +9,7 @@ import pytest
 import tiny
 import torch
 from both_placements import both
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lga_fast
@@ -82,6 +83,23 @@ def test_what_else_changed_in_a_model_in_memory_is_written_too(tmp_path):
         assert bits(plain(tmp_path / f"{i}")) == wanted
     assert len(list((tmp_path / "0").glob("*.safetensors"))) > 3
     assert (tmp_path / "1" / "model.safetensors").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*1 tensors are not of the model")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("weights", ["resident", "streamed"])
+def test_tensors_that_the_model_class_does_not_load_are_not_lost(weights, dtype, tmp_path):
+    """Such as layers for multi-token prediction, or the vision tower beside a text decoder."""
+    source = tmp_path / "source"
+    both(source, tiny.model("llama", torch.bfloat16))
+    first = min(source.glob("*.safetensors"))
+    tensors = load_file(first) | {"mtp.weight": torch.arange(6.0)}
+    save_file(tensors, first, {"format": "pt"})
+    model = lga_fast.load(source, device="cpu", dtype=dtype, weights=weights)
+    make_edit(model).to_model(tmp_path / "merged", model)
+    assert torch.equal(
+        load_file(tmp_path / "merged" / first.name)["mtp.weight"], tensors["mtp.weight"]
+    )
 
 
 @pytest.mark.parametrize("weights", ["resident", "streamed"])
