@@ -143,7 +143,7 @@ def test_unknown_fields_are_counted():
         ({"target_new": 1931}, "'target_new': expected text, got 1931 (int). Write it in quotes:"),
         ({"prompt": None}, "field 'prompt': expected text, got None."),
         ({"prompt": ["a"]}, "field 'prompt': expected text, got ['a'] (list)."),
-        ({"subject": True}, "field 'subject': expected text, got True (bool). Mend 'subject'"),
+        ({"subject": True}, "field 'subject': expected text, got True (bool). Correct 'subject'"),
         ({"case_id": 1.5}, "field 'case_id': expected a number or text as id, got 1.5 (float)"),
         ({"ground_truth": {"str": "x"}}, "expected a list of texts, got an object with fields"),
         ({"locality": ["x"]}, "field 'locality': expected an object with named fields, got"),

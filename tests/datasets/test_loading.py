@@ -8,7 +8,7 @@ import pytest
 
 from lga_fast import registry
 from lga_fast.datasets import FINDINGS, LoadedEdits, load, load_edits
-from lga_fast.errors import DataError, UnknownName
+from lga_fast.errors import DataError, OptionError, UnknownName
 
 MEMBERS = ["counterfact", "jsonl", "known", "mmlu", "peak", "unke", "wikibio", "wikidata", "zsre"]
 FILES = [
@@ -98,10 +98,12 @@ def test_limit_cuts_list_and_report(put, make):
     assert len(load_edits("zsre", put(records), limit=9)) == 5
 
 
-@pytest.mark.parametrize("limit", [0, -1, 1.5])
-def test_limit_that_is_none(put, make, limit):
-    with pytest.raises(DataError, match="expected a whole number of records"):
-        load_edits("zsre", put([make.knowedit()]), limit=limit)
+@pytest.mark.parametrize("limit", [0, -1, 1.5, True, "all"])
+@pytest.mark.parametrize("source", ["no such file", [{"prompt": "no target"}]])
+def test_a_limit_out_of_range_is_refused_before_anything_is_read(source, limit):
+    arguments = ("zsre", source) if isinstance(source, str) else (source,)
+    with pytest.raises(OptionError, match="limit: expected a whole number of at least 1, got"):
+        load_edits(*arguments, limit=limit)
 
 
 def test_case_ids_are_unique_text(put, make):
