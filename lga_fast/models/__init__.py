@@ -1,4 +1,11 @@
-"""Models: loading, families, taps."""
+"""What a model is: its blocks and MLP matrices, the gradients at them, and the edits it carries.
+
+- `editable` the model object; `edit_stack`, `edit_target` edits in effect and what they may change
+- `taps`, `moe` the two factors of each weight gradient, of linear modules and of fused experts
+- `families/`, `family_lookup`, `family_guess` where an architecture keeps its modules
+- `module_lookup`, `module_patching` finding modules, and replacing their forward for a while
+- `fingerprint`, `tensor_utils` a checksum of the weights; padding, masks, rounding
+"""
 
 from lga_fast.models.edit_stack import Applied
 from lga_fast.models.editable import EditableModel
