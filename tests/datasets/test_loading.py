@@ -91,9 +91,9 @@ def test_limit_cuts_list_and_report(put, make):
     edits = load_edits("zsre", put(records), limit=2)
     assert isinstance(edits, LoadedEdits) and len(edits) == 2
     assert edits.report.records == 5
-    assert [found.record for found in edits.report.where("subject_absent")] == [0, 1]
+    assert [finding.record for finding in edits.report.where("subject_absent")] == [0, 1]
     dropped = edits.report.where("dropped")
-    assert [found.record for found in dropped] == [2, 3, 4]
+    assert [finding.record for finding in dropped] == [2, 3, 4]
     assert dropped[0].detail == "over the limit of 2"
     assert len(load_edits("zsre", put(records), limit=9)) == 5
 
@@ -122,7 +122,7 @@ def test_report_for_machines_and_people(put, make):
     assert plain["empty_group"][0]["detail"] == "locality.Rel"
     assert "1 probe groups without items: records 0" in str(report)
     assert "extra (1)" in str(report)
-    assert {found.kind for found in report.findings} <= FINDINGS.keys()
+    assert {finding.kind for finding in report.findings} <= FINDINGS.keys()
     with pytest.raises(KeyError):
         report.count("no_such_kind")
 

@@ -139,12 +139,12 @@ def test_what_lies_beside_the_weights_comes_along(weights, tmp_path):
     if weights == "no files":
         for file in (tmp_path / "source").glob("*.safetensors*"):
             file.unlink()
-    kept = ("LICENSE.txt", "preprocessor_config.json", "editing.json")
-    for name in (*kept, "README.md"):
+    extras = ("LICENSE.txt", "preprocessor_config.json", "editing.json")
+    for name in (*extras, "README.md"):
         (tmp_path / "source" / name).write_text(name)
     make_edit(model).to_model(tmp_path / "merged", model)
-    found = files(tmp_path / "merged")
-    assert all(found[name] == name.encode() for name in kept) and "README.md" not in found
+    after = files(tmp_path / "merged")
+    assert all(after[name] == name.encode() for name in extras) and "README.md" not in after
 
 
 def test_a_folder_in_use_is_refused_and_what_a_killed_merge_left_goes(tmp_path, monkeypatch):
@@ -158,12 +158,12 @@ def test_a_folder_in_use_is_refused_and_what_a_killed_merge_left_goes(tmp_path, 
         with pytest.raises(EditError, match="got a file; give another"):
             edit.to_model(tmp_path / "note", model)
     assert files(tmp_path / "source") == before
-    left = tmp_path / f".merged.{2**30}.part.1-B"
-    left.mkdir()
-    (left / "model.safetensors").write_text("half")
+    abandoned = tmp_path / f".merged.{2**30}.part.1-B"
+    abandoned.mkdir()
+    (abandoned / "model.safetensors").write_text("half")
     (tmp_path / "merged.1-B").mkdir()
     edit.to_model(tmp_path / "merged.1-B", model)
-    assert not left.exists() and (tmp_path / "merged.1-B" / "config.json").exists()
+    assert not abandoned.exists() and (tmp_path / "merged.1-B" / "config.json").exists()
 
 
 def test_a_model_of_other_shapes_than_its_checkpoint_is_written_whole(tmp_path):
