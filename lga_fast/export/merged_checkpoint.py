@@ -29,7 +29,6 @@ from lga_fast.streaming.checkpoint import Checkpoint
 from lga_fast.streaming.checkpoint_files import INDEX, find_files, stored_dtype
 from lga_fast.streaming.meta_model import meta_model
 from lga_fast.streaming.safetensors_reader import SafetensorsReader
-from lga_fast.streaming.streamed_model import StreamedModel
 from lga_fast.weight_edit import WeightEdit
 
 _CONFIGS = ("config.json", "generation_config.json", INDEX)
@@ -72,7 +71,7 @@ def write_merged(edit: WeightEdit, folder: Path, model: EditableModel) -> None:
 
 
 def _write(model: EditableModel, folder: Path) -> None:
-    if isinstance(model, StreamedModel):
+    if model.streamed:
         changes = _located(_overlaid(model), model.shards)
         if changes is None:
             raise LgaFastError(
@@ -106,7 +105,7 @@ def _checkpoint_of(model: EditableModel) -> Checkpoint | None:
     return checkpoint if stored == held and all(map(checkpoint.source, stored)) else None
 
 
-def _overlaid(model: StreamedModel) -> dict[str, _Replacement]:
+def _overlaid(model: EditableModel) -> dict[str, _Replacement]:
     """The tensors that edits in effect change."""
     replacements = {}
     for place in model.matrices():
@@ -117,7 +116,7 @@ def _overlaid(model: StreamedModel) -> dict[str, _Replacement]:
     return replacements
 
 
-def _loaded(model: StreamedModel, place: tuple[int, str]) -> Tensor:
+def _loaded(model: EditableModel, place: tuple[int, str]) -> Tensor:
     with model.loaded(place[0]):
         return model.matrix(*place).weight.detach().cpu()
 

@@ -23,7 +23,8 @@ from torch import Tensor
 
 from lga_fast import ops
 from lga_fast.errors import EditError
-from lga_fast.models.edit_target import EditTarget, find_weights
+from lga_fast.models.edit_target import find_weights
+from lga_fast.models.structure import ModelStructure
 from lga_fast.models.tensor_utils import rounding_error
 from lga_fast.weight_edit import LowRank, WeightEdit
 
@@ -46,6 +47,7 @@ class ActiveEdit:
 
     checksum: str
     before: str  # the model's fingerprint without it
+    names: frozenset[str]  # of the weights that it changes
     after: str = ""  # and with it
     saved: dict[str, Tensor] = field(default_factory=dict)  # weights to put back, by name
     permanent: bool = False
@@ -58,7 +60,7 @@ class EditStack:
         self.active: list[ActiveEdit] = []
 
     @contextmanager
-    def edited(self, model: EditTarget, edit: WeightEdit, force: bool) -> Iterator[Applied]:
+    def edited(self, model: ModelStructure, edit: WeightEdit, force: bool) -> Iterator[Applied]:
         """See `EditableModel.edited`."""
         active = self._checked(model, edit, force)
         try:
@@ -66,7 +68,7 @@ class EditStack:
         finally:
             self._undo_even_if_interrupted(model, active)
 
-    def apply(self, model: EditTarget, edit: WeightEdit, force: bool) -> Applied:
+    def apply(self, model: ModelStructure, edit: WeightEdit, force: bool) -> Applied:
         """See `EditableModel.apply`."""
         if any(not active.permanent for active in self.active):
             raise EditError(
@@ -87,22 +89,26 @@ class EditStack:
         """Whether an edit is in effect."""
         return any(active.checksum == edit.checksum for active in self.active)
 
-    def _checked(self, model: EditTarget, edit: WeightEdit, force: bool) -> ActiveEdit:
+    def names(self) -> set[str]:
+        """The weights that edits in effect change."""
+        return {name for active in self.active for name in active.names}
+
+    def _checked(self, model: ModelStructure, edit: WeightEdit, force: bool) -> ActiveEdit:
         """A record of `edit`, which belongs on `model`; nothing is changed yet."""
         self._check(model, edit)
-        active = self._new_active(edit.checksum, model.fingerprint())
+        active = self._new_active(edit.checksum, model.fingerprint(), frozenset(edit.deltas))
         if not force:
             self._refuse_foreign(model, edit, active.before)
             self._refuse_repeated(edit)
         return active
 
-    def _check(self, model: EditTarget, edit: WeightEdit) -> None:
+    def _check(self, model: ModelStructure, edit: WeightEdit) -> None:
         find_weights(model, edit)
 
-    def _new_active(self, checksum: str, before: str) -> ActiveEdit:
-        return ActiveEdit(checksum, before)
+    def _new_active(self, checksum: str, before: str, names: frozenset[str]) -> ActiveEdit:
+        return ActiveEdit(checksum, before, names)
 
-    def _refuse_foreign(self, model: EditTarget, edit: WeightEdit, now: str) -> None:
+    def _refuse_foreign(self, model: ModelStructure, edit: WeightEdit, now: str) -> None:
         known = [now]
         for active in reversed(self.active):
             if active.after != known[-1]:
@@ -124,7 +130,7 @@ class EditStack:
                 f"{edit!r} is in effect already; to add it a second time, pass force=True."
             )
 
-    def _apply(self, model: EditTarget, edit: WeightEdit, active: ActiveEdit) -> Applied:
+    def _apply(self, model: ModelStructure, edit: WeightEdit, active: ActiveEdit) -> Applied:
         self._begin(model, edit, active)
         transposed = model.family.orientation == "in_out"
         rounding = {}
@@ -143,26 +149,26 @@ class EditStack:
         active.after = model.fingerprint()
         return Applied(rounding)
 
-    def _begin(self, model: EditTarget, edit: WeightEdit, active: ActiveEdit) -> None:
+    def _begin(self, model: ModelStructure, edit: WeightEdit, active: ActiveEdit) -> None:
         weights = find_weights(model, edit)
         active.saved = {name: weight.clone() for name, weight in weights.items()}
         self.active.append(active)  # before any weight changes, so that undoing finds it
 
     @contextmanager
     def _changing(
-        self, model: EditTarget, active: ActiveEdit, name: str, delta: LowRank
+        self, model: ModelStructure, active: ActiveEdit, name: str, delta: LowRank
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """A weight as it was and the one to change, both as they are stored."""
         yield active.saved[name], model.hf.get_parameter(name).detach()
 
-    def _undo_even_if_interrupted(self, model: EditTarget, active: ActiveEdit) -> None:
+    def _undo_even_if_interrupted(self, model: ModelStructure, active: ActiveEdit) -> None:
         try:
             self._undo(model, active)
         except KeyboardInterrupt:
             self._undo(model, active)  # repeats what was done and does the rest
             raise
 
-    def _undo(self, model: EditTarget, active: ActiveEdit) -> None:
+    def _undo(self, model: ModelStructure, active: ActiveEdit) -> None:
         """Put back what `active` and all later edits changed, the latest first.
 
         Contexts that are left out of order thus end together: putting back an outer one alone

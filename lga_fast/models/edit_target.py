@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from lga_fast.errors import EditError
-from lga_fast.models.families import ModelFamily
-from lga_fast.models.module_lookup import Key, whole_weight
+from lga_fast.models.module_lookup import whole_weight
+from lga_fast.models.structure import ModelStructure
 from lga_fast.weight_edit import WeightEdit
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-@runtime_checkable  # for beartype, which the tests run annotations through
-class EditTarget(Protocol):
-    """What edits need of a model; `EditableModel` has it."""
-
-    hf: Any
-    name: str
-    family: ModelFamily
-
-    def matrices(self) -> Collection[Key]: ...
-    def matrix(self, layer: int, role: str) -> Any: ...
-    def weight_name(self, layer: int, role: str) -> str: ...
-    def shape(self, layer: int, role: str) -> tuple[int, int]: ...
-    def fingerprint(self) -> str: ...
-
-
-def find_weights(model: EditTarget, edit: WeightEdit) -> dict[str, Tensor]:
+def find_weights(model: ModelStructure, edit: WeightEdit) -> dict[str, Tensor]:
     """The weights that `edit` would change, detached, as they are stored.
 
     Raises:
@@ -47,7 +31,7 @@ def find_weights(model: EditTarget, edit: WeightEdit) -> dict[str, Tensor]:
     return weights
 
 
-def find_matrices(model: EditTarget, edit: WeightEdit) -> dict[str, nn.Module]:
+def find_matrices(model: ModelStructure, edit: WeightEdit) -> dict[str, nn.Module]:
     """The modules whose weights `edit` would change, by the names of those weights.
 
     Raises:
@@ -73,7 +57,7 @@ def find_matrices(model: EditTarget, edit: WeightEdit) -> dict[str, nn.Module]:
     return modules
 
 
-def check_editable(model: EditTarget, layers: Iterable[int]) -> None:
+def check_editable(model: ModelStructure, layers: Iterable[int]) -> None:
     """Refuse, before any work, layers whose edited matrix is not a plain floating-point parameter.
 
     Raises:
