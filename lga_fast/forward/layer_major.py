@@ -15,7 +15,6 @@ from lga_fast import progress
 from lga_fast.forward.block_runner import BlockInputs
 
 if TYPE_CHECKING:
-    from lga_fast.forward.decode_checkpoint import DecodeCheckpoint
     from lga_fast.streaming.streamed_model import StreamedModel
 
 
@@ -32,20 +31,18 @@ def run_layer_major(
     model: StreamedModel,
     forwards: Sequence[ForwardJob],
     layers: int | None = None,
-    kept: DecodeCheckpoint | None = None,
     to_head: bool = False,
 ) -> list[Float[Tensor, "row token d_model"]]:
     """Run batches through all blocks, or so many; a `within` may end its batch by suppressing.
 
-    Where it is `kept`, it begins after the last block that was finished. `to_head` as of
-    `StreamedModel.walk`.
+    `to_head` as of `StreamedModel.walk`.
 
     Returns:
         What left the last block, of each batch, waiting on the CPU.
     """
     calls: list[BlockInputs] = []
     hidden: list[Tensor] = []
-    order = range(kept.first if kept else 0, model.layers if layers is None else layers)
+    order = range(model.layers if layers is None else layers)
     with (
         progress.bar("blocks, each read once", len(order)) as advance,
         closing(model.walk(order, to_head)) as walk,
@@ -56,12 +53,9 @@ def run_layer_major(
                     call = model.record(forward.inputs)
                     hidden.append(call.hidden.cpu())
                     calls.append(replace(call, hidden=call.hidden.new_empty(0, 0, 0)))
-                hidden = kept.entering(hidden) if kept else hidden
             for i, call in enumerate(calls):
                 with forwards[i].within():
                     hidden[i] = model.run(layer, hidden[i].to(model.device), call).cpu()
-            if kept:
-                kept.left(layer, hidden)
             advance(1)
     return hidden
 
@@ -70,10 +64,9 @@ def logits_of(
     model: StreamedModel,
     forwards: Sequence[ForwardJob],
     reads: Sequence[tuple[Int[Tensor, " _"], Int[Tensor, " _"]]],  # position, of each batch
-    kept: DecodeCheckpoint | None = None,
 ) -> Iterator[Float[Tensor, "position vocab"]]:
     """Logits at chosen rows and tokens of each batch, a batch after the other."""
-    hidden = run_layer_major(model, forwards, kept=kept, to_head=True)
+    hidden = run_layer_major(model, forwards, to_head=True)
     with model.head():
         for i, (row, token) in enumerate(reads):
             with model.after_blocks(hidden[i].to(model.device)):

@@ -55,9 +55,9 @@ def score_layers(
         loss_scope: "target": cross entropy of the answer's tokens; "full": of the prompt's too.
         reduction: over a row's labelled tokens.
         batch_tokens: tokens in one pass at most; lowered where memory asks for it.
-        resume: folder in which a pass with streamed weights keeps what it has found after every
-            block, of old answers too: hidden states, keys and values. A pass that was killed goes
-            on there, with the same bits in the end. Several ranks have a folder each in it.
+        resume: folder in which a pass with streamed weights keeps its state after every block,
+            and old answers once the batches decoded together are finished. A killed pass
+            continues from there, with the same bits in the end. Each rank has its own folder in it.
         show_progress: None shows bars on a terminal only.
 
     Raises:

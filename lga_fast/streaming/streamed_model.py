@@ -21,7 +21,6 @@ from lga_fast.errors import LgaFastError
 from lga_fast.forward import decoding
 from lga_fast.forward.block_runner import BlockInputs, record_block_inputs
 from lga_fast.forward.lockstep_decoding import decode_in_lockstep
-from lga_fast.forward.tensor_store import TensorStore
 from lga_fast.models import fingerprint
 from lga_fast.models.editable import EditableModel
 from lga_fast.models.module_patching import (
@@ -221,17 +220,12 @@ class StreamedModel(EditableModel):
         with patched_forwards(dict.fromkeys(self._blocks, give)):
             yield
 
-    def greedy_each(
-        self, batches: Sequence[decoding.Batch], waiting: TensorStore | None = None
-    ) -> list[decoding.Answers]:
-        """`greedy` of several batches: one reading of all blocks gives each of them a token.
-
-        `waiting`: where a call that was killed goes on, with the same batches.
-        """
+    def greedy_each(self, batches: Sequence[decoding.Batch]) -> list[decoding.Answers]:
+        """`greedy` of several batches: one reading of all blocks gives each of them a token."""
         readings = max((length for _, lengths in batches for length in lengths), default=0)
 
         def run(_: EditableModel, steps: Sequence[decoding.Steps]) -> list[decoding.Answers]:
-            return decode_in_lockstep(self, steps, readings, waiting=waiting)
+            return decode_in_lockstep(self, steps, readings)
 
         return decoding.greedy(self, batches, run)
 
