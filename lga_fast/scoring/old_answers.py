@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lga_fast import files, memory
+from lga_fast.forward import decoding
 from lga_fast.models import EditableModel
 
 Tokens = Sequence[int]
@@ -70,7 +71,7 @@ def generated(
     widths = {i: len(prompt) + lengths[i] for i, prompt in prompts.items()}
     found, left, warned = (dict(kept.found), kept.left, False) if kept else ({}, None, False)
     if left is None:
-        left = memory.decoded(model, widths, batch_tokens)
+        left = decoding.decode_groups(model, widths, batch_tokens)
     while left:
         if kept and left != kept.left:
             kept.keep(found, left)
@@ -87,7 +88,7 @@ def generated(
             )
         warned = True
         rest = {i: widths[i] for batches in left for batch in batches for i in batch}
-        left = memory.decoded(model, rest, max(sizes) // 2, sum(sizes) // 2)
+        left = decoding.decode_groups(model, rest, max(sizes) // 2, sum(sizes) // 2)
     return found
 
 
@@ -100,7 +101,7 @@ def _answers(
     """Answers of batches that run in step; None: memory did not suffice, but does for less."""
     asked = [([prompts[i] for i in batch], [lengths[i] for i in batch]) for batch in batches]
     try:
-        answered = model.greedy_each(asked)
+        answered = decoding.greedy_batches(model, asked)
     except Exception as error:
         if not memory.out_of_memory(error) or (len(batches) == len(batches[0]) == 1):
             raise

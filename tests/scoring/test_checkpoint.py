@@ -18,7 +18,7 @@ import torch
 from both_placements import REQUESTS, assert_same_bits, both
 
 import lga_fast
-from lga_fast import memory, score_layers
+from lga_fast import score_layers
 from lga_fast.datasets import easyedit_requests
 from lga_fast.errors import LgaFastError, ScoringError
 from lga_fast.forward import tensor_store
@@ -53,7 +53,8 @@ class Interrupted(Exception):
 def test_it_goes_on_after_every_block(tmp_path, monkeypatch):
     resident, streamed = both(tmp_path / "model", tiny.model("gemma2", torch.float32))
     want = score_layers(resident, REQUESTS, batch_tokens=60)
-    state, real, ran = tmp_path / "state", streamed.run, []
+    runner = streamed.block_runner()
+    state, real, ran = tmp_path / "state", runner.run, []
 
     def failing(layer, *rest):
         if ran and ran[-1] != layer and len(set(ran)) == 2:
@@ -69,7 +70,7 @@ def test_it_goes_on_after_every_block(tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             # Old answers run all blocks; a kill among them is for their own beginning again.
             if (state / "pairs.json").exists():
-                patch.setattr(streamed, "run", failing)
+                patch.setattr(runner, "run", failing)
             try:
                 found = score_layers(streamed, REQUESTS, batch_tokens=60, resume=state)
             except Interrupted:
@@ -108,10 +109,11 @@ def test_old_answers_go_on_with_the_group_that_was_being_decoded(family, tmp_pat
     """Several groups of batches: a finished one is kept, the one that was killed begins again."""
     resident, streamed = both(tmp_path / "model", tiny.model(family, torch.float32))
     requests = [replace(r, target_old=None) for r in REQUESTS for _ in range(2)]
-    left = 24 * memory.token_bytes(streamed) + 60 * memory.cache_bytes(streamed)
-    streamed.memory_budget = memory.weights_bytes(streamed) + left * 4 // 3 + 9
+    left = 24 * streamed.memory.token_bytes() + 60 * streamed.memory.cache_bytes
+    streamed.memory_budget = streamed.memory.weights_bytes + left * 4 // 3 + 9
     want = build_pairs(resident, requests, "model", 24)
-    state, readings, limit, real = tmp_path / "state", [], 10**6, streamed.head
+    state, readings, limit, runner = tmp_path / "state", [], 10**6, streamed.block_runner()
+    real = runner.head
 
     def ending():
         readings.append(1)
@@ -119,7 +121,7 @@ def test_old_answers_go_on_with_the_group_that_was_being_decoded(family, tmp_pat
             raise Interrupted
         return real()
 
-    monkeypatch.setattr(streamed, "head", ending)
+    monkeypatch.setattr(runner, "head", ending)
     assert build_pairs(streamed, requests, "model", 24) == want
     whole, limit, found = len(readings), 0, None
     while found is None:
