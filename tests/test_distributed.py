@@ -268,7 +268,7 @@ def test_what_needs_one_process_says_so(monkeypatch):
     from lga_fast.commands import _inputs
 
     with pytest.raises(RanksError, match="start lga-fast without torchrun"):
-        _inputs.model("atlas", "auto", None, None)
+        _inputs.load_model("atlas", "auto", None, None)
 
 
 def torchrun(*arguments):

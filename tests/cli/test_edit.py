@@ -168,15 +168,15 @@ HELLO = ["--prompt", "The capital of France is", "--subject", "France", "--targe
         ({"--subject": "Spain"}, "--subject: expected a part of the prompt 'The capital of France"),
         ({"--subject": "france"}, "in the same letter case, got 'france'"),
         ({"--target": " "}, "--target: expected a text, got ' '"),
-        ({"--limit": 2}, "--limit counts requests of --data"),
+        ({"--limit": 2}, "--limit is for the edits of --data"),
         ({"--layer": None}, "give --layer N, a --config with `layers: [N]`, or --data FILE"),
         ({"--layer": 12}, "has layers 0 to 4"),
-        ({"--clamp": 0}, "argument: clamp: expected a number above 0, got 0.0"),
+        ({"--clamp": 0}, "clamp: expected a number above 0, got 0.0"),
         ({"--editor": "romy"}, "'romy' is not one of"),
         ({"--config": "nowhere.yaml"}, "File 'nowhere.yaml' does not exist"),
         ({"--data": "nowhere.json"}, "nowhere.json: there is no such file"),
-        ({"--merge": "saved_model"}, "expected a new or an empty folder"),
-        ({"--merge": "new", "--out": "new"}, "--out new: expected a folder outside of --merge new"),
+        ({"--merge": "saved_model"}, "expected a new or empty folder"),
+        ({"--merge": "new", "--out": "new"}, "--out new: expected a folder outside --merge new"),
         ({"--merge": "new", "--peft": "new/lora"}, "--peft new/lora: expected a folder outside"),
     ],
     ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
@@ -194,4 +194,4 @@ def test_errors_come_before_work_and_are_one_paragraph(changes, message, saved_m
 
 def test_one_rephrasing_is_not_of_several_requests(facts, on_tiny):
     text = run("edit", *on_tiny, "--data", facts, "--rephrase", "France's capital is", ok=False)
-    assert "--rephrase is for one request, there are 6" in text
+    assert "--rephrase is for one request, but there are 6" in text
