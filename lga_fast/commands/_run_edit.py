@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from rich.console import Console
 
 from lga_fast import atlas, select_layer
 from lga_fast.commands import _inputs, _ranks
+from lga_fast.commands._notes import recorded_notes
 from lga_fast.datasets import LoadedEdits
 from lga_fast.editors import Preset, edit
 from lga_fast.editors._cost_messages import costs_said
@@ -59,10 +59,8 @@ def run(
     model = _inputs.load_model(source, device, dtype, memory_budget, weights)
     if model.placement:
         click.echo(model.placement, err=True)
-    with costs_said(), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
+    with costs_said(), recorded_notes() as notes:
         change = _solve(model, requests, facts, layer, proxy, seed, arguments)
-    notes = [str(warning.message) for warning in caught]
     notes = list(dict.fromkeys([*notes, *change.provenance["config_report"]["notes"]]))
     report = answers.compare(model, requests, change, rephrase=rephrase, seed=seed, notes=notes)
     written = _write(model, change, report, out, merge, peft)

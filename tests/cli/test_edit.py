@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from running import run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lga_fast
+from lga_fast.commands import _run_edit
+from lga_fast.commands._notes import recorded_notes
+from lga_fast.errors import warn
 from lga_fast.metrics import Question, score
 
 README = Path(__file__).parents[2] / "README.md"
@@ -123,6 +127,29 @@ def test_a_config_says_layer_seed_and_what_it_does_not_know(saved_model, facts, 
     assert "v_lrr (did you mean v_lr?)" in note
     seeded = json.loads(run("edit", *where, *more, "--seed", 8, "--json"))
     assert seeded["provenance"]["config"]["seed"] == 8
+
+
+def test_warnings_of_other_libraries_are_shown_and_are_no_notes(on_tiny, facts, monkeypatch):
+    def edit(*arguments, **options):
+        warn("something to know of the edit")
+        warnings.warn("an argument goes in the next version", FutureWarning, stacklevel=1)
+        return lga_fast.edit(*arguments, **options)
+
+    monkeypatch.setattr(_run_edit, "edit", edit)
+    with pytest.warns(FutureWarning, match="an argument goes") as shown:
+        found = json.loads(run("edit", *on_tiny, "--data", facts, "--limit", 1, "--json"))
+    assert [str(one.message) for one in shown] == ["an argument goes in the next version"]
+    assert "something to know of the edit" in found["notes"]
+    assert not [note for note in found["notes"] if "an argument goes" in note]
+
+
+def test_a_repeated_warning_of_another_library_is_shown_once():
+    with pytest.warns(FutureWarning) as shown:
+        warnings.simplefilter("default")
+        with recorded_notes() as notes:
+            for _ in range(3):
+                warnings.warn("goes in the next version", FutureWarning, stacklevel=1)
+    assert len(shown) == 1 and not notes
 
 
 def test_merge_and_peft_give_the_edited_model(saved_model, on_tiny, facts, out, tmp_path):
