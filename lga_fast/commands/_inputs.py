@@ -10,6 +10,7 @@ from lga_fast.commands import _options
 from lga_fast.datasets import LoadedEdits
 from lga_fast.editors import Preset
 from lga_fast.errors import RanksError
+from lga_fast.files import check_writable
 from lga_fast.loading import Weights, load
 from lga_fast.models import EditableModel
 
@@ -71,9 +72,20 @@ def editor_arguments(
     """Arguments of `lga_fast.edit` from `_options.editing` and the editors' fields; no layer.
 
     The run's seed is the editor's only if the user gave it; otherwise a file may set another.
+
+    Raises:
+        OptionError: a value is out of its limits; this is before a model is loaded.
     """
     options = _options.specified(fields)
     kind = registry.member("lga_fast.editors", editor).Editor
     if _options.on_command_line("seed") and "seed" in kind.__dataclass_fields__:
         options["seed"] = seed
+    registry.configured("lga_fast.editors", editor, "Editor", options)
     return options | {"editor": editor, "preset": preset, "config": config}
+
+
+def check_folders(*folders: str | Path | None) -> None:
+    """Refuse folders that cannot be written to, before the work; raises `DataError`."""
+    for folder in folders:
+        if folder is not None:
+            check_writable(folder, folder=True)

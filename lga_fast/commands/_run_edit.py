@@ -72,6 +72,7 @@ def run(
 
 
 def _check_destinations(out: Path, merge: Path | None, peft: Path | None) -> None:
+    _inputs.check_folders(out, merge, peft)
     if merge and merge.is_dir() and any(merge.iterdir()):
         raise click.UsageError(f"--merge {merge}: expected a new or empty folder")
     for flag, other in (("--out", out), ("--peft", peft)):

@@ -11,6 +11,7 @@ import yaml
 from rich.console import Console
 
 from lga_fast import datasets, distributed, select_layer
+from lga_fast import metrics as metric_members
 from lga_fast.commands import _inputs, _options
 from lga_fast.datasets import Finding, LoadedEdits, LoadReport
 from lga_fast.editors import Preset
@@ -57,6 +58,8 @@ def run(
         "metric_options": _by_metric(metric_options),
         "out": out / "results.jsonl" if out else None,
     }
+    metric_members.choose(metrics, arguments["metric_options"])  # so that bad values are refused
+    _inputs.check_folders(out)
     facts = _inputs.load_requests(data)
     model = _inputs.load_model(source, device, dtype, memory_budget, weights)
     if model.placement:
@@ -123,5 +126,10 @@ def _by_metric(texts: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         metric, _, option = name.partition(".")
         if not (metric and option and equals):
             raise click.UsageError(f"--metric-option: expected METRIC.OPTION=VALUE, got {text!r}")
-        options.setdefault(metric, {})[option] = yaml.safe_load(value)
+        try:
+            options.setdefault(metric, {})[option] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise click.UsageError(
+                f"--metric-option {name}: expected a value in YAML, got {value!r}"
+            ) from None
     return options
