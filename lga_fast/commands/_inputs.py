@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import click
+
 from lga_fast import datasets, distributed, registry
 from lga_fast.commands import _options
 from lga_fast.datasets import LoadedEdits
@@ -22,7 +24,7 @@ def load_model(
     memory_budget: str | None,
     weights: Weights = "resident",
 ) -> EditableModel:
-    """The model of `_options.model`, loaded without transformers' own messages.
+    """The model of `_options.model`; stderr says why its weights were placed where they are.
 
     With several ranks, each loads the model for itself, on a CUDA device of its own if there are
     any.
@@ -37,7 +39,10 @@ def load_model(
     if ranks.size > 1 and device in (None, "cuda"):
         device = ranks.device
     silence_transformers()
-    return load(source, device=device, dtype=dtype, weights=weights, memory_budget=memory_budget)
+    model = load(source, device=device, dtype=dtype, weights=weights, memory_budget=memory_budget)
+    if model.placement and ranks.is_rank_zero:
+        click.echo(model.placement, err=True)
+    return model
 
 
 def silence_transformers() -> None:

@@ -50,15 +50,13 @@ def run(
     **fields: Any,
 ) -> None:
     """Edit the model, compare its answers, and write the edit."""
-    _ranks.alone("edit", "start it without torchrun")
+    _ranks.refuse("edit", "start it without torchrun")
     _check_destinations(out, merge, peft)
     requests, facts = _requests(source, prompt, subject, target, data, limit)
     if rephrase is not None and len(requests) > 1:
         raise click.UsageError(f"--rephrase is for one request, but there are {len(requests)}")
     arguments = _inputs.editor_arguments(editor, preset, config, seed, fields)
     model = _inputs.load_model(source, device, dtype, memory_budget, weights)
-    if model.placement:
-        click.echo(model.placement, err=True)
     with costs_said(), recorded_notes() as notes:
         change = _solve(model, requests, facts, layer, proxy, seed, arguments)
     notes = list(dict.fromkeys([*notes, *change.provenance["config_report"]["notes"]]))

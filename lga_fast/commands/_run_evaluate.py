@@ -62,8 +62,6 @@ def run(
     _inputs.check_folders(out)
     facts = _inputs.load_requests(data)
     model = _inputs.load_model(source, device, dtype, memory_budget, weights)
-    if model.placement:
-        click.echo(model.placement, err=True)
 
     def evaluate_at(layer: int | None, held_out: datasets.Split | None) -> Evaluation:
         test = _test(facts, held_out, skip_unusable)

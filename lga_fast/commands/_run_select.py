@@ -46,30 +46,28 @@ def run(
     _inputs.check_folders(out, options.get("resume"))
     facts = _inputs.draw_proxy(_inputs.load_requests(data), proxy, seed)
     model = _inputs.load_model(source, device, dtype, memory_budget, weights)
-    if model.placement and distributed.current().is_rank_zero:
-        click.echo(model.placement, err=True)
-    if plan:
+    rank_zero = distributed.current().is_rank_zero
+    if rank_zero and (plan or (weights != "resident" and not progress.shown())):
         cost = selectors.estimate_selection_cost(model, facts, selector, **options)
-        # A selector that only aggregates the scoring pass says what it `needs` of it.
-        beyond = [name for name, member in members.items() if not hasattr(member, "needs")]
-        _print_cost(cost, beyond, err=False)
-        return
-    silent = distributed.current().is_rank_zero and not progress.shown()  # scoring prints no cost
-    if weights != "resident" and silent:
-        cost = selectors.estimate_selection_cost(model, facts, selector, **options)
-        if cost and cost.streaming:
+        if plan:
+            # A selector that only aggregates the scoring pass says what it `needs` of it.
+            beyond = [name for name, member in members.items() if not hasattr(member, "needs")]
+            _print_cost(cost, beyond, err=False)
+        elif cost and cost.streaming:  # scoring itself says so only beside a progress bar
             _print_cost(cost, (), err=True)
+    if plan:
+        return
     rankings = selectors.select_layer(model, facts, selector, **options)
-    if distributed.current().is_rank_zero:
+    if rank_zero:
         _report(rankings, as_json, out)
 
 
 def _print_cost(cost: CostEstimate | None, beyond: Sequence[str], err: bool) -> None:
     """Print what scoring will cost; `beyond`: selectors that also do other work."""
     processes = distributed.current().size
-    if cost and processes > 1:
-        click.echo(f"share of the first of {processes} processes:", err=err)
     whose = f" for the first of {processes} processes" if processes > 1 else ""
+    if cost and whose:
+        click.echo(f"Plan{whose}:", err=err)
     click.echo(str(cost or f"There is no scoring pass to plan{whose}."), err=err)
     if cost and beyond:
         click.echo(f"not included: what {', '.join(beyond)} does besides scoring", err=err)

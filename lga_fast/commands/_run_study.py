@@ -24,7 +24,7 @@ def run(
     **options: Any,
 ) -> None:
     """Run the study, write its report to `out` and print its text."""
-    _ranks.alone("study", "--jobs N spreads a study over the cores of one machine")
+    _ranks.refuse("study", "--jobs N spreads a study over the cores of one machine")
     _inputs.check_folders(out)
     _inputs.silence_transformers()
     shared = {key: options.pop(key) for key in list(options) if key in Setting.__dataclass_fields__}
