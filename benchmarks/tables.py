@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from lga_fast.records import LayerRanking
-from lga_fast.reports import table
+from lga_fast.reports import ranking_table
 
 try:
     from benchmarks._markdown import HERE, made_by, panel, results, rows_of
@@ -51,7 +51,7 @@ def rankings() -> list[LayerRanking]:
 def demo() -> str:
     """The chart of the first ranking, as a terminal shows it."""
     found = rankings()
-    return panel(table.show, found[0]) if found else ""
+    return panel(ranking_table.show, found[0]) if found else ""
 
 
 def streamed() -> str:

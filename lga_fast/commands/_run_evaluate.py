@@ -24,7 +24,6 @@ from lga_fast.loading import Weights
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, Evaluation
 from lga_fast.reports import evaluation
-from lga_fast.reports import json as json_report
 
 
 def run(
@@ -98,7 +97,7 @@ def _choose_layer(
     ranking = select_layer(model, facts, seed=seed)
     if out and distributed.current().is_rank_zero:
         out.mkdir(parents=True, exist_ok=True)
-        json_report.write(ranking, out / "ranking.json")
+        write_atomic(out / "ranking.json", ranking.to_json() + "\n")
     return int(ranking)
 
 

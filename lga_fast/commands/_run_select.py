@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from rich.console import Console
 
 from lga_fast import distributed, progress, registry, selectors
 from lga_fast.commands import _inputs, _options
+from lga_fast.files import write_atomic
 from lga_fast.loading import Weights
 from lga_fast.records import LayerRanking
-from lga_fast.reports import json as json_report
-from lga_fast.reports import plot, table
+from lga_fast.reports import plot, ranking_table
 from lga_fast.scoring import CostEstimate
 
 _SELECTORS = "lga_fast.selectors"
@@ -74,26 +75,30 @@ def _print_cost(cost: CostEstimate | None, beyond: Sequence[str], err: bool) -> 
 
 
 def _report(rankings: Mapping[str, LayerRanking], as_json: bool, out: Path | None) -> None:
-    written = _write(rankings, out) if out else []
+    written = _write(rankings, out) if out else ""
     if as_json:
         plain = {name: dataclasses.asdict(ranking) for name, ranking in rankings.items()}
         result = plain if len(plain) > 1 else next(iter(plain.values()))
         click.echo(json.dumps(result, indent=2, ensure_ascii=False))
         return
     for ranking in rankings.values():
-        table.show(ranking, Console())
+        ranking_table.show(ranking, Console())
     if out:
-        click.echo(f"Written to {out}: {', '.join(written)}")
+        click.echo(written)
 
 
-def _write(rankings: Mapping[str, LayerRanking], out: Path) -> list[str]:
-    """Write every ranking and its figures to `out`; returns the names of the files."""
+def _write(rankings: Mapping[str, LayerRanking], out: Path) -> str:
+    """Write every ranking, and its figures if matplotlib is installed; returns what was written."""
     out.mkdir(parents=True, exist_ok=True)
+    figures = find_spec("matplotlib") is not None
     names: list[str] = []
     for selector, ranking in rankings.items():
         which = f"-{selector}" if len(rankings) > 1 else ""
-        files = [f"ranking{which}.json", f"layers{which}.png", f"layers{which}.svg"]
-        json_report.write(ranking, out / files[0])
-        plot.write(ranking, *(out / file for file in files[1:]))
-        names += files
-    return names
+        names.append(f"ranking{which}.json")
+        write_atomic(out / names[-1], ranking.to_json() + "\n")
+        if figures:
+            drawn = [f"layers{which}.png", f"layers{which}.svg"]
+            plot.write(ranking, *(out / name for name in drawn))
+            names += drawn
+    hint = "" if figures else "\nFor figures: pip install 'lga-fast[plot]'"
+    return f"Written to {out}: {', '.join(names)}{hint}"

@@ -27,6 +27,13 @@ def test_select_shows_the_chart_and_writes_files(saved_model, facts, tmp_path):
     assert made["options"]["seed"] == 42 and made["data"]["sha256"] and made["kernel"]
 
 
+def test_without_matplotlib_the_ranking_is_written(saved_model, facts, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    text = run("select", "--model", saved_model, "--data", facts, "--out", tmp_path / "out")
+    assert text.endswith("out: ranking.json\nFor figures: pip install 'lga-fast[plot]'\n")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["ranking.json"]
+
+
 def test_two_runs_give_the_same_bits_and_the_seed_draws_the_facts(saved_model, facts):
     def scores(*more):
         text = run("select", "--model", saved_model, "--data", facts, "--proxy", 3, "--json", *more)
