@@ -1,9 +1,9 @@
 """Second moments of every layer's keys in one pass: `python benchmarks/moments.py`.
 
-On random weights; beside it: one plain forward over the same rows, and the Gram updates alone
-(float64, the same blocks of keys), in turn in one process. One pass should cost at most 1.3x their
-sum. Also checks the trace identity mean(kᵀ C⁻¹ k) = d_in on the embedded model. Without arguments:
-GPT-2 124M's shape, 4,096 tokens, one thread, float32; writes results/moments_cpu.json.
+On random weights, against one plain forward over the same rows plus the Gram updates alone
+(float64, the same blocks of keys), alternating in one process. A pass should cost at most 1.3x
+their sum. Also checks the trace identity mean(kᵀ C⁻¹ k) = d_in on the embedded model. Without
+arguments: GPT-2 124M's shape, 4,096 tokens, one thread, float32; writes results/moments_cpu.json.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def forward(model: EditableModel, rows: list[list[int]]) -> None:
 
 
 def grams(keys: torch.Tensor, layers: int) -> None:
-    """The updates of all layers' sums, as `moments` makes them."""
+    """The updates of all layers' sums, as in `moments`."""
     sums = torch.zeros(layers, keys.shape[1], keys.shape[1], dtype=torch.float64)
     for total in sums:
         for block in keys.split(_key_sums.BLOCK):

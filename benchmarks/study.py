@@ -1,12 +1,12 @@
-"""The golden study's sweep against the usual way and one edit at a time: `benchmarks/study.py`.
+"""The golden study's sweep against one edit at a time: `python benchmarks/study.py`.
 
-On a few facts of the embedded model, all layers, R-ROME with the model's recommended options. The
-usual way is that of the peers' code: for every fact and layer the reference editor, one request at
-a time, all tokens through the whole model in every step; then weights are written, the fact is
-measured alone, and they are put back. "alone" is this library's own editor, used for one fact and
-layer at a time. Both have all cores for their matrix products; the sweep has one process for each
-core. What is found once for all facts of a layer (contexts, second moments) is so in all three.
-Writes results/study_cpu.json.
+A few facts of the embedded model, all layers, R-ROME with the model's recommended options. The
+usual way is that of other libraries: for every fact and layer the reference editor solves one
+request at a time, running all tokens through the whole model in every step; then the weights are
+written, the fact is measured alone, and the weights are restored. "alone" is this library's own
+editor on one fact and layer at a time. Both use all cores for their matrix products; the sweep has
+one process per core. What all facts of a layer share (contexts, second moments) is computed once in
+all three. Writes results/study_cpu.json.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def alone(solver: _rank_one.RankOne, fact: EditRequest) -> WeightEdit:
 def one_at_a_time(
     model: EditableModel, facts: list[EditRequest], layers: int, edit: Edit
 ) -> dict[str, Any]:
-    """Seconds [fact][layer] of editing, writing, measuring and putting back, and what it gave."""
+    """Seconds [fact][layer] of editing, writing, measuring and restoring, and the results."""
     metrics = choose(METRICS)
     contexts: dict[str, Any] = {}
     seconds, rewrite = np.zeros((len(facts), layers)), np.zeros((len(facts), layers))
@@ -92,7 +92,7 @@ def one_at_a_time(
 
 
 def swept(facts: LoadedEdits, jobs: int) -> dict[str, Any]:
-    """Seconds of each process, which has a chunk of its own, and of all with starting them."""
+    """Seconds of each process, which has a chunk of its own, and of all including start-up."""
     chunk = math.ceil(len(facts) / jobs)
     with tempfile.TemporaryDirectory() as folder:
         half = len(facts) // 2

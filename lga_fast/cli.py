@@ -1,4 +1,4 @@
-"""Command line of lga_fast; a command's module is imported when it is called."""
+"""The command line of lga_fast; a command's module is imported when the command is named."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import click
 
 from lga_fast import registry
 from lga_fast.commands import _ranks
-from lga_fast.commands._text import first_line
 from lga_fast.errors import LgaFastError
 
 _COMMANDS = "lga_fast.commands"
@@ -27,9 +26,9 @@ class _Commands(click.Group):
         return registry.member(_COMMANDS, cmd_name).command()
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [(name, first_line(f"{_COMMANDS}.{name}")) for name in registry.names(_COMMANDS)]
+        names = registry.names(_COMMANDS)
         with formatter.section("Commands"):
-            formatter.write_dl(rows)
+            formatter.write_dl([(name, registry.summary(_COMMANDS, name)) for name in names])
 
     def main(self, *args: Any, **options: Any) -> Any:
         if not _ranks.launched():
@@ -43,8 +42,8 @@ class _Commands(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-def _version(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
-    if not asked or ctx.resilient_parsing:
+def _version(ctx: click.Context, _param: click.Parameter, requested: bool) -> None:
+    if not requested or ctx.resilient_parsing:
         return
     from lga_fast import __version__, ops
 
@@ -61,7 +60,7 @@ def _version(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
     is_eager=True,
     expose_value=False,
     callback=_version,
-    help="Show the version and which kernels serve which device.",
+    help="Show the version, and which kernels each device uses.",
 )
 def main() -> None:
-    """Find the layer of a language model where a fact is best edited, and edit it there."""
+    """Find the layer of a language model in which to edit a fact, and edit it there."""

@@ -71,7 +71,7 @@ def select_layer(
         >>> int(several["salem"])
         1
     """
-    chosen = _configured([selector] if isinstance(selector, str) else selector, options)
+    chosen = configured([selector] if isinstance(selector, str) else selector, options)
     scored = {name: each for name, each in chosen.items() if isinstance(each, Scored)}
     # The scoring pass last: it may take hours, and others may refuse the model at once.
     rankings = {n: each.rank(model, edits) for n, each in chosen.items() if n not in scored}
@@ -96,7 +96,7 @@ def estimate_selection_cost(
         UnknownName: no such selector, or it has no such option.
         ScoringError: nothing is left to score, or memory does not suffice.
     """
-    chosen = _configured([selector] if isinstance(selector, str) else selector, options)
+    chosen = configured([selector] if isinstance(selector, str) else selector, options)
     scores = [each.scored() if hasattr(each, "scored") else each for each in chosen.values()]
     scored = [each for each in scores if isinstance(each, Scored)]
     if not scored:
@@ -110,7 +110,7 @@ def estimate_selection_cost(
         return None
 
 
-def _configured(names: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
+def configured(names: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
     """Selectors by name, each with the options that it has."""
     if len(names) == 1:
         return {names[0]: registry.configured(__name__, names[0], "Selector", options)}
