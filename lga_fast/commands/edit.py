@@ -19,8 +19,7 @@ from rich.console import Console
 from lga_fast import atlas, select_layer
 from lga_fast.commands import _inputs, _options, _ranks
 from lga_fast.datasets import LoadedEdits
-from lga_fast.editors import Preset, edit
-from lga_fast.editors._cost_messages import costs_said
+from lga_fast.editors import Preset, edit, verbose_costs
 from lga_fast.errors import NoLayer
 from lga_fast.files import write_atomic
 from lga_fast.loading import Weights
@@ -110,7 +109,7 @@ def _run(
     model = _inputs.model(source, device, dtype, memory_budget, weights)
     if model.placement:
         click.echo(model.placement, err=True)
-    with costs_said(), warnings.catch_warnings(record=True) as caught:
+    with verbose_costs(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         change = _solve(model, requests, facts, layer, proxy, seed, how)
     notes = [str(warning.message) for warning in caught]

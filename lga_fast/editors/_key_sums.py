@@ -85,6 +85,6 @@ def _run(model: EditableModel, forwards: Sequence[ForwardJob], layers: int, show
     sizes = [forward.inputs["input_ids"].numel() for forward in forwards]
     turns = chunk_by_size(sizes, memory.waiting_left(model) // hidden_bytes(model))
     below = model.sweep_bytes() - model.sweep_bytes(layers)
-    _cost_messages.say_readings(model, "second moments of keys", len(turns), below, show)
+    _cost_messages.log_reads(model, "second moments of keys", len(turns), below, show)
     for some in turns:
         run_layer_major(model, [forwards[i] for i in some], layers)

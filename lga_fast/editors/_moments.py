@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lga_fast import provenance
 from lga_fast.editors import _corpus
 from lga_fast.editors._key_sums import measured
+from lga_fast.editors._layer_editor import LayerEditor
 from lga_fast.errors import DataError, EditError
 from lga_fast.files import replacing
 from lga_fast.models import EditableModel
@@ -145,10 +146,10 @@ def moments(
     return {layer: found[layer] for layer in layers}
 
 
-def of(model: EditableModel, layers: Sequence[int], options: Any) -> dict[int, Moments]:
+def of(model: EditableModel, layers: Sequence[int], editor: LayerEditor) -> dict[int, Moments]:
     """An editor's moments, by its options; kept in the user's cache."""
     return moments(
-        model, layers, corpus=options.corpus, tokens=options.mom2_tokens, cache=default_cache()
+        model, layers, corpus=editor.corpus, tokens=editor.mom2_tokens, cache=default_cache()
     )
 
 

@@ -12,7 +12,7 @@ from mass import CONTEXTS, EDITORS, FAMILIES, GENTLE, LAYER, OPTIONS, REQUESTS, 
 import lga_fast
 from lga_fast.editors import _keys
 from lga_fast.editors._value_solver import Optimisation
-from lga_fast.errors import EditError
+from lga_fast.errors import EditError, LgaFastWarning
 from lga_fast.records import EditRequest
 
 pytestmark = pytest.mark.usefixtures("keep_double")
@@ -203,7 +203,7 @@ def test_edits_found_together_are_the_ones_found_alone(name, family):
 
 def test_what_there_is_to_know_is_said():
     model = tiny.model("gpt2", torch.float32)
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(LgaFastWarning) as caught:
         change = lga_fast.edit(
             model, REQUESTS[:1], "memit", layer=4, contexts=CONTEXTS, steps=3, mom2_weight=1e4
         )

@@ -10,7 +10,7 @@ import torch
 
 import lga_fast
 from lga_fast.editors import _contexts, _keys, _moments, _rank_one, _value_solver, r_rome, rome
-from lga_fast.errors import EditError, UnknownName
+from lga_fast.errors import EditError, LgaFastWarning, UnknownName
 from lga_fast.records import EditRequest
 
 pytestmark = pytest.mark.usefixtures("keep_double")
@@ -148,7 +148,7 @@ def test_what_there_is_to_know_of_a_request_is_said():
     model = tiny.model("gpt2", torch.float32)
     request = EditRequest("a", "Paris and Paris are", "Rome", "Paris", (0, 5))
     said = "request 'a': the subject 'Paris' is in the prompt 2 times; one is edited"
-    with pytest.warns(UserWarning, match=said):
+    with pytest.warns(LgaFastWarning, match=said):
         change = lga_fast.edit(model, [request], layer=LAYER, contexts=CONTEXTS, steps=2)
     assert change.provenance["notes"] == [said]
 
@@ -156,7 +156,9 @@ def test_what_there_is_to_know_of_a_request_is_said():
 @pytest.mark.parametrize(("cosine", "said"), [(1e-2, 0), (1e-4, 1)])
 def test_a_key_nearly_at_right_angles_to_u_is_said(cosine, said):
     model = tiny.model("gpt2", torch.float32)
-    ready = _rank_one.RankOne(model, LAYER, "rome", rome.Editor(contexts=CONTEXTS), rome.update)
+    ready = _rank_one.RankOneSolver(
+        model, LAYER, rome.Editor(contexts=CONTEXTS), rome.update, False
+    )
     bare, mean = torch.eye(48)[0], torch.eye(48)[1] + cosine * torch.eye(48)[0]
     keys, ones = torch.stack([bare, 2 * mean - bare]), torch.ones(2, 32)
     value = _value_solver.Value(ones[0], ones[0], (1.0,), False, keys, ones)
