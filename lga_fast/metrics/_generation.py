@@ -38,7 +38,7 @@ class Continuation:
 
 
 @dataclass(frozen=True)
-class Continued:
+class GeneratedText:
     """What a model wrote; special tokens are left out of both texts."""
 
     text: str  # prompt and continuation
@@ -52,7 +52,7 @@ def generate(
     *,
     batch_tokens: int = 4096,
     show_progress: bool | None = None,
-) -> list[Continued]:
+) -> list[GeneratedText]:
     """Continue all prompts, each by a model that carries its own edit; the model stays as it was.
 
     Args:
@@ -87,7 +87,7 @@ def generate(
     for i, start in enumerate(starts):
         texts = ([*start, *written.get(i, [])], written.get(i, []))
         found.append(
-            Continued(*(model.tokenizer.decode(t, skip_special_tokens=True) for t in texts))
+            GeneratedText(*(model.tokenizer.decode(t, skip_special_tokens=True) for t in texts))
         )
     return found
 

@@ -39,7 +39,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answered:
+class ScoredAnswer:
     """What the model makes of a question, at the places of the answer's tokens."""
 
     row: Row
@@ -51,7 +51,7 @@ class Answered:
         """Share of the answer's tokens that are the most likely ones."""
         return _share_equal(self.predicted, self.row.target)
 
-    def agreement(self, other: Answered) -> float:
+    def agreement(self, other: ScoredAnswer) -> float:
         """Share of places with the same prediction, right or wrong."""
         return _share_equal(self.predicted, other.predicted)
 
@@ -63,7 +63,7 @@ def score(
     *,
     batch_tokens: int = 4096,
     show_progress: bool | None = None,
-) -> list[Answered]:
+) -> list[ScoredAnswer]:
     """Ask all questions in one pass, each of a model that carries its own edit.
 
     Equal to asking each alone inside `with model.edited(edit)`, to rounding; the model stays as it
@@ -94,7 +94,7 @@ def score(
     for i, row in enumerate(rows):
         alike.setdefault((virtual.of_row[i], row.start, row.ids[:-1]), []).append(i)
     groups = list(alike.values())
-    found: dict[int, Answered] = {}
+    found: dict[int, ScoredAnswer] = {}
     with (
         torch.no_grad(),
         model.frozen(),
@@ -211,7 +211,7 @@ def _logits(
 
 def _answers(
     rows: Sequence[Row], batch: Sequence[list[int]], logits: Float[Tensor, "position vocab"]
-) -> dict[int, Answered]:
+) -> dict[int, ScoredAnswer]:
     """Read all answers of each group from its one row's logits."""
     offset, labels = 0, []  # place among the positions, and the token asked for
     for group in batch:
@@ -223,6 +223,6 @@ def _answers(
     found, at = {}, 0
     for i in (i for group in batch for i in group):
         end = at + len(rows[i].target)
-        found[i] = Answered(rows[i], tuple(predicted[at:end]), tuple(log_probs[at:end]))
+        found[i] = ScoredAnswer(rows[i], tuple(predicted[at:end]), tuple(log_probs[at:end]))
         at = end
     return found
