@@ -12,9 +12,7 @@ from torch import Tensor
 from lga_fast.editors import _cost_messages
 from lga_fast.editors._layer_editor import LayerEditor
 from lga_fast.forward import decoding
-from lga_fast.forward.lockstep_decoding import decode_in_lockstep
 from lga_fast.models import EditableModel
-from lga_fast.streaming.streamed_model import StreamedModel
 
 # First words of contexts, their lengths in tokens, and how many there are of each length and word:
 # EasyEdit's for ROME.
@@ -38,7 +36,7 @@ def generate(
     generator = torch.Generator().manual_seed(seed)
     wanted = [(start, length) for length in lengths for start in SEEDS * per_seed]
     with torch.no_grad(), model.frozen():
-        if isinstance(model, StreamedModel):
+        if model.streamed:
             rows = _sample_in_lockstep(model, generator, wanted)
         else:
             rows = [_sample(model, generator, *one) for one in wanted]
@@ -58,7 +56,7 @@ def _sample(model: EditableModel, generator: torch.Generator, start: str, length
 
 
 def _sample_in_lockstep(
-    model: StreamedModel, generator: torch.Generator, wanted: Sequence[tuple[str, int]]
+    model: EditableModel, generator: torch.Generator, wanted: Sequence[tuple[str, int]]
 ) -> list[list[int]]:
     """`_sample` for all, reading the blocks once per token of all of them.
 
@@ -98,7 +96,7 @@ def _sample_in_lockstep(
         for rows in groups
     ]
     sampled = dict[int, list[int]]()
-    for rows, added in zip(groups, decode_in_lockstep(model, steps, max(lengths)), strict=True):
+    for rows, added in zip(groups, decoding.decode(model, steps, max(lengths)), strict=True):
         sampled |= {i: starts[i] + new for i, new in zip(rows, added, strict=True)}
     return [sampled[i] for i in range(len(wanted))]
 

@@ -9,23 +9,12 @@ from contextvars import ContextVar
 from lga_fast import distributed, memory, progress
 from lga_fast.editors._value_problem import Optimisation
 from lga_fast.models import EditableModel
-from lga_fast.streaming.streamed_model import StreamedModel
 
 _verbose = ContextVar("verbose", default=False)
 
 
-def token_bytes(model: StreamedModel, recorded: float) -> float:
-    """Bytes per token of a step: every block's inputs, one block's activations, recorded tokens.
-
-    Args:
-        model: whose blocks.
-        recorded: tokens of the clean run per token of a step.
-    """
-    return memory.token_bytes(model, checkpointed=True) + recorded * memory.cache_bytes(model)
-
-
 def log_optimisation(
-    model: StreamedModel,
+    model: EditableModel,
     optimisations: Mapping[int, Optimisation],
     batches: Sequence[Sequence[int]],
     show: bool | None,
@@ -44,22 +33,23 @@ def log_optimisation(
         progress.log(
             f"editing {facts} at layer {layer} with streamed weights, {groups}: up to "
             f"{optimisation.steps} steps, each reads blocks {layer} to {last} twice, 2 x "
-            f"{memory.size(blocks)}"
+            f"{memory.format_bytes(blocks)}"
         )
     progress.log(
-        f"up to {memory.size(total)} read in all; facts drop out of the batch once they converge"
+        f"up to {memory.format_bytes(total)} read in all; facts drop out of the batch once they "
+        "converge"
     )
 
 
-def log_reads(model: StreamedModel, what: str, times: int, size: int, show: bool | None) -> None:
+def log_reads(model: EditableModel, what: str, times: int, size: int, show: bool | None) -> None:
     """Log that a step before the optimisation reads so many bytes so many times."""
-    if _enabled(show):
-        progress.log(f"{what} with streamed weights: {times} x {memory.size(size)} read")
+    if model.streamed and _enabled(show):
+        progress.log(f"{what} with streamed weights: {times} x {memory.format_bytes(size)} read")
 
 
 def log_sequence(model: EditableModel, facts: int) -> None:
     """Log that facts that are edited in sequence do not share their reads."""
-    if isinstance(model, StreamedModel) and facts > 1 and _enabled(None):
+    if model.streamed and facts > 1 and _enabled(None):
         progress.log(
             f"{facts} facts one after another, each on the model that those before it left: what "
             "follows is read for each of them; independent edits would share it"
@@ -84,7 +74,7 @@ def _enabled(show: bool | None) -> bool:
 @contextmanager
 def step_bar(model: EditableModel, layer: int, steps: int, show: bool | None) -> Iterator[None]:
     """A bar over the steps of one batch where weights are streamed: each may take minutes."""
-    if not isinstance(model, StreamedModel):
+    if not model.streamed:
         yield
         return
     with progress.bar(f"steps at layer {layer}", steps, show) as advance:

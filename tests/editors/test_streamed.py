@@ -89,7 +89,7 @@ def test_a_step_reads_the_blocks_from_the_layer_on_twice_for_all_facts(
     assert promised <= streamed.shards.bytes_read - before <= 1.05 * promised
     log = capsys.readouterr().err
     assert "editing 6 facts at layer 2 with streamed weights, all at once: up to 4 steps" in log
-    assert f"each reads blocks 2 to 4 twice, 2 x {memory.size(blocks)}" in log
+    assert f"each reads blocks 2 to 4 twice, 2 x {memory.format_bytes(blocks)}" in log
     with _cost_messages.verbose_costs():
         lga_fast.edit(streamed, FACTS, "r_rome", **QUICK)
     log = capsys.readouterr().err
@@ -106,15 +106,15 @@ def test_what_does_not_fit_is_read_for_in_batches_and_contexts_are_said_too(
 ):
     resident, streamed = both(tmp_path, tiny.model("llama", torch.float32), dtype="float64")
     wanted = lga_fast.edit_each(resident, FACTS, "r_rome", **QUICK)
-    left = 30 * _cost_messages.token_bytes(streamed, 1)
-    monkeypatch.setattr(memory, "memory_left", lambda model: left)
+    left = 30 * streamed.memory.step_bytes(1)
+    monkeypatch.setattr("lga_fast.streaming.streamed_memory.StreamedMemory.activation_budget", left)
     with _cost_messages.verbose_costs():
         found = lga_fast.edit_each(streamed, FACTS, "r_rome", **QUICK)
         assert "editing 2 facts at layer 2 with streamed weights, in 2 batches" in (
             capsys.readouterr().err
         )
         lga_fast.edit_each(streamed, FACTS, "r_rome", **QUICK | {"contexts": None, "steps": 1})
-        once = memory.size(streamed.sweep_bytes() + streamed.head_read_bytes())
+        once = memory.format_bytes(streamed.sweep_bytes() + streamed.head_read_bytes())
         assert f"sampling 20 contexts with streamed weights: 9 x {once} read" in (
             capsys.readouterr().err
         )
