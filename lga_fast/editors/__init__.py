@@ -3,7 +3,7 @@
 _options.py    where an editor's options come from: arguments, file, model, preset, defaults
 _layer_editor.py, _rank_one.py (ROME's), _mass.py (MEMIT's, over several layers)    members' bases
 _value_solver.py, _value_problem.py    the optimised value; _contexts.py, _keys.py: rows and keys
-_moments.py, _corpus.py    second moments of keys over a text; _preconditioner.py solves with them
+_moments.py, _moment_pass.py, _corpus.py    second moments of keys; _preconditioner.py solves with C
 _cost_messages.py    what streamed weights will be read, logged before it happens
 """
 
