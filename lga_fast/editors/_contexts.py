@@ -72,7 +72,7 @@ def _sample_in_lockstep(
             states[-1].append(generator.get_state())
             _draw(torch.zeros(_TOP_K), generator)
     once = model.sweep_bytes() + model.head_read_bytes()
-    _cost_messages.log_reads(model, f"sampling {len(wanted)} contexts", max(lengths), once, None)
+    _cost_messages.log_reads(f"sampling {len(wanted)} contexts", max(lengths), once, None)
     by_length: dict[int, list[int]] = {}  # so that no start is padded
     for i, ids in enumerate(starts):
         by_length.setdefault(len(ids), []).append(i)

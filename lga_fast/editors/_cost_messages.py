@@ -1,4 +1,4 @@
-"""What an edit reads where weights are streamed: logged before the work, with a bar during it."""
+"""For streamed weights only: what an edit will read is logged before, a bar moves during it."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def log_optimisation(
     )
 
 
-def log_reads(model: EditableModel, what: str, times: int, size: int, show: bool | None) -> None:
+def log_reads(what: str, times: int, size: int, show: bool | None) -> None:
     """Log that a step before the optimisation reads so many bytes so many times."""
-    if model.streamed and _enabled(show):
+    if _enabled(show):
         progress.log(f"{what} with streamed weights: {times} x {memory.format_bytes(size)} read")
 
 
-def log_sequence(model: EditableModel, facts: int) -> None:
+def log_sequence(facts: int) -> None:
     """Log that facts that are edited in sequence do not share their reads."""
-    if model.streamed and facts > 1 and _enabled(None):
+    if _enabled(None):
         progress.log(
             f"{facts} facts one after another, each on the model that those before it left: what "
             "follows is read for each of them; independent edits would share it"
@@ -73,10 +73,7 @@ def _enabled(show: bool | None) -> bool:
 
 @contextmanager
 def step_bar(model: EditableModel, layer: int, steps: int, show: bool | None) -> Iterator[None]:
-    """A bar over the steps of one batch where weights are streamed: each may take minutes."""
-    if not model.streamed:
-        yield
-        return
+    """A bar over the steps of one batch, each of which may take minutes."""
     with progress.bar(f"steps at layer {layer}", steps, show) as advance:
         handle = model.hf.register_forward_hook(lambda *args: advance(1))
         try:

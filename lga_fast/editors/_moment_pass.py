@@ -95,7 +95,8 @@ def _run(model: EditableModel, jobs: Sequence[ForwardJob], layers: int, show: bo
     """Run the first `layers`, reading streamed ones once for as many jobs as memory holds."""
     sizes = [job.inputs["input_ids"].numel() for job in jobs]
     groups = model.groups(sizes, model.memory.store_budget // model.memory.hidden_bytes)
-    below = model.sweep_bytes() - model.sweep_bytes(layers)
-    _cost_messages.log_reads(model, "second moments of keys", len(groups), below, show)
+    if model.streamed:
+        below = model.sweep_bytes() - model.sweep_bytes(layers)
+        _cost_messages.log_reads("second moments of keys", len(groups), below, show)
     for group in groups:
         model.run_batches([jobs[i] for i in group], layers)

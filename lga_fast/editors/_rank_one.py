@@ -66,7 +66,8 @@ class RankOneSolver:
     def solve_joint(self, requests: Sequence[EditRequest]) -> WeightEdit:
         """One edit for all: each request is solved on the model that the ones before left."""
         values: list[Value] = []
-        _cost_messages.log_sequence(self.model, len(requests))
+        if self.model.streamed and len(requests) > 1:
+            _cost_messages.log_sequence(len(requests))
         with ExitStack() as applied:
             for request in requests:
                 if values:

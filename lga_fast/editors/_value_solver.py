@@ -7,6 +7,7 @@ requests at once; each one's δ is what it would be alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -111,7 +112,8 @@ def optimise_at(
             for n in layers:
                 forward = runner(model, n, reads, sites, clean_run)
                 problem = ValueProblem([requests[i] for i in batch], label, forward)
-                with _cost_messages.step_bar(model, n, optimisation.steps, show_progress):
+                steps = (model, n, optimisation.steps, show_progress)
+                with _cost_messages.step_bar(*steps) if model.streamed else nullcontext():
                     values[n] |= zip(batch, problem.solve(settings[n]), strict=True)
                 advance(len(batch))
     return {n: [by_request[i] for i in range(len(rows))] for n, by_request in values.items()}

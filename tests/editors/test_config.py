@@ -15,10 +15,9 @@ import tiny
 import torch
 
 import lga_fast
-from lga_fast import registry
 from lga_fast.editors import _options, rome
 from lga_fast.errors import DataError, EditError, LgaFastWarning, NoLayer, UnknownName
-from lga_fast.options import Options, checked, option
+from lga_fast.options import Options, option
 
 FACT = {"prompt": "The capital of France is", "subject": "France", "target_new": "Rome"}
 PLAIN = {"contexts": ("", "The book. ")}
@@ -190,6 +189,15 @@ def test_advice_of_the_model_for_other_editors_is_reported(model, monkeypatch):
     }
 
 
+def test_a_second_edit_warns_again_and_each_note_once(model):
+    twice = [FACT | {"prompt": f"France and {place}"} for place in ("France", "France")]
+    for _ in range(2):
+        with pytest.warns(LgaFastWarning) as caught:
+            changes = lga_fast.edit_each(model, twice, "rome", layer=1, steps=1, **PLAIN)
+        notes = [note for change in changes for note in change.provenance["notes"]]
+        assert [str(w.message) for w in caught] == notes and len(notes) == 2
+
+
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
@@ -269,6 +277,10 @@ def test_arguments_are_checked_like_the_rest(model):
         lga_fast.edit(model, [FACT], "rome", layer=1, steps=0)
     with pytest.raises(EditError, match="argument: contexts: expected a list, each text, got 'a'"):
         lga_fast.edit(model, [FACT], "rome", layer=1, contexts="a")
+    with pytest.raises(EditError, match="argument: corpus: .* that exists, got 'no/such.txt'"):
+        lga_fast.edit(model, [FACT], "rome", layer=1, corpus="no/such.txt")
+    with pytest.raises(EditError, match="argument: seed: .* from 0 to 9223372036854775807, got -1"):
+        lga_fast.edit(model, [FACT], "rome", layer=1, seed=-1)
     with pytest.raises(UnknownName, match="editor 'rome' has no option rate"):
         lga_fast.edit(model, [FACT], "rome", layer=1, rate=1)
     with pytest.raises(UnknownName, match=r"no preset 'papers'. There are: easyedit, original"):
@@ -300,17 +312,3 @@ def test_new_fields_need_no_change_here(models, monkeypatch):
         resolved(models["gpt2"], {"layers": [2, -1]})
     with pytest.raises(EditError, match="policy: expected one of 'always', 'never', got 'once'"):
         resolved(models["gpt2"], policy="once")
-
-
-@pytest.mark.parametrize("name", registry.names("lga_fast.editors"))
-def test_every_editor_declares_what_the_check_needs(name):
-    """Peers' values and defaults pass the editor's own limits; every field explains itself."""
-    kind = registry.member("lga_fast.editors", name).Editor
-    known = {f.name: f for f in fields(kind)}
-    hints = _options.get_type_hints(kind)
-    assert all(f.metadata["help"] for f in known.values())
-    tables = getattr(kind, "published_hparams", {})
-    assert set(tables) <= {"easyedit", "original"}
-    said = [pair for table in tables.values() for t in table.values() for pair in t.items()]
-    for key, value in [*said, *asdict(kind()).items()]:
-        assert checked(value, hints[key], known[key].metadata, key) == value

@@ -228,8 +228,10 @@ def test_layers_must_end_at_the_layer():
     for layers in ((1, 2), (3, 4), (3, 3)):
         with pytest.raises(EditError, match=r"layers \[.*the highest is the layer asked for, 3"):
             lga_fast.edit(model, REQUESTS, "memit", layer=3, layers=layers, contexts=CONTEXTS)
+    before = model.hf.register_forward_pre_hook(lambda *_: pytest.fail("work before the check"))
     with pytest.raises(EditError, match="loss_layer 5: tiny-gpt2 has layers 0 to 4"):
-        lga_fast.edit(model, REQUESTS, "memit", layer=3, loss_layer=5, contexts=CONTEXTS)
+        lga_fast.edit(model, REQUESTS, "memit", layer=3, loss_layer=5)
+    before.remove()
 
 
 def test_an_update_that_is_not_finite_is_an_error():
