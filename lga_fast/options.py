@@ -24,7 +24,8 @@ def option(default: Any, help: str, **limits: Any) -> Any:
         default: its value where none is given.
         help: one sentence, for the command line too.
         limits: of a number, `min` (the least) or `above` (just below the least), and beside
-            `min` also `max`; of text, `member` (the package whose members' names it may be).
+            `min` also `max`; of text, `member` (the package whose members' names it may be) or
+            `path=True` (a file or folder that exists).
     """
     return field(default=default, metadata={"help": help, **limits})
 
@@ -75,6 +76,8 @@ def checked(value: Any, hint: Any, limits: Mapping[str, Any], place: str) -> Any
         text = os.fspath(value)
         if "member" in limits:
             registry.member(limits["member"], text)
+        if limits.get("path") and not os.path.exists(text):
+            raise OptionError(f"{place}: expected a file or folder that exists, got {text!r}")
         return text
     if hint is bool and isinstance(value, bool):
         return value

@@ -94,7 +94,7 @@ def evaluate(
         )
     if chunk < 1:
         raise DataError(f"chunk={chunk}: expected a number of requests, 1 or more")
-    requests = editors.checked(edits, editor)
+    requests = editors.validate_requests(edits, editor)
     _check_apart(requests, proxy)
     named = choose(metrics, metric_options)
     chosen, layer, about = editors.resolve(model, editor, layer, preset, config, options)
