@@ -75,10 +75,10 @@ def ours(
     contexts: tuple[str, ...],
 ) -> list[Change]:
     """Left and right factors of each request's change, solved together."""
-    found = _value_solver.optimise(
+    values = _value_solver.optimise(
         model, LAYER, requests, contexts, HOW, runner=runner, show_progress=False
     )
-    return [r_rome.update(v, v.keys, v.outputs, _rank_one.direction(v.keys)) for v in found]
+    return [r_rome.update(v, v.keys, v.outputs, _rank_one.direction(v.keys)) for v in values]
 
 
 def usual(

@@ -88,7 +88,7 @@ def compare(repeats: int = 3) -> dict[str, Any]:
 def trace_identity() -> dict[str, Any]:
     """|mean(kᵀ C⁻¹ k) / d_in - 1| of the embedded model's layers; the keys are read again."""
     model = lga_fast.load("atlas", device="cpu")
-    found = _moments.moments(model, range(model.layers), show_progress=False)
+    by_layer = _moments.moments(model, range(model.layers), show_progress=False)
     width = model.shape(0, model.family.edited)[1]
     longest = min(model.max_tokens, _moments.ROW_TOKENS)
     rows = _corpus.rows_of(model, _corpus.read(None)[2], 10 * width, longest)
@@ -96,7 +96,7 @@ def trace_identity() -> dict[str, Any]:
         [torch.arange(len(batch[0])) < len(row) for batch in batches(rows) for row in batch]
     )
     errors = []
-    for layer, moment in found.items():
+    for layer, moment in by_layer.items():
         keys: list[torch.Tensor] = []
         hook = model.matrix(layer, model.family.edited).register_forward_pre_hook(
             lambda m, args, keys=keys: keys.append(args[0].flatten(0, 1).double())
@@ -106,8 +106,8 @@ def trace_identity() -> dict[str, Any]:
         every = torch.cat(keys)[real]
         mean = float((every * moment.solve(every)).sum(1).mean())
         errors.append(abs(mean / width - 1))
-    report = {"jitter": [m.jitter for m in found.values()], "errors": errors}
-    return {"model": "atlas", "tokens": found[0].tokens, **report, "largest_error": max(errors)}
+    report = {"jitter": [m.jitter for m in by_layer.values()], "errors": errors}
+    return {"model": "atlas", "tokens": by_layer[0].tokens, **report, "largest_error": max(errors)}
 
 
 def main() -> None:

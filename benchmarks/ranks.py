@@ -57,8 +57,8 @@ def save(folder: Path, config: GPT2Config) -> None:
 def select(folder: Path, facts: int, ranks: int) -> tuple[dict[str, Any], dict[str, float]]:
     """The ranking computed by `ranks` processes, and the seconds it took."""
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks)] * (ranks > 1)
-    asked = ["--model", str(folder), "--data", "atlas", "--proxy", str(facts)]
-    command = [sys.executable, *launcher, "-m", "lga_fast", "select", *asked]
+    arguments = ["--model", str(folder), "--data", "atlas", "--proxy", str(facts)]
+    command = [sys.executable, *launcher, "-m", "lga_fast", "select", *arguments]
     started = time.perf_counter()
     done = subprocess.run(
         [*command, "--device", "cpu", "--json"],
@@ -71,10 +71,10 @@ def select(folder: Path, facts: int, ranks: int) -> tuple[dict[str, Any], dict[s
     if done.returncode:
         raise RuntimeError(done.stderr[-3000:])
     ranking = json.loads(done.stdout)
-    made = ranking["provenance"]
+    provenance = ranking["provenance"]
     return ranking, {
-        "scoring": made["seconds_scoring"],
-        "answering_and_scoring": made["seconds_old_answers"] + made["seconds_scoring"],
+        "scoring": provenance["seconds_scoring"],
+        "answering_and_scoring": provenance["seconds_old_answers"] + provenance["seconds_scoring"],
         "command": whole,
     }
 
@@ -95,13 +95,13 @@ def compare(config: GPT2Config, facts: int, ranks: int, repeats: int) -> dict[st
     with tempfile.TemporaryDirectory(prefix="lga_fast-benchmark-") as name:
         save(Path(name), config)
         for _ in range(repeats):
-            for size, found in runs.items():
-                found.append(select(Path(name), facts, size))
-                timing.say(f"{size} processes: {found[-1][1]}")
+            for size, results in runs.items():
+                results.append(select(Path(name), facts, size))
+                timing.say(f"{size} processes: {results[-1][1]}")
     products_at_once = [products(ranks) / products(1) for _ in range(repeats)]
     one, several = (runs[size][0][0] for size in (1, ranks))
     scores, theirs = np.array(one["scores"]), np.array(several["scores"])
-    seconds = {str(size): [took for _, took in found] for size, found in runs.items()}
+    seconds = {str(size): [took for _, took in results] for size, results in runs.items()}
     return {
         "model": f"{config.model_type}, {config.n_layer} layers, width {config.n_embd}",
         "dtype": "float32",
@@ -131,9 +131,9 @@ def main() -> None:
     parser.add_argument("--facts", type=int, default=200)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    row = compare(GPT2Config(), given.facts, given.ranks, given.repeats)
+    row = compare(GPT2Config(), options.facts, options.ranks, options.repeats)
     timing.say(json.dumps(row, indent=1))
     timing.write_result("ranks_cpu", [row], SEED)
 

@@ -57,9 +57,8 @@ def make(folder: Path, config: LlamaConfig) -> int:
         return {f"model.layers.{layer}.{name}": tensor for name, tensor in part.items()}
 
     ends = {"model.embed_tokens.weight": random(words, d), "lm_head.weight": random(words, d)}
-    parts = chain(
-        [ends | {"model.norm.weight": norm()}], map(block, range(config.num_hidden_layers))
-    )
+    ends["model.norm.weight"] = norm()
+    parts = chain([ends], map(block, range(config.num_hidden_layers)))
     where, total = {}, 0
     for number, part in enumerate(parts):
         name = f"model-{number:05}.safetensors"

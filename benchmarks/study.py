@@ -109,10 +109,10 @@ def swept(facts: LoadedEdits, jobs: int) -> dict[str, Any]:
         started = time.perf_counter()
         (trial,) = run(setting, show_progress=False)
         whole = time.perf_counter() - started
-        found = trial.sweep().of([fact.case_id for fact in facts])
-    runs = found.provenance["runs"]
+        sweep = trial.sweep().of([fact.case_id for fact in facts])
+    runs = sweep.provenance["runs"]
     seconds = [one["seconds_editing"] + one["seconds_measuring"] for one in runs]
-    return {"seconds": seconds, "seconds_whole": whole, "rewrite": found.acc["rewrite"]}
+    return {"seconds": seconds, "seconds_whole": whole, "rewrite": sweep.acc["rewrite"]}
 
 
 def main() -> None:
@@ -121,31 +121,32 @@ def main() -> None:
     parser.add_argument("--facts", type=int, default=4)
     parser.add_argument("--layers", type=int, help="only so many, from 0; to try the script")
     parser.add_argument("--jobs", type=int, default=torch.get_num_threads())
-    asked = parser.parse_args()
+    options = parser.parse_args()
     warnings.simplefilter("ignore", UserWarning)  # of facts
     model = lga_fast.load(MODEL, device="cpu")
     edits = lga_fast.load_edits("atlas")
-    facts = LoadedEdits(split(edits, 30, SEED).test[: asked.facts], edits.report, edits.provenance)
-    layers = asked.layers or model.layers
+    test = split(edits, 30, SEED).test[: options.facts]
+    facts = LoadedEdits(test, edits.report, edits.provenance)
+    layers = options.layers or model.layers
     row: dict[str, Any] = {
         "model": MODEL,
         "facts": len(facts),
         "layers": layers,
-        "jobs": asked.jobs,
+        "jobs": options.jobs,
     }
     ways = {"usual": usual, "alone": alone}
     for way in ways.values():
         one_at_a_time(model, facts[:1], 1, way)  # warm-up
     if layers == model.layers:
-        row["sweep"] = swept(facts, asked.jobs)
+        row["sweep"] = swept(facts, options.jobs)
     row |= {name: one_at_a_time(model, facts, layers, way) for name, way in ways.items()}
     for name in ways:
-        found = row[name]
-        row[name] = {key: value.tolist() for key, value in found.items()}
+        measured = row[name]
+        row[name] = {key: value.tolist() for key, value in measured.items()}
         if "sweep" in row:
             ours = max(row["sweep"]["seconds"])
-            row[f"sweep_times_faster_than_{name}"] = float(found["seconds"].sum() / ours)
-            differs = np.abs(found["rewrite"] - row["sweep"]["rewrite"])
+            row[f"sweep_times_faster_than_{name}"] = float(measured["seconds"].sum() / ours)
+            differs = np.abs(measured["rewrite"] - row["sweep"]["rewrite"])
             row[f"rewrite_differs_from_{name}_at_most"] = float(differs.max())
     row["alone_times_faster_than_usual"] = _spread(
         (

@@ -47,7 +47,7 @@ def _study(name: str) -> tuple[dict[str, Any], str]:
     """What a study found, by trial or model, and where its numbers come from."""
     path = f"results/studies/{name}.json"
     report = json.loads((HERE / path).read_text())
-    made, setting = report["made"], report["made"]["setting"]
+    run, setting = report["made"], report["made"]["setting"]
     command = f"lga-fast study {name} --proxy {setting['proxy']} --test {setting['test']}"
     command += f" --jobs {setting['jobs']}" if setting["jobs"] > 1 else ""
     parts = report.get("models") or report["trials"]
@@ -55,8 +55,8 @@ def _study(name: str) -> tuple[dict[str, Any], str]:
     trial = next(iter(trial["trials"].values())) if "models" in report else trial
     device = trial["provenance"]["device"]
     where = (
-        f"\n`{command}`, commit {made['commit']}, torch {made['torch']}, {device}, "
-        f"threads: {made['threads']}; [{path}]({path})\n"
+        f"\n`{command}`, commit {run['commit']}, torch {run['torch']}, {device}, "
+        f"threads: {run['threads']}; [{path}]({path})\n"
     )
     return parts, where
 

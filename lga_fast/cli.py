@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
+import os
+import sys
 from typing import Any
 
 import click
 
-from lga_fast import registry
-from lga_fast.commands import _ranks
+from lga_fast import distributed, registry
 from lga_fast.errors import LgaFastError
 
 _COMMANDS = "lga_fast.commands"
@@ -31,9 +31,18 @@ class _Commands(click.Group):
             formatter.write_dl([(name, registry.summary(_COMMANDS, name)) for name in names])
 
     def main(self, *args: Any, **options: Any) -> Any:
-        if not _ranks.launched():
+        """Run a command, under torchrun together with the other processes."""
+        if "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
             return super().main(*args, **options)
-        return _ranks.run(partial(super().main, *args, **options | {"standalone_mode": False}))
+        with distributed.ranks():
+            try:
+                code = super().main(*args, **options | {"standalone_mode": False})
+            except click.ClickException as error:
+                error.show()
+                sys.exit(error.exit_code)
+            except click.Abort:
+                sys.exit(1)
+        sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

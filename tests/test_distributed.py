@@ -17,7 +17,7 @@ from rank_threads import on_ranks
 
 import lga_fast
 from lga_fast import distributed
-from lga_fast.commands import _ranks
+from lga_fast.commands import _inputs
 from lga_fast.datasets import write_jsonl
 from lga_fast.distributed import Ranks
 from lga_fast.errors import LostRank, NothingToScore, RanksError
@@ -247,9 +247,7 @@ def test_ranks_of_one_machine_share_it(monkeypatch):
 def test_what_needs_one_process_says_so(monkeypatch):
     monkeypatch.setattr(distributed, "current", lambda: Ranks(1, 2))
     with pytest.raises(RanksError, match="lga-fast study runs in one process, got 2: --jobs N"):
-        _ranks.refuse("study", "--jobs N")
-    from lga_fast.commands import _inputs
-
+        _inputs.refuse_ranks("study", "--jobs N")
     with pytest.raises(RanksError, match="start lga-fast without torchrun"):
         _inputs.load_model("atlas", "auto", None, None)
 

@@ -89,6 +89,12 @@ def editor_arguments(
     return options | {"editor": editor, "preset": preset, "config": config}
 
 
+def refuse_ranks(command: str, instead: str) -> None:
+    """Refuse to run a command in several processes; raises `RanksError`."""
+    if (size := distributed.current().size) > 1:
+        raise RanksError(f"lga-fast {command} runs in one process, got {size}: {instead}")
+
+
 def check_folders(*folders: str | Path | None) -> None:
     """Refuse folders that cannot be written to, before the work; raises `DataError`."""
     for folder in folders:

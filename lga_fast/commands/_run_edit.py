@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from lga_fast import atlas, select_layer
-from lga_fast.commands import _inputs, _ranks
+from lga_fast.commands import _inputs
 from lga_fast.commands._notes import recorded_notes
 from lga_fast.datasets import LoadedEdits
 from lga_fast.editors import Preset, edit, verbose_costs
@@ -49,7 +49,7 @@ def run(
     **fields: Any,
 ) -> None:
     """Edit the model, compare its answers, and write the edit."""
-    _ranks.refuse("edit", "start it without torchrun")
+    _inputs.refuse_ranks("edit", "start it without torchrun")
     _check_destinations(out, merge, peft)
     requests, facts = _requests(source, prompt, subject, target, data, limit)
     if rephrase is not None and len(requests) > 1:

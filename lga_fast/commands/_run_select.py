@@ -48,13 +48,13 @@ def run(
     facts = _inputs.draw_proxy(_inputs.load_requests(data), proxy, seed)
     model = _inputs.load_model(source, device, dtype, memory_budget, weights)
     rank_zero = distributed.current().is_rank_zero
-    if rank_zero and (plan or (weights != "resident" and not progress.shown())):
+    if rank_zero and (plan or (model.streamed and not progress.shown())):
         cost = selectors.estimate_selection_cost(model, facts, selector, **options)
         if plan:
             # A selector that only aggregates the scoring pass says what it `needs` of it.
             beyond = [name for name, member in members.items() if not hasattr(member, "needs")]
             _print_cost(cost, beyond, err=False)
-        elif cost and cost.streaming:  # scoring itself says so only beside a progress bar
+        elif cost:  # scoring itself says so only beside a progress bar
             _print_cost(cost, (), err=True)
     if plan:
         return

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from lga_fast.commands import _inputs, _options, _ranks
+from lga_fast.commands import _inputs, _options
 from lga_fast.datasets import LoadedEdits
 from lga_fast.studies import Setting, study
 
@@ -24,7 +24,7 @@ def run(
     **options: Any,
 ) -> None:
     """Run the study, write its report to `out` and print its text."""
-    _ranks.refuse("study", "--jobs N spreads a study over the cores of one machine")
+    _inputs.refuse_ranks("study", "--jobs N spreads a study over the cores of one machine")
     _inputs.check_folders(out)
     _inputs.silence_transformers()
     shared = {key: options.pop(key) for key in list(options) if key in Setting.__dataclass_fields__}

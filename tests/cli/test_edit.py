@@ -152,6 +152,7 @@ def test_a_repeated_warning_of_another_library_is_shown_once():
     assert len(shown) == 1 and not notes
 
 
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated")  # peft reads it
 def test_merge_and_peft_give_the_edited_model(saved_model, on_tiny, facts, out, tmp_path):
     peft = pytest.importorskip("peft")
     merged, adapter = tmp_path / "new" / "merged", tmp_path / "adapter"
