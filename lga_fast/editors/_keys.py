@@ -115,7 +115,7 @@ def read_contexts(
     """Keys of `layer` behind every context, and what `target` outputs for the bare prompt.
 
     Args:
-        model: whose; as it is now.
+        model: read as it is now.
         layer: of the keys.
         target: layer and site of the output, not below `layer`.
         requests: each with its subject's span.

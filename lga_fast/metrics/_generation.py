@@ -111,8 +111,8 @@ def _batches(
     factors = 4 * columns * sum(model.shape(0, model.family.edited))
     per_token = model.memory.token_bytes() + 4 * columns
     per_token += model.memory.logit_bytes / max(totals.values())
-    left = model.memory.activation_budget // (2 if model.streamed else 1)  # half for caches
-    limit = min(batch_tokens, int((left - factors) / per_token))
+    budget = model.memory.activation_budget // (2 if model.streamed else 1)  # half for caches
+    limit = min(batch_tokens, int((budget - factors) / per_token))
     # Padding between a short prompt and its continuation takes places in a sliding window, and in
     # some models' tables of positions.
     longest = max(sizes[i] for i in totals) + max(totals[i] - sizes[i] for i in totals)
