@@ -1,15 +1,47 @@
-"""Writing files whole or not at all."""
+"""Files: destinations checked before the work, results written whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 
 import psutil
+
+from lga_fast.errors import DataError
+
+
+def check_writable(path: str | Path, *, folder: bool = False) -> None:
+    """Refuse a destination that cannot be written, before the work whose result goes there.
+
+    Nothing stays behind: missing folders are not created, and the probe is an unnamed file.
+
+    Args:
+        path: of the file, or with `folder` of the folder, that will be written; its parents may
+            be missing.
+        folder: whether `path` is to be a folder.
+
+    Raises:
+        DataError: the destination cannot be written, or is a folder where a file is expected, or
+            the other way round.
+    """
+    path = Path(path)
+    wanted, other = ("a folder", "a file") if folder else ("a file", "a folder")
+    try:
+        if path.exists() and path.is_dir() != folder:
+            raise DataError(f"{path}: expected {wanted} to write, got {other}. Give another path.")
+        nearest = next(p for p in (*([path] if folder else []), *path.parents) if p.exists())
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise DataError(
+            f"{path}: expected {wanted} that can be written, got: {error.strerror or error}. Give "
+            "another path, or make its folder writable."
+        ) from None
 
 
 def write_atomic(path: Path, text: str) -> None:
