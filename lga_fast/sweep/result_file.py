@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import reprlib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from lga_fast import run_identity
 from lga_fast.errors import DataError
 from lga_fast.files import clear_abandoned, replacing
 
@@ -55,14 +55,9 @@ def read(
             f"{path}: expected a file of {KIND}, version {VERSION}, got: {error}. Nothing was "
             "written; give another file."
         ) from None
-    now = json.loads(json.dumps(configuration))
-    if told := [
-        f"{key} {reprlib.repr(there.get(key))} there, {reprlib.repr(now.get(key))} now"
-        for key in {**there, **now}
-        if there.get(key) != now.get(key)
-    ]:
+    if told := run_identity.differences(there, configuration):
         raise DataError(
-            f"{path}: holds a sweep of another configuration: {'; '.join(told)}. Give another "
-            "file, or remove this one."
+            f"{path}: holds a sweep of another configuration: {told}. Give another file, or "
+            "remove this one."
         )
     return arrays, about

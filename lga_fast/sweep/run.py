@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lga_fast import distributed, editors, progress, provenance
+from lga_fast import distributed, editors, progress, provenance, run_identity
 from lga_fast.datasets import easyedit_requests
 from lga_fast.datasets.jsonl import checksum
 from lga_fast.errors import DataError, ScoringError
@@ -20,11 +20,6 @@ from lga_fast.sweep import result_file
 from lga_fast.sweep.layer_edits import Done, LayerEdits, columns
 from lga_fast.sweep.result import Sweep
 
-# What of the provenance decides the results, so that no file may mix it.
-_DECIDING = (
-    *("model_fingerprint", "family", "dtype", "device", "kernel"),
-    *("lga_fast", "torch", "transformers", "threads"),
-)
 _ACCOUNT = ("seconds_editing", "seconds_measuring", "forwards", "peak_bytes")
 METRICS = ("rewrite", "rephrase", "locality")
 CHUNK = 16  # enough to fill a batch of the values' optimisation
@@ -138,16 +133,16 @@ class Sweeping:
             )
         self._edits = LayerEdits(model, editor, metrics, self.layers, **how)
         made = provenance.of(model)
-        self.configuration: dict[str, Any] = {
-            **{name: made[name] for name in _DECIDING},
-            "editor": editor,
-            "config": self._edits.about["config"],
-            "metrics": list(metrics),
-            "layers": self.layers,
-            "chunk": chunk,
-            "requests_sha256": checksum(self.requests),
-            "tokenizer": provenance.tokenizer_checksum(model.tokenizer),
-        }
+        self.configuration = run_identity.of(
+            made,
+            tokenizer=provenance.tokenizer_checksum(model.tokenizer),
+            requests_sha256=checksum(self.requests),
+            editor=editor,
+            config=self._edits.about["config"],
+            metrics=list(metrics),
+            layers=self.layers,
+            chunk=chunk,
+        )
         self._made = made | self._edits.about | {"data": asdict(given.provenance)}
         self._made |= distributed.current().provenance()
         self.chunk, self.depth = chunk, model.layers
