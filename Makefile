@@ -1,29 +1,45 @@
-# make demo | make test | make bench | make lint: each sets up .venv by itself when it is missing.
+# make demo | make test | make bench | make lint: each sets up .venv by itself, at the exact versions of
+# requirements/lock-*.txt. `make lock` renews those; `make test-newest` and `make test-oldest` test the
+# two ends of pyproject's ranges; `make dist-check` builds, installs and tries the sdist and the wheel.
 PYTHON ?= python3
-# The torch to install. Any torch >= 2.11 will do: the native part uses torch's stable ABI.
+# The torch to install; its build, CPU or CUDA, is yours to choose. Any torch >= 2.11 will do: the
+# native part uses torch's stable ABI.
 TORCH ?= torch==2.13.0
+# The torch of test-newest and test-oldest. Their ends are `torch` and `torch==2.11.*`, but on Linux
+# the default index serves those as CUDA builds of several gigabytes, so both take the same one.
+TORCH_NEWEST ?= $(TORCH)
+TORCH_OLDEST ?= $(TORCH)
 # Processes that test, one thread each.
 JOBS ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test bench lint format clean
+.PHONY: demo test test-newest test-oldest dist-check lock bench lint format clean
 .DELETE_ON_ERROR:
 
-.venv/deps: pyproject.toml Makefile
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+# Prints pyproject's build requirements, one per line. No build here is isolated, because an isolated
+# build would download a second torch.
+BUILD_REQUIRES := $(PYTHON) -c 'import tomllib; \
+  print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")'
+
+.venv/use: requirements/lock-use.txt pyproject.toml setup.py
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)" \
-	  "setuptools>=77" "pybind11>=2.13" "cmake>=3.24" ninja packaging
-	LGA_FAST_NO_EXT=1 $(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation -e ".[dev]"
+	$(BIN)/python $(PIP_INSTALL) "$(TORCH)" -r requirements/lock-use.txt
+	LGA_FAST_NO_EXT=1 $(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	touch $@
 
-.venv/built: .venv/deps setup.py CMakeLists.txt $(wildcard csrc/*)
+.venv/test: .venv/use requirements/lock-test.txt
+	$(BIN)/python $(PIP_INSTALL) "$(TORCH)" -r requirements/lock-test.txt
+	touch $@
+
+.venv/built: .venv/use CMakeLists.txt $(wildcard csrc/*)
 	$(BIN)/python setup.py build_ext --inplace
 	touch $@
 
 demo: .venv/built
 	$(BIN)/lga-fast select --out out/demo
 
-lint: .venv/deps
+lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run --Werror csrc/*
@@ -33,13 +49,57 @@ test: lint .venv/built
 	LGA_FAST_NO_EXT=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS)
 
-bench: .venv/built
+# $(call test-in,ENVIRONMENT) runs the suite once, on the native kernels. Those are built in place and
+# so replace .venv's, which the next `make test` builds again.
+define test-in
+	$(1)/bin/python setup.py build_ext --inplace --build-temp $(1)/build
+	rm -f .venv/built
+	OMP_NUM_THREADS=1 $(1)/bin/pytest -q -n $(JOBS)
+endef
+
+# The newest versions that pip finds today; an environment kept from last time would satisfy it as is.
+test-newest:
+	rm -rf .venv-newest
+	$(PYTHON) -m venv .venv-newest
+	$(BUILD_REQUIRES) > .venv-newest/build.txt
+	.venv-newest/bin/python $(PIP_INSTALL) "$(TORCH_NEWEST)" -r .venv-newest/build.txt
+	LGA_FAST_NO_EXT=1 .venv-newest/bin/python $(PIP_INSTALL) --no-build-isolation -e ".[test]"
+	$(call test-in,.venv-newest)
+
+test-oldest:
+	rm -rf .venv-oldest
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python $(PIP_INSTALL) "$(TORCH_OLDEST)" -r requirements/lock-oldest.txt
+	LGA_FAST_NO_EXT=1 .venv-oldest/bin/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	$(call test-in,.venv-oldest)
+
+dist-check: .venv/test
+	$(BIN)/python tools/dist_check.py --torch "$(TORCH)"
+
+.venv-lock/uv:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python $(PIP_INSTALL) uv
+	touch $@
+
+# lock-use is a subset of lock-test, so that one .venv serves both. lock-oldest is committed as well:
+# only direct dependencies are at their oldest there, and the rest must not move from day to day.
+# huggingface-hub<2 is transformers 5.17's bound; without it uv picks the newest one first and then
+# settles for a later transformers.
+COMPILE = .venv-lock/bin/uv pip compile --quiet --python .venv-lock --upgrade pyproject.toml -
+lock: .venv-lock/uv
+	$(BUILD_REQUIRES) | $(COMPILE) --extra dev -o requirements/lock-test.txt
+	$(BUILD_REQUIRES) | $(COMPILE) --extra studies -c requirements/lock-test.txt \
+	  -o requirements/lock-use.txt
+	($(BUILD_REQUIRES); echo "huggingface-hub<2") | $(COMPILE) --extra test \
+	  --resolution lowest-direct -o requirements/lock-oldest.txt
+
+bench: .venv/test .venv/built
 	$(BIN)/pytest -q benchmarks --benchmark-only
 
-format: .venv/deps
+format: .venv/test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i csrc/*
 
 clean:
-	rm -rf .venv build out *.egg-info lga_fast/_C*.so lga_fast/lib
+	rm -rf .venv .venv-* build dist out *.egg-info lga_fast/_C*.so lga_fast/lib

@@ -1,37 +1,37 @@
 // Gram form of grad_dot on the CPU.
 //
-// The tokens of a pair, old before new, are the n rows of one matrix x (once a, once d). A unit
-// forms one tile of the upper triangle of x.x^T for a and for d, and sums their product: the
-// triangle has n(n+1)/2 entries where three separate products (old.new, old.old, new.new) have
-// 3/4 n^2, and a and d are read once.
+// A pair's tokens, old before new, are the n rows of a matrix x (first a, then d). One unit of work
+// computes one tile of the upper triangle of x.x^T for a and for d and sums their elementwise
+// product. The triangle has n(n+1)/2 entries where three separate products (old.new, old.old,
+// new.new) have 3/4 n^2, and a and d are read once.
 //
-// Inside: chunks of kDepth columns are packed as S; blocks of kM x kN token rows keep their sums in
-// registers over a chunk, one vector per entry, added to a tile of vectors at the chunk's end. So
-// lanes are summed once per unit, and a sum over d is one of short sums, which is also why it is
-// more exact than one long chain.
+// Chunks of kDepth columns are packed as S. Blocks of kM x kN token rows accumulate a chunk in
+// registers, one vector per entry, and add it to a tile of vectors at the end of the chunk. Lanes
+// are therefore summed only once per unit, and a sum over columns is a sum of short sums, which is
+// more accurate than one long chain.
 //
-// Predicted and found (one thread, AVX-512, GFLOP/s of the entries that count, 17 and 200 tokens,
+// Measured (one thread, AVX-512, GFLOP/s counting useful entries only, 17 and 200 tokens,
 // 768 x 3072):
-//   tile of 64 instead of 32: half the reads of a long pair from the last cache; 50 -> 62 at 200
-//   clearing the tile's vectors before the first chunk instead of storing over them: 45 -> 27 at 17
-//   chunks of 256, 512, 1024 columns: 64, 55, 57 at 200, and 384 within noise of 256; kept 384
-//   lanes summed through memory instead of by shuffles: part of 34 against 45 at 17
+//   tile of 64 instead of 32: a long pair reads the last-level cache half as often; 50 -> 62 at 200
+//   clearing the tile before the first chunk instead of overwriting it: 45 -> 27 at 17
+//   chunks of 256, 512, 1024 columns: 64, 55, 57 at 200; 384 is within noise of 256 and was kept
+//   summing lanes through memory instead of shuffles: part of a drop from 45 to 34 at 17
 #pragma once
 
 #include "cpu_vec.h"
 
 namespace lga_fast::LGA_LEVEL {
 
-// kM*kN sums and kM + 1 operands fill the registers: 32 with AVX-512, else 16.
+// kM * kN accumulators and kM + 1 operands fill the register file: 32 with AVX-512, otherwise 16.
 #if defined(__AVX512F__)
 constexpr int kM = 4, kN = 4;
 #else
 constexpr int kM = 3, kN = 4;
 #endif
 constexpr int64_t kDepth = 384;
-constexpr int64_t kGramPad = kGramTile + 4;  // tile edges are rounded up to whole blocks
+constexpr int64_t kGramPad = kGramTile + 4;  // tile edges round up to a multiple of 4
 
-// One cache line more than the chunk, so that rows spread over the sets of the first cache.
+// One cache line longer than a chunk, so that rows map to different sets of the L1 cache.
 template <class S>
 constexpr int64_t kRowStride = kDepth + 64 / int64_t(sizeof(S));
 
@@ -46,8 +46,9 @@ struct GramScratch {
 template <class S, int M, int N>
 void gram_block(const S* x, const S* y, int64_t depth, bool first, Vec<S>* sums) {
   Vec<S> acc[M][N];
-  LGA_UNROLL for (int i = 0; i < M; ++i) LGA_UNROLL for (int j = 0; j < N; ++j) acc[i][j] =
-      Vec<S>{};
+  LGA_UNROLL for (int i = 0; i < M; ++i) {
+    LGA_UNROLL for (int j = 0; j < N; ++j) acc[i][j] = Vec<S>{};
+  }
   for (int64_t k = 0; k < depth; k += kLanes<S>) {
     Vec<S> left[M];
     LGA_UNROLL for (int i = 0; i < M; ++i) left[i] = load(x + i * kRowStride<S> + k);
@@ -56,14 +57,18 @@ void gram_block(const S* x, const S* y, int64_t depth, bool first, Vec<S>* sums)
       LGA_UNROLL for (int i = 0; i < M; ++i) acc[i][j] += left[i] * right;
     }
   }
-  LGA_UNROLL for (int i = 0; i < M; ++i) LGA_UNROLL for (int j = 0; j < N; ++j)
-      sums[i * kGramPad + j] = first ? acc[i][j] : sums[i * kGramPad + j] + acc[i][j];
+  LGA_UNROLL for (int i = 0; i < M; ++i) {
+    LGA_UNROLL for (int j = 0; j < N; ++j) {
+      Vec<S>& sum = sums[i * kGramPad + j];
+      sum = first ? acc[i][j] : sum + acc[i][j];
+    }
+  }
 }
 
 template <class S>
 using GramBlock = void (*)(const S*, const S*, int64_t, bool, Vec<S>*);
 
-// Blocks at a tile's edge have fewer rows.
+// The block for m x n token rows: those at the edge of a tile are smaller than kM x kN.
 template <class S, int M>
 GramBlock<S> gram_block_for(int64_t n) {
   static_assert(kN == 4);
@@ -79,11 +84,11 @@ GramBlock<S> gram_block_for(int64_t m, int64_t n) {
   return gram_block_for<S, kM>(n);
 }
 
-struct Span {
+struct TokenRange {
   int64_t begin, end;
   int64_t size() const { return end - begin; }
 };
-inline Span gram_span(int64_t tokens, int64_t tile) {
+inline TokenRange gram_range(int64_t tokens, int64_t tile) {
   const int64_t tiles = gram_tiles(tokens);
   auto edge = [&](int64_t t) {
     const int64_t at = ceil_div(t * tokens / tiles, 4) * 4;
@@ -92,21 +97,22 @@ inline Span gram_span(int64_t tokens, int64_t tile) {
   return {edge(tile), edge(tile + 1)};
 }
 
-// Packs tokens [span) of "old, then new", columns [col, col + cols).
+// Packs columns [col, col + cols) of a range of the pair's tokens, old before new.
 template <class S>
-void pack_tokens(const Matrix& old_x, const Matrix& new_x, Span span, int64_t col, int64_t cols,
-                 S* dst) {
+void pack_tokens(const Matrix& old_x, const Matrix& new_x, TokenRange range, int64_t col,
+                 int64_t cols, S* dst) {
   const int64_t n_old = old_x.rows;
   const int64_t ld = ceil_div(cols, kLanes<S>) * kLanes<S>;
-  for (int64_t t = span.begin; t < span.end; ++t, dst += kRowStride<S>) {
+  for (int64_t t = range.begin; t < range.end; ++t, dst += kRowStride<S>) {
     const bool is_old = t < n_old;
     pack(is_old ? old_x : new_x, is_old ? t : t - n_old, 1, col, cols, dst, ld);
   }
 }
 
-// s.sums = tile (i, j) of x.x^T, lanes not yet summed.
+// s.sums = tile (i, j) of x.x^T, with the lanes of each entry still to be summed.
 template <class S>
-void gram_tile(const Matrix& old_x, const Matrix& new_x, Span i, Span j, GramScratch<S>& s) {
+void gram_tile(const Matrix& old_x, const Matrix& new_x, TokenRange i, TokenRange j,
+               GramScratch<S>& s) {
   const bool diagonal = i.begin == j.begin;
   for (int64_t col = 0; col < old_x.cols; col += kDepth) {
     const int64_t cols = old_x.cols - col < kDepth ? old_x.cols - col : kDepth;
@@ -130,7 +136,7 @@ DotSums gram_unit(const TokenRow& old_row, const TokenRow& new_row, int64_t tile
                   void* scratch) {
   GramScratch<S>& s = *static_cast<GramScratch<S>*>(scratch);
   const int64_t n_old = old_row.a.rows, tokens = n_old + new_row.a.rows;
-  const Span i = gram_span(tokens, tile_i), j = gram_span(tokens, tile_j);
+  const TokenRange i = gram_range(tokens, tile_i), j = gram_range(tokens, tile_j);
   const bool diagonal = tile_i == tile_j;
 
   gram_tile(old_row.a, new_row.a, i, j, s);

@@ -1,5 +1,5 @@
-// The CPU kernels of one instruction set; CMakeLists.txt compiles this file once per level with
-// -DLGA_LEVEL=<name> and that level's flags.
+// The CPU kernels of one instruction set. CMakeLists.txt compiles this file once per level, with
+// -DLGA_LEVEL=<name> and the flags of that level.
 
 #include "cpu_kernels.h"
 
@@ -11,33 +11,35 @@ namespace lga_fast::LGA_LEVEL {
 namespace {
 
 template <class S, class T>
-void add_tile(const Weight& weight, int64_t x, int64_t y, TileAt at, S scale, const S* delta) {
+void add_tile(const MutableMatrix& weight, int64_t x, int64_t y, TileSize size, S scale,
+              const S* delta) {
   T* row = static_cast<T*>(weight.data) + y * weight.row_stride + x * weight.col_stride;
-  for (int64_t r = 0; r < at.ny; ++r, row += weight.row_stride, delta += kGradTileX) {
-    if (weight.col_stride == 1)  // its own loop, for the compiler to vectorise
-      for (int64_t c = 0; c < at.nx; ++c) from_float(to_float(row[c]) + scale * delta[c], &row[c]);
+  for (int64_t r = 0; r < size.ny; ++r, row += weight.row_stride, delta += kGradTileX) {
+    if (weight.col_stride == 1)  // separate, so that it vectorizes
+      for (int64_t c = 0; c < size.nx; ++c) narrow(widen(row[c]) + scale * delta[c], &row[c]);
     else
-      for (int64_t c = 0; c < at.nx; ++c) {
+      for (int64_t c = 0; c < size.nx; ++c) {
         T& w = row[c * weight.col_stride];
-        from_float(to_float(w) + scale * delta[c], &w);
+        narrow(widen(w) + scale * delta[c], &w);
       }
   }
 }
 
-// The rank takes the place of the tokens: left^T [rank d_out] is y, right^T [rank d_in] is x.
+// The tile's token axis is the rank here: x = right^T [rank cols], y = left^T [rank rows].
 template <class S>
-void update(const Weight& weight, const Matrix& left, const Matrix& right, double scale, int64_t x,
-            int64_t y, void* scratch) {
+void update(const MutableMatrix& weight, const Matrix& left, const Matrix& right, double scale,
+            int64_t x, int64_t y, void* scratch) {
   TileScratch<S>& s = *static_cast<TileScratch<S>*>(scratch);
-  const TileAt at = tile_at(weight.cols, weight.rows, x, y);
-  form_tile(right, left, x, at.nx, y, at.ny, s, s.g[0]);
+  const TileSize size = tile_size(weight.cols, weight.rows, x, y);
+  form_tile(right, left, x, size.nx, y, size.ny, s, s.g[0]);
   const S factor = static_cast<S>(scale);
   if constexpr (sizeof(S) == 8) {
-    add_tile<S, double>(weight, x, y, at, factor, s.g[0]);
+    add_tile<S, double>(weight, x, y, size, factor, s.g[0]);
   } else {
-    if (weight.dtype == Dtype::kHalf) add_tile<S, half_t>(weight, x, y, at, factor, s.g[0]);
-    if (weight.dtype == Dtype::kBFloat16) add_tile<S, bfloat16_t>(weight, x, y, at, factor, s.g[0]);
-    if (weight.dtype == Dtype::kFloat) add_tile<S, float>(weight, x, y, at, factor, s.g[0]);
+    if (weight.dtype == Dtype::kHalf) add_tile<S, half_t>(weight, x, y, size, factor, s.g[0]);
+    if (weight.dtype == Dtype::kBFloat16)
+      add_tile<S, bfloat16_t>(weight, x, y, size, factor, s.g[0]);
+    if (weight.dtype == Dtype::kFloat) add_tile<S, float>(weight, x, y, size, factor, s.g[0]);
   }
 }
 
@@ -58,8 +60,8 @@ double abs_unit_any(const TokenRow& row, int64_t x, int64_t y, void* scratch) {
                                        : abs_unit<float>(row, x, y, scratch);
 }
 
-void update_unit_any(const Weight& weight, const Matrix& left, const Matrix& right, double scale,
-                     int64_t x, int64_t y, void* scratch) {
+void update_unit_any(const MutableMatrix& weight, const Matrix& left, const Matrix& right,
+                     double scale, int64_t x, int64_t y, void* scratch) {
   if (weight.dtype == Dtype::kDouble)
     update<double>(weight, left, right, scale, x, y, scratch);
   else

@@ -1,6 +1,6 @@
-// Vectors of one instruction set, and the only place where dtypes are converted on the CPU.
-// Compiled once per level (LGA_LEVEL names the namespace): GCC and Clang vector extensions carry
-// the arithmetic everywhere, intrinsics only the float16 conversions that they lack.
+// Vectors of one instruction set, and every dtype conversion on the CPU. Compiled once per level,
+// in the namespace LGA_LEVEL. Arithmetic uses the vector extensions of GCC and Clang; intrinsics
+// serve the float16 conversions these lack, and AVX-512's sum of lanes.
 #pragma once
 
 #include "cpu_kernels.h"
@@ -19,7 +19,8 @@ constexpr int kVecBytes = 32;
 constexpr int kVecBytes = 16;
 #endif
 
-// Loops over a block's registers must be gone before the compiler decides what lives in memory.
+// Loops over a block of registers must be unrolled before the compiler allocates registers, or the
+// block ends up in memory.
 #define LGA_UNROLL _Pragma("GCC unroll 16")
 
 template <class S>
@@ -47,35 +48,35 @@ inline To bit_copy(const From& from) {
   return to;
 }
 
-// ---- one value
+// ---- scalars: widen to the type of the sums, round once when narrowing
 
-inline float to_float(float x) { return x; }
-inline double to_float(double x) { return x; }
-inline float to_float(bfloat16_t x) { return bit_copy<float>(uint32_t{x.bits} << 16); }
-inline float to_float(half_t x) {
+inline float widen(float x) { return x; }
+inline double widen(double x) { return x; }
+inline float widen(bfloat16_t x) { return bit_copy<float>(uint32_t{x.bits} << 16); }
+inline float widen(half_t x) {
   const uint32_t sign = uint32_t(x.bits & 0x8000u) << 16, magnitude = x.bits & 0x7fffu;
-  if (magnitude >= 0x7c00u)  // inf and nan keep their payload
+  if (magnitude >= 0x7c00u)  // infinity, or NaN with its payload
     return bit_copy<float>(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));
-  // 2^112 moves the exponent from half's bias to float's, subnormals included, exactly
+  // 2^112 turns half's exponent bias into float's, exactly, subnormals included
   return bit_copy<float>(sign | bit_copy<uint32_t>(bit_copy<float>(magnitude << 13) * 0x1p112f));
 }
 
-inline void from_float(float x, float* to) { *to = x; }
-inline void from_float(double x, double* to) { *to = x; }
-inline void from_float(float x, bfloat16_t* to) {
+inline void narrow(float x, float* to) { *to = x; }
+inline void narrow(double x, double* to) { *to = x; }
+inline void narrow(float x, bfloat16_t* to) {
   const uint32_t bits = bit_copy<uint32_t>(x);
   const bool nan = x != x;
   to->bits = nan ? uint16_t(0x7fc0) : uint16_t((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
-inline void from_float(float x, half_t* to) {
+inline void narrow(float x, half_t* to) {
   const uint32_t bits = bit_copy<uint32_t>(x), sign = (bits >> 16) & 0x8000u;
   const uint32_t magnitude = bits & 0x7fffffffu;
   uint32_t out;
   if (magnitude > 0x7f800000u) {
     out = 0x7e00u;
-  } else if (magnitude >= 0x477ff000u) {  // rounds to 65536 or more
+  } else if (magnitude >= 0x477ff000u) {  // would round to 65536 or more
     out = 0x7c00u;
-  } else if (magnitude < 0x38800000u) {  // subnormal: adding 0.5 leaves the bits at the bottom
+  } else if (magnitude < 0x38800000u) {  // subnormal: adding 0.5 shifts the bits into place
     out = bit_copy<uint32_t>(bit_copy<float>(magnitude) + 0.5f) - 0x3f000000u;
   } else {
     out = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
@@ -83,7 +84,7 @@ inline void from_float(float x, half_t* to) {
   to->bits = uint16_t(sign | out);
 }
 
-// ---- one vector; pointers need no alignment
+// ---- vectors: loads and stores need no alignment
 
 template <class V, class T>
 inline V load_as(const T* from) {
@@ -105,7 +106,7 @@ inline Vec<float> load(const half_t* from) {
   return (Vec<float>)_mm256_cvtph_ps(load_as<__m128i>(from));
 #else
   Vec<float> v;
-  for (int lane = 0; lane < kLanes<float>; ++lane) v[lane] = to_float(from[lane]);
+  for (int lane = 0; lane < kLanes<float>; ++lane) v[lane] = widen(from[lane]);
   return v;
 #endif
 }
@@ -114,7 +115,7 @@ template <class S>
 inline void store(S* to, const Vec<S>& v) {
   __builtin_memcpy(to, &v, sizeof v);
 }
-// Halves are added to each other, so that the sum is that of a tree.
+// Pairwise: one half of the lanes is added to the other, repeatedly.
 template <class S>
 inline S sum_lanes(const Vec<S>& v) {
 #if defined(__AVX512F__)
@@ -125,16 +126,18 @@ inline S sum_lanes(const Vec<S>& v) {
 #else
   S lanes[kLanes<S>];
   store<S>(lanes, v);
-  LGA_UNROLL for (int width = kLanes<S> / 2; width > 0; width /= 2)
-      LGA_UNROLL for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+  LGA_UNROLL for (int width = kLanes<S> / 2; width > 0; width /= 2) {
+    LGA_UNROLL for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+  }
   return lanes[0];
 #endif
 }
 
-// ---- rows
+// ---- packing
 
-// Copies `rows` x `cols` of a matrix, from (row, col), to dst as S with zeros up to the leading
-// dimension: behind it all kernels see aligned, contiguous, whole vectors, whatever came in.
+// Copies the `rows` x `cols` block at (row, col) to dst as S, zero-padded to the leading dimension
+// `ld`. Whatever the dtype and strides of the input, kernels see aligned, contiguous, whole
+// vectors.
 template <class S, class In>
 inline void pack_rows(const Matrix& from, int64_t row, int64_t rows, int64_t col, int64_t cols,
                       S* dst, int64_t ld) {
@@ -145,7 +148,7 @@ inline void pack_rows(const Matrix& from, int64_t row, int64_t rows, int64_t col
       if (from.col_stride == 1)
         for (; c + kLanes<S> <= cols; c += kLanes<S>) store<S>(dst + c, load(src + c));
     }
-    for (; c < cols; ++c) dst[c] = static_cast<S>(to_float(src[c * from.col_stride]));
+    for (; c < cols; ++c) dst[c] = static_cast<S>(widen(src[c * from.col_stride]));
     for (; c < ld; ++c) dst[c] = S{0};
   }
 }

@@ -1,34 +1,26 @@
-#include "check.h"
-#include "dispatch.h"
-#include "grad_abs_sum.h"
+// grad_abs_sum on the CPU: one unit of work per row and tile of G. Partial sums are added in order.
+
+#include "cpu_dispatch.h"
+#include "ops.h"
 
 namespace lga_fast {
 
 Tensor grad_abs_sum_cpu(const Tensor& a, const Tensor& d, const Tensor& rows) {
-  const std::vector<TokenRow> token_rows = token_rows_of(a, d, rows, "grad_abs_sum");
-  const int64_t row_count = static_cast<int64_t>(token_rows.size());
-  const int64_t wide = a.size(1) > d.size(1) ? a.size(1) : d.size(1);
-  const int64_t other = a.size(1) > d.size(1) ? d.size(1) : a.size(1);
-  const int64_t tiles_x = ceil_div(wide, kGradTileX), tiles_y = ceil_div(other, kGradTileY);
-  const int64_t tiles = tiles_x * tiles_y;
+  const TokenRows token_rows = token_rows_of(a, d, rows, "grad_abs_sum");
+  const TileGrid tiles = TileGrid::of_grad(token_rows.a.cols, token_rows.d.cols);
+  const int64_t units = token_rows.size() * tiles.size();
 
-  std::vector<double> partial(row_count * tiles);
+  std::vector<double> partial(units);
   const CpuKernels& kernels = cpu_kernels();
-  for_each_unit(row_count * tiles, [&](int64_t index, void* scratch) {
-    const int64_t tile = index % tiles;
-    partial[index] = kernels.abs_unit(token_rows[index / tiles], tile % tiles_x * kGradTileX,
-                                      tile / tiles_x * kGradTileY, scratch);
+  for_each_unit(units, [&](int64_t unit, void* scratch) {
+    const int64_t row = unit / tiles.size(), tile = unit % tiles.size();
+    partial[unit] = kernels.abs_unit(token_rows[row], tiles.x(tile), tiles.y(tile), scratch);
   });
 
-  Tensor out = torch::stable::new_empty(a, {row_count}, sum_dtype(a));
-  for (int64_t row = 0; row < row_count; ++row) {
-    double sum = 0;
-    for (int64_t tile = 0; tile < tiles; ++tile) sum += partial[row * tiles + tile];
-    if (sum_dtype(a) == ScalarType::Double)
-      static_cast<double*>(out.mutable_data_ptr())[row] = sum;
-    else
-      static_cast<float*>(out.mutable_data_ptr())[row] = static_cast<float>(sum);
-  }
+  std::vector<double> sums(token_rows.size());
+  for (int64_t unit = 0; unit < units; ++unit) sums[unit / tiles.size()] += partial[unit];
+  Tensor out = torch::stable::new_empty(a, {token_rows.size()}, sum_dtype(a));
+  store_sums(sums, out);
   return out;
 }
 

@@ -1,48 +1,42 @@
-// grad_dot on the CPU: units of work from the shapes, one partial sum each, added in order.
+// grad_dot on the CPU: pairs are cut into units of work by their shapes alone, and the units'
+// partial sums are added in order.
 
-#include "check.h"
-#include "dispatch.h"
-#include "grad_dot.h"
+#include "cpu_dispatch.h"
+#include "ops.h"
 
 namespace lga_fast {
 
 namespace {
 
 struct Unit {
-  int64_t pair, i, j;  // Gram: tile (i, j); tiled: column i of the wider side, row j of the other
+  int64_t pair, i, j;  // Gram form: tile (i, j); tiled form: x and y of the tile
   bool gram;
 };
+
+// Compares multiply-adds for n tokens, old and new together: n(n+1)/2 Gram entries over d_in +
+// d_out columns against n outer products of d_in x d_out plus three sums over the tiles. Vectorized
+// axes are rounded up to whole AVX-512 vectors at every level: the choice must not depend on the
+// level.
+bool gram_is_cheaper(int64_t n, int64_t d_in, int64_t d_out) {
+  constexpr int64_t kWidestVector = 16;
+  auto whole = [](int64_t d) { return double(ceil_div(d, kWidestVector) * kWidestVector); };
+  const double wide = whole(std::max(d_in, d_out)), other = double(std::min(d_in, d_out));
+  const double gram = 0.5 * double(n) * double(n + 1) * (whole(d_in) + whole(d_out));
+  return gram <= double(n + 3) * wide * other;
+}
 
 void add_units(int64_t pair, const TokenRow& old_row, const TokenRow& new_row,
                std::vector<Unit>& units) {
   const int64_t n = old_row.a.rows + new_row.a.rows;
   const int64_t d_in = old_row.a.cols, d_out = old_row.d.cols;
   if (n == 0) return;
-  if (gram_is_cheaper(n, d_in, d_out, 16)) {
+  if (gram_is_cheaper(n, d_in, d_out)) {
     for (int64_t i = 0; i < gram_tiles(n); ++i)
       for (int64_t j = i; j < gram_tiles(n); ++j) units.push_back({pair, i, j, true});
   } else {
-    const int64_t wide = d_in > d_out ? d_in : d_out, other = d_in > d_out ? d_out : d_in;
-    for (int64_t y = 0; y < other; y += kGradTileY)
-      for (int64_t x = 0; x < wide; x += kGradTileX) units.push_back({pair, x, y, false});
-  }
-}
-
-template <class S>
-void write_sums(const Tensor& out, const std::vector<Unit>& units,
-                const std::vector<DotSums>& partial) {
-  S* sums = static_cast<S*>(out.mutable_data_ptr());
-  std::vector<DotSums> total(out.size(0), DotSums{0, 0, 0});
-  for (size_t u = 0; u < units.size(); ++u) {
-    DotSums& pair = total[units[u].pair];
-    pair.dot += partial[u].dot;
-    pair.norm2_old += partial[u].norm2_old;
-    pair.norm2_new += partial[u].norm2_new;
-  }
-  for (const DotSums& pair : total) {
-    *sums++ = static_cast<S>(pair.dot);
-    *sums++ = static_cast<S>(pair.norm2_old);
-    *sums++ = static_cast<S>(pair.norm2_new);
+    const TileGrid tiles = TileGrid::of_grad(d_in, d_out);
+    for (int64_t tile = 0; tile < tiles.size(); ++tile)
+      units.push_back({pair, tiles.x(tile), tiles.y(tile), false});
   }
 }
 
@@ -50,10 +44,9 @@ void write_sums(const Tensor& out, const std::vector<Unit>& units,
 
 Tensor grad_dot_cpu(const Tensor& a_old, const Tensor& d_old, const Tensor& rows_old,
                     const Tensor& a_new, const Tensor& d_new, const Tensor& rows_new) {
-  const std::vector<TokenRow> old_rows = token_rows_of(a_old, d_old, rows_old, "grad_dot");
-  const std::vector<TokenRow> new_rows = token_rows_of(a_new, d_new, rows_new, "grad_dot");
-  check_pairs(old_rows, new_rows, a_old, a_new, d_old, d_new);
-  const int64_t pairs = static_cast<int64_t>(old_rows.size());
+  const GradDotArgs args = grad_dot_args(a_old, d_old, rows_old, a_new, d_new, rows_new);
+  const TokenRows &old_rows = args.old_rows, &new_rows = args.new_rows;
+  const int64_t pairs = old_rows.size();
 
   std::vector<Unit> units;
   for (int64_t pair = 0; pair < pairs; ++pair)
@@ -66,11 +59,15 @@ Tensor grad_dot_cpu(const Tensor& a_old, const Tensor& d_old, const Tensor& rows
         old_rows[unit.pair], new_rows[unit.pair], unit.i, unit.j, scratch);
   });
 
+  std::vector<double> sums(3 * pairs);
+  for (size_t u = 0; u < units.size(); ++u) {
+    double* pair = &sums[3 * units[u].pair];
+    pair[0] += partial[u].dot;
+    pair[1] += partial[u].norm2_old;
+    pair[2] += partial[u].norm2_new;
+  }
   Tensor out = torch::stable::new_empty(a_old, {pairs, 3}, sum_dtype(a_old));
-  if (sum_dtype(a_old) == ScalarType::Double)
-    write_sums<double>(out, units, partial);
-  else
-    write_sums<float>(out, units, partial);
+  store_sums(sums, out);
   return out;
 }
 

@@ -1,25 +1,25 @@
-// grad_dot on CUDA. Not yet timed on a device: the choices below are arithmetic, not measurement.
+// grad_dot on CUDA. Not yet timed on a device: the choices below are estimates, not measurements.
 //
-// A selection brings 8 to 64 pairs of 40 to 400 tokens (old and new together) over 1600 to 16384
-// columns: few entries, long sums. So a pair's Gram matrices are cut into 64 x 64 tiles and each
-// tile's sum over the columns is split over blocks (at least 256 columns each, at most 32 blocks
-// per pair and matrix): 64 pairs at 4096 x 11008 are 64 * (16 + 32) = 3072 blocks for 132
-// multiprocessors.
-//   1. gram_kernel     a block writes its part of a tile of a.a^T or d.d^T to a workspace
+// A selection typically has 8 to 64 pairs of 40 to 400 tokens (old and new together) over 1600 to
+// 16384 columns: few entries, long sums. A pair's Gram matrices are therefore cut into 64 x 64
+// tiles, and the sum over columns of each tile is split over blocks: at least 256 columns per block
+// and at most 32 blocks per pair and matrix. 64 pairs at 4096 x 11008 give 64 * (16 + 32) = 3072
+// blocks for 132 multiprocessors.
+//   1. gram_kernel     each block writes its part of a tile of a.a^T or d.d^T to a workspace
 //   2. combine_kernel  adds the parts in order, multiplies the two matrices, sums the tile
-//   3. sum_partials    adds a pair's tiles in order
-// The cut depends on the pair's shape alone, so a pair's bits do not depend on the others. Sums of
-// a part are float (double for double), everything after that is double.
+//   3. sum_partials    adds the tiles of a pair in order
+// The split depends on the shape of the pair alone, so other pairs do not change a bit of its
+// result. A part is summed in float (in double for double inputs), everything after that in double.
 //
-// Row bounds come from the host and travel as kernel arguments: no copy, no wait, fit for graphs.
-// Inputs are converted to float in shared memory; multiply() on tensor cores (products of 2-byte
-// dtypes are exact in float) is the place for the next step, once a device has shown what bounds
-// it.
+// Row bounds are kernel arguments: no copy, no synchronization. Inputs are converted to float in
+// shared memory. The next step is multiply_accumulate() on tensor cores (products of 2-byte dtypes
+// are exact in float), once profiling on a device shows what the bound is.
 
 #include <algorithm>
 
-#include "grad_dot.h"
-#include "grad_gram.cuh"
+#include "cuda_gram.cuh"
+#include "cuda_tile.cuh"
+#include "ops.h"
 
 namespace lga_fast {
 
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kThreads)
     for_each_entry_thin<T, S>(old_side, old_start, n_old, keep);
     for_each_entry_thin<T, S>(new_side, new_start, n_new, use);
   } else {
-    __shared__ TileMemory<S> s;
+    __shared__ SharedTiles<S> s;
     for_each_entry<T, S>(old_side, old_start, n_old, s, keep);
     for_each_entry<T, S>(new_side, new_start, n_new, s, use);
   }
@@ -60,87 +60,87 @@ __global__ void __launch_bounds__(kThreads)
 // Up to kSlots pairs of one form.
 struct Group {
   PairSlots pairs = {};
-  Counts counts = {};  // tiles of each, and the pair's place in the result
+  SumSlots sums = {};  // per pair: its number of tiles, its row of the result
   int64_t size = 0;
 };
 
 struct Call {
-  Matrix a_old, d_old, a_new, d_new;
-  double* partial;
-  void* workspace;
-  int64_t tiles, slot_parts, tiles_at_once;  // of the pair that has most
-  void* out;
+  const GradDotArgs& args;
+  const Tensor& out;
   cudaStream_t stream;
+
+  int64_t d_in() const { return args.old_rows.a.cols; }
+  int64_t d_out() const { return args.old_rows.d.cols; }
 };
 
 template <class T, class S>
-void run_gram(const Call& call, const Group& group) {
-  const GramInput<T> in = {view_of<T>(call.a_old), view_of<T>(call.d_old), view_of<T>(call.a_new),
-                           view_of<T>(call.d_new)};
-  S* workspace = static_cast<S*>(call.workspace);
+void run_gram(const Call& call, const Group& group, int64_t slot_tiles, double* partial) {
+  int64_t tile_parts = 0;  // parts of one tile, the most that any pair has
+  for (int64_t i = 0; i < group.size; ++i) {
+    const int64_t tokens = group.pairs.old_rows.length[i] + group.pairs.new_rows.length[i];
+    const GramPlan plan = gram_plan(tokens, call.d_in(), call.d_out());
+    tile_parts = std::max(tile_parts, plan.parts_a + plan.parts_d);
+  }
+  const int64_t entries = group.size * tile_parts * kTile * kTile;  // of one tile per pair
+  const int64_t tiles_at_once =
+      std::clamp<int64_t>(kWorkspaceBytes / (entries * int64_t(sizeof(S))), 1, slot_tiles);
+  const int64_t slot_parts = tiles_at_once * tile_parts;
+  Tensor workspace =
+      torch::stable::new_empty(call.out, {tiles_at_once * entries}, sum_dtype(call.out));
+  S* parts = static_cast<S*>(workspace.mutable_data_ptr());
+
+  const TokenRows &old_rows = call.args.old_rows, &new_rows = call.args.new_rows;
+  const GramInput<T> in = {view_of<T>(old_rows.a), view_of<T>(old_rows.d), view_of<T>(new_rows.a),
+                           view_of<T>(new_rows.d)};
   const unsigned slots = static_cast<unsigned>(group.size);
-  for (int64_t first = 0; first < call.tiles; first += call.tiles_at_once) {
-    const int64_t tiles = std::min(call.tiles_at_once, call.tiles - first);
-    const dim3 parts(static_cast<unsigned>(tiles * (call.slot_parts / call.tiles_at_once)), slots);
-    gram_kernel<T, S><<<parts, kThreads, 0, call.stream>>>(in, group.pairs, first, tiles,
-                                                           call.slot_parts, workspace);
+  for (int64_t first = 0; first < slot_tiles; first += tiles_at_once) {
+    const int64_t tiles = std::min(tiles_at_once, slot_tiles - first);
+    const dim3 part_grid(static_cast<unsigned>(tiles * tile_parts), slots);
+    gram_kernel<T, S>
+        <<<part_grid, kThreads, 0, call.stream>>>(in, group.pairs, first, tiles, slot_parts, parts);
     check_launch("grad_dot: gram_kernel");
-    combine_kernel<S><<<dim3(static_cast<unsigned>(tiles), slots), kThreads, 0, call.stream>>>(
-        group.pairs, call.a_old.cols, call.d_old.cols, first, call.slot_parts, call.tiles,
-        workspace, call.partial);
+    const dim3 tile_grid(static_cast<unsigned>(tiles), slots);
+    combine_kernel<S><<<tile_grid, kThreads, 0, call.stream>>>(
+        group.pairs, call.d_in(), call.d_out(), first, slot_parts, slot_tiles, parts, partial);
     check_launch("grad_dot: combine_kernel");
   }
 }
 
 template <class T, class S>
-void run_tiles(const Call& call, const Group& group) {
-  const Sides<T> old_side = sides_of<T>(call.a_old, call.d_old);
-  const Sides<T> new_side = sides_of<T>(call.a_new, call.d_new);
-  const dim3 grid(static_cast<unsigned>(call.tiles), static_cast<unsigned>(group.size));
-  if (thin(old_side.y.cols))
+void run_tiles(const Call& call, const Group& group, int64_t slot_tiles, double* partial) {
+  const Sides<T> old_side = sides_of<T>(call.args.old_rows.a, call.args.old_rows.d);
+  const Sides<T> new_side = sides_of<T>(call.args.new_rows.a, call.args.new_rows.d);
+  const dim3 grid(static_cast<unsigned>(slot_tiles), static_cast<unsigned>(group.size));
+  if (is_thin(old_side.y.cols))
     tile_kernel<T, S, true>
-        <<<grid, kThreads, 0, call.stream>>>(old_side, new_side, group.pairs, call.partial);
+        <<<grid, kThreads, 0, call.stream>>>(old_side, new_side, group.pairs, partial);
   else
     tile_kernel<T, S, false>
-        <<<grid, kThreads, 0, call.stream>>>(old_side, new_side, group.pairs, call.partial);
+        <<<grid, kThreads, 0, call.stream>>>(old_side, new_side, group.pairs, partial);
   check_launch("grad_dot: tile_kernel");
 }
 
-// Multiply-adds with the padding that this device's tiles bring.
-bool gram_is_cheaper_here(int64_t tokens, int64_t d_in, int64_t d_out) {
+// Compares multiply-adds, including the padding to whole tiles.
+bool gram_is_cheaper(int64_t tokens, int64_t d_in, int64_t d_out) {
   auto up = [](int64_t n) { return double(ceil_div(n, kTile) * kTile); };
   const int64_t x = std::max(d_in, d_out), y = std::min(d_in, d_out);
   const double gram = 0.5 * up(tokens) * (up(tokens) + kTile) * double(d_in + d_out);
-  return gram <= double(tokens) * up(x) * (thin(y) ? double(y) : up(y));
+  return gram <= double(tokens) * up(x) * (is_thin(y) ? double(y) : up(y));
 }
 
-void run_group(Call call, const Group& group, bool gram, const Tensor& out) {
+void run_group(const Call& call, const Group& group, bool gram) {
   if (group.size == 0) return;
-  call.tiles = *std::max_element(group.counts.count, group.counts.count + group.size);
-  Tensor partial = torch::stable::new_empty(out, {group.size, std::max<int64_t>(call.tiles, 1), 3},
-                                            ScalarType::Double);
-  call.partial = static_cast<double*>(partial.mutable_data_ptr());
-  with_dtype(call.a_old.dtype, [&]<class T, class S>() {
-    if (gram && call.tiles > 0) {
-      int64_t parts = 0;
-      for (int64_t i = 0; i < group.size; ++i) {
-        const Plan plan = plan_of(group.pairs.old_rows.length[i] + group.pairs.new_rows.length[i],
-                                  call.a_old.cols, call.d_old.cols);
-        parts = std::max(parts, plan.parts_a + plan.parts_d);
-      }
-      const int64_t tile_bytes = group.size * parts * kTile * kTile * int64_t(sizeof(S));
-      call.tiles_at_once =
-          std::clamp<int64_t>(kWorkspaceBytes / std::max<int64_t>(tile_bytes, 1), 1, call.tiles);
-      call.slot_parts = call.tiles_at_once * parts;
-      Tensor workspace = torch::stable::new_empty(
-          out, {group.size * call.slot_parts * kTile * kTile}, sum_dtype(out));
-      call.workspace = workspace.mutable_data_ptr();
-      run_gram<T, S>(call, group);
-    } else if (!gram) {
-      run_tiles<T, S>(call, group);
-    }
+  const int64_t slot_tiles = *std::max_element(group.sums.count, group.sums.count + group.size);
+  Tensor partial =
+      torch::stable::new_empty(call.out, {group.size, slot_tiles, 3}, ScalarType::Double);
+  double* sums = static_cast<double*>(partial.mutable_data_ptr());
+  dispatch_dtype(call.args.old_rows.a.dtype, [&]<class T, class S>() {
+    if (gram)
+      run_gram<T, S>(call, group, slot_tiles, sums);
+    else
+      run_tiles<T, S>(call, group, slot_tiles, sums);
     sum_partials<3, S><<<static_cast<unsigned>(group.size), kThreads, 0, call.stream>>>(
-        call.partial, call.tiles, group.counts, static_cast<S*>(call.out));
+        sums, slot_tiles, group.sums, static_cast<S*>(call.out.mutable_data_ptr()));
     check_launch("grad_dot: sum_partials");
   });
 }
@@ -149,45 +149,35 @@ void run_group(Call call, const Group& group, bool gram, const Tensor& out) {
 
 Tensor grad_dot_cuda(const Tensor& a_old, const Tensor& d_old, const Tensor& rows_old,
                      const Tensor& a_new, const Tensor& d_new, const Tensor& rows_new) {
-  const std::vector<TokenRow> old_rows = token_rows_of(a_old, d_old, rows_old, "grad_dot");
-  const std::vector<TokenRow> new_rows = token_rows_of(a_new, d_new, rows_new, "grad_dot");
-  check_pairs(old_rows, new_rows, a_old, a_new, d_old, d_new);
-  const int64_t pairs = static_cast<int64_t>(old_rows.size());
-  const OnDevice on(a_old);
+  const GradDotArgs args = grad_dot_args(a_old, d_old, rows_old, a_new, d_new, rows_new);
+  const DeviceContext context(a_old);
+  const int64_t pairs = args.old_rows.size();
   Tensor out = torch::stable::new_zeros(a_old, {pairs, 3}, sum_dtype(a_old));
-  Call call = {};
-  call.a_old = matrix_of(a_old, "grad_dot", "a_old");
-  call.d_old = matrix_of(d_old, "grad_dot", "d_old");
-  call.a_new = matrix_of(a_new, "grad_dot", "a_new");
-  call.d_new = matrix_of(d_new, "grad_dot", "d_new");
-  call.out = out.mutable_data_ptr();
-  call.stream = on.stream;
-  const int64_t d_in = call.a_old.cols, d_out = call.d_old.cols;
+  const Call call = {args, out, context.stream};
+  const int64_t d_in = call.d_in(), d_out = call.d_out();
   if (d_in == 0 || d_out == 0) return out;
 
-  const auto* old_bounds = static_cast<const int64_t*>(rows_old.const_data_ptr());
-  const auto* new_bounds = static_cast<const int64_t*>(rows_new.const_data_ptr());
-  Group groups[2];  // tiled, Gram
+  Group groups[2];  // indexed by `gram`
   for (int64_t pair = 0; pair < pairs; ++pair) {
-    const int64_t n_old = old_rows[pair].a.rows, n_new = new_rows[pair].a.rows;
-    if (n_old + n_new == 0) continue;  // stays 0
-    const bool gram = gram_is_cheaper_here(n_old + n_new, d_in, d_out);
+    const RowSpan old_row = args.old_rows.spans[pair], new_row = args.new_rows.spans[pair];
+    const int64_t tokens = old_row.length + new_row.length;
+    if (tokens == 0) continue;  // its sums stay 0
+    const bool gram = gram_is_cheaper(tokens, d_in, d_out);
     Group& group = groups[gram];
     const int64_t slot = group.size++;
-    group.pairs.old_rows.start[slot] = old_bounds[pair * rows_old.stride(0)];
-    group.pairs.old_rows.length[slot] = n_old;
-    group.pairs.new_rows.start[slot] = new_bounds[pair * rows_new.stride(0)];
-    group.pairs.new_rows.length[slot] = n_new;
-    group.counts.count[slot] = gram ? plan_of(n_old + n_new, d_in, d_out).tiles
-                                    : grad_tiles(std::max(d_in, d_out), std::min(d_in, d_out));
-    group.counts.to[slot] = pair;
+    group.pairs.old_rows.start[slot] = old_row.start;
+    group.pairs.old_rows.length[slot] = old_row.length;
+    group.pairs.new_rows.start[slot] = new_row.start;
+    group.pairs.new_rows.length[slot] = new_row.length;
+    group.sums.count[slot] = gram ? gram_plan(tokens, d_in, d_out).tiles : grad_tiles(d_in, d_out);
+    group.sums.out_index[slot] = pair;
     if (group.size == kSlots) {
-      run_group(call, group, gram, out);
+      run_group(call, group, gram);
       group = Group{};
     }
   }
-  run_group(call, groups[0], false, out);
-  run_group(call, groups[1], true, out);
+  run_group(call, groups[0], false);
+  run_group(call, groups[1], true);
   return out;
 }
 
@@ -195,7 +185,7 @@ STABLE_TORCH_LIBRARY_IMPL(lga_fast, CUDA, m) { m.impl("grad_dot", TORCH_BOX(&gra
 
 }  // namespace lga_fast
 
-// Asked before the library's kernels are trusted with a device (lga_fast/ops/_library.py).
+// Read when the library is loaded (lga_fast/ops/_library.py).
 extern "C" __attribute__((visibility("default"))) const char* lga_fast_cuda_archs() {
   return LGA_CUDA_ARCHS;
 }

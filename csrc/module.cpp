@@ -1,10 +1,10 @@
-// lga_fast._C: loading it registers the CPU kernels (static initialisers in *_cpu.cpp); its
-// functions tell how it was built.
+// lga_fast._C. Importing it registers the CPU ops (static initializers in *_cpu.cpp); its functions
+// report how it was built and select the instruction set.
 
 #include <pybind11/pybind11.h>
 #include <torch/headeronly/version.h>
 
-#include "dispatch.h"
+#include "cpu_dispatch.h"
 
 namespace py = pybind11;
 using namespace py::literals;
@@ -12,7 +12,7 @@ using namespace py::literals;
 PYBIND11_MODULE(_C, m) {
   m.def("build_info", [] {
     py::list levels;
-    for (const lga_fast::CpuKernels* level : lga_fast::usable_cpu_kernels())
+    for (const lga_fast::CpuKernels* level : lga_fast::supported_cpu_kernels())
       levels.append(level->level);
     return py::dict("compiler"_a = LGA_COMPILER, "flags"_a = LGA_FLAGS,
                     "torch_target_version"_a = LGA_TORCH_TARGET,
@@ -23,7 +23,7 @@ PYBIND11_MODULE(_C, m) {
   m.def(
       "use_cpu_level",
       [](const std::string& name) {
-        for (const lga_fast::CpuKernels* level : lga_fast::usable_cpu_kernels())
+        for (const lga_fast::CpuKernels* level : lga_fast::supported_cpu_kernels())
           if (name == level->level) {
             lga_fast::active_cpu_kernels() = level;
             return;
@@ -31,5 +31,5 @@ PYBIND11_MODULE(_C, m) {
         throw py::value_error("use_cpu_level: expected one of build_info()['cpu_levels'], got " +
                               name);
       },
-      "For tests and benchmarks: choose among the instruction sets that this processor has.");
+      "Select one of build_info()['cpu_levels']. For tests and benchmarks.");
 }

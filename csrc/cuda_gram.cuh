@@ -1,8 +1,7 @@
-// The Gram form of grad_dot on CUDA: kernels 1 and 2 of grad_dot_cuda.cu, which says why they are
-// so.
+// Gram form of grad_dot on CUDA: kernels 1 and 2 of grad_dot_cuda.cu, which explains the design.
 #pragma once
 
-#include "grad_tile.cuh"
+#include "cuda_common.cuh"
 
 namespace lga_fast {
 
@@ -11,18 +10,20 @@ struct PairSlots {
 };
 
 constexpr int64_t kMinColumns = 256, kMaxParts = 32;
-struct Plan {             // of one pair's Gram form
-  int64_t tokens, tiles;  // tiles of the upper triangle
+// How one pair's Gram matrices are cut: tiles of the upper triangle, and for each tile parts of the
+// columns of a and d, one block each.
+struct GramPlan {
+  int64_t tokens, tiles;
   int64_t columns_a, columns_d, parts_a, parts_d;
 };
 __host__ __device__ inline int64_t columns_per_part(int64_t tiles, int64_t cols) {
   const int64_t parts = kMaxParts / tiles > 1 ? kMaxParts / tiles : 1;
-  const int64_t columns = ((cols + parts - 1) / parts + kStep - 1) / kStep * kStep;
+  const int64_t columns = ((cols + parts - 1) / parts + kDepth - 1) / kDepth * kDepth;
   return columns > kMinColumns ? columns : kMinColumns;
 }
-__host__ __device__ inline Plan plan_of(int64_t tokens, int64_t d_in, int64_t d_out) {
+__host__ __device__ inline GramPlan gram_plan(int64_t tokens, int64_t d_in, int64_t d_out) {
   const int64_t side = (tokens + kTile - 1) / kTile, tiles = side * (side + 1) / 2;
-  Plan p = {tokens, tiles, 0, 0, 0, 0};
+  GramPlan p = {tokens, tiles, 0, 0, 0, 0};
   if (tiles == 0) return p;
   p.columns_a = columns_per_part(tiles, d_in);
   p.columns_d = columns_per_part(tiles, d_out);
@@ -31,8 +32,8 @@ __host__ __device__ inline Plan plan_of(int64_t tokens, int64_t d_in, int64_t d_
   return p;
 }
 
-// Tile `index` of the upper triangle, column by column: (0,0) (0,1) (1,1) (0,2) ...
-__device__ inline void tile_of(int64_t index, int64_t* i, int64_t* j) {
+// Position of tile `index` in the upper triangle, column by column: (0,0) (0,1) (1,1) (0,2) ...
+__device__ inline void tile_position(int64_t index, int64_t* i, int64_t* j) {
   int64_t col = static_cast<int64_t>((sqrt(8.0 * double(index) + 1.0) - 1.0) / 2.0);
   while (col * (col + 1) / 2 > index) --col;  // the square root may be off by one
   while ((col + 1) * (col + 2) / 2 <= index) ++col;
@@ -45,7 +46,8 @@ struct GramInput {
   View<T> a_old, d_old, a_new, d_new;
 };
 
-// s.x[k][t] = columns col + k of tokens t0 + t of "old, then new", transposed on the way.
+// out = columns [col, col + kRun) of one of the pair's tokens, old before new; zeros from column
+// `end` and from token `tokens` on.
 template <class T, class S>
 __device__ inline void read_tokens(const View<T>& old_x, const View<T>& new_x,
                                    const PairSlots& pairs, int64_t token, int64_t tokens,
@@ -64,7 +66,7 @@ __global__ void __launch_bounds__(kThreads)
     gram_kernel(GramInput<T> in, PairSlots pairs, int64_t first_tile, int64_t tiles_here,
                 int64_t slot_parts, S* workspace) {
   const int64_t tokens = pairs.old_rows.length[blockIdx.y] + pairs.new_rows.length[blockIdx.y];
-  const Plan plan = plan_of(tokens, in.a_old.cols, in.d_old.cols);
+  const GramPlan plan = gram_plan(tokens, in.a_old.cols, in.d_old.cols);
   const int64_t parts = plan.parts_a + plan.parts_d;
   const int64_t local = parts == 0 ? 0 : blockIdx.x / parts,
                 part = parts == 0 ? 0 : blockIdx.x % parts;
@@ -76,11 +78,11 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t begin = (of_a ? part : part - plan.parts_a) * columns;
   const int64_t end = min(begin + columns, old_x.cols);
   int64_t tile_i, tile_j;
-  tile_of(tile, &tile_i, &tile_j);
+  tile_position(tile, &tile_i, &tile_j);
 
-  __shared__ TileMemory<S> s;
-  // four neighbouring threads read one token's 32 columns
-  const int t = threadIdx.x / (kStep / kRun), c = threadIdx.x % (kStep / kRun) * kRun;
+  __shared__ SharedTiles<S> s;
+  // four adjacent threads load the kDepth columns of one token, to be stored transposed
+  const int t = threadIdx.x / (kDepth / kRun), c = threadIdx.x % (kDepth / kRun) * kRun;
   S next_x[kRun], next_y[kRun];
   auto read = [&](int64_t col) {
     read_tokens(old_x, new_x, pairs, tile_j * kTile + t, tokens, min(col + c, end), end, next_x);
@@ -88,7 +90,7 @@ __global__ void __launch_bounds__(kThreads)
   };
   S acc[4][4] = {};
   read(begin);
-  for (int64_t col = begin; col < end; col += kStep) {
+  for (int64_t col = begin; col < end; col += kDepth) {
     __syncthreads();
 #pragma unroll
     for (int k = 0; k < kRun; ++k) {
@@ -96,8 +98,8 @@ __global__ void __launch_bounds__(kThreads)
       s.y[c + k][t] = next_y[k];
     }
     __syncthreads();
-    if (col + kStep < end) read(col + kStep);
-    multiply(s, acc);
+    if (col + kDepth < end) read(col + kDepth);
+    multiply_accumulate(s, acc);
   }
   S* to = workspace + (int64_t(blockIdx.y) * slot_parts + local * parts + part) * kTile * kTile;
   const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
@@ -113,11 +115,11 @@ __global__ void __launch_bounds__(kThreads)
                    int64_t slot_parts, int64_t slot_tiles, const S* workspace, double* partial) {
   const int64_t n_old = pairs.old_rows.length[blockIdx.y];
   const int64_t tokens = n_old + pairs.new_rows.length[blockIdx.y];
-  const Plan plan = plan_of(tokens, d_in, d_out);
+  const GramPlan plan = gram_plan(tokens, d_in, d_out);
   const int64_t tile = first_tile + blockIdx.x, parts = plan.parts_a + plan.parts_d;
   if (tile >= plan.tiles) return;
   int64_t tile_i, tile_j;
-  tile_of(tile, &tile_i, &tile_j);
+  tile_position(tile, &tile_i, &tile_j);
   const S* from =
       workspace + (int64_t(blockIdx.y) * slot_parts + blockIdx.x * parts) * kTile * kTile;
   double sum[3] = {};
