@@ -18,7 +18,9 @@ class Some(Options):
     kind: Literal["a", "b"] = option("a", "Kind.")
     layers: tuple[int, ...] = option((), "Layers.", min=0)
     seed: int = option(42, "Seed.", **SEEDS)
+    file: str | None = option(None, "File.", path=True)
     editor: str = option("rome", "Editor.", member="lga_fast.editors")
+    unchecked: object = None
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,7 @@ class Some(Options):
         ({"layers": 3}, "layers: expected a list, each a whole number of at least 0, got 3"),
         ({"layers": [1, -1]}, r"layers\[1\]: expected a whole number of at least 0, got -1"),
         ({"seed": 2**64}, "seed: expected a whole number"),
+        ({"file": "no/such"}, "file: expected a file or folder that exists, got 'no/such'"),
         ({"seed": -5}, "seed: expected a whole number from 0 to"),
     ],
 )
@@ -52,6 +55,12 @@ def test_numbers_may_be_text_and_lists_become_tuples():
     some = Some(steps="4", rate="5e-1", layers=["1", 2])
     assert (some.steps, some.rate, some.layers) == (4, 0.5, (1, 2))
     assert type(some.steps) is int
+    assert Some(file=__file__).file == __file__
+
+
+def test_a_field_that_is_no_option_is_not_checked():
+    value = object()
+    assert Some(unchecked=value).unchecked is value
 
 
 def test_a_warning_points_at_the_line_that_called_the_package():
