@@ -20,8 +20,7 @@ from lga_fast.loading import Weights
 from lga_fast.records import LayerRanking
 from lga_fast.reports import json as json_report
 from lga_fast.reports import plot, table
-from lga_fast.selectors import estimate_selection_cost
-from lga_fast.selectors._gradient_selector import Scored
+from lga_fast.selectors import GradientSelector, estimate_selection_cost
 from lga_fast.streaming.streamed_model import StreamedModel
 
 _SELECTORS = "lga_fast.selectors"
@@ -89,7 +88,9 @@ def _run(
             whose = f" for the first of {ranks.size} processes" if ranks.size > 1 else ""
             none = f"There is no scoring pass to plan{whose}."
             click.echo(str(cost or none), err=not plan)
-        also = [n for n, m in zip(selector, members, strict=True) if not issubclass(m, Scored)]
+        also = [
+            n for n, m in zip(selector, members, strict=True) if not issubclass(m, GradientSelector)
+        ]
         if cost and also:
             click.echo(
                 f"not in this plan: what {', '.join(also)} does beside scoring", err=not plan
@@ -117,8 +118,7 @@ def _write(rankings: Mapping[str, LayerRanking], out: Path) -> list[str]:
     names: list[str] = []
     for selector, ranking in rankings.items():
         which = f"-{selector}" if len(rankings) > 1 else ""
-        files = [f"ranking{which}.json", f"layers{which}.png", f"layers{which}.svg"]
-        json_report.write(ranking, out / files[0])
-        plot.write(ranking, *(out / file for file in files[1:]))
-        names += files
+        json_report.write(ranking, out / f"ranking{which}.json")
+        figures = [out / f"layers{which}.{suffix}" for suffix in ("png", "svg")]
+        names += [f"ranking{which}.json", *(path.name for path in plot.write(ranking, *figures))]
     return names
