@@ -16,8 +16,7 @@ from lga_fast import registry
 from lga_fast.commands import _inputs, _options, _ranks
 from lga_fast.commands._text import first_line
 from lga_fast.datasets import LoadedEdits
-from lga_fast.studies import Setting, study
-from lga_fast.studies._trials import METRICS
+from lga_fast.studies import METRICS, Setting, study
 
 _STUDIES = "lga_fast.studies"
 

@@ -13,8 +13,8 @@ import lga_fast
 from lga_fast.errors import DataError, ScoringError
 from lga_fast.metrics import choose, measure_cases
 from lga_fast.records import Dropped
-from lga_fast.studies import sweep
-from lga_fast.sweep import layer_edits, run
+from lga_fast.sweep import layer_edits, sweep_run
+from lga_fast.sweep.run import sweep
 from tests.studies.facts import CHEAP, NO_SUBJECT, REQUESTS
 
 METRICS = ("rewrite", "rephrase", "locality", "overall")
@@ -62,7 +62,7 @@ def test_a_stopped_sweep_goes_on_and_gives_the_same(tmp_path, monkeypatch):
     model, out = tiny.model("llama"), tmp_path / "new" / "sweep.npz"
     alone = {"chunk": 1, **CHEAP}
     whole = sweep(model, REQUESTS, **alone)
-    asked, at = [], layer_edits.LayerEdits.at
+    asked, at = [], layer_edits.LayerEdits.edit
 
     def stopped(self, layers, requests):
         asked.append(requests[0].case_id)
@@ -70,7 +70,7 @@ def test_a_stopped_sweep_goes_on_and_gives_the_same(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return at(self, layers, requests)
 
-    monkeypatch.setattr(layer_edits.LayerEdits, "at", stopped)
+    monkeypatch.setattr(layer_edits.LayerEdits, "edit", stopped)
     with pytest.raises(KeyboardInterrupt):
         sweep(model, REQUESTS, out=out, **alone)
     assert [file.name for file in out.parent.iterdir()] == ["sweep.npz"]
@@ -149,4 +149,4 @@ def test_seconds_and_forwards_are_accounted_for():
     # two contexts and the KL's row, three forwards with two backwards, two requests
     assert [run["forwards"] for run in runs] == [3 * 5 * 2 * 2]  # two layers
     assert found.seconds() == sum(r["seconds_editing"] + r["seconds_measuring"] for r in runs) > 0
-    assert run.METRICS == ("rewrite", "rephrase", "locality")
+    assert sweep_run.METRICS == ("rewrite", "rephrase", "locality")
