@@ -30,8 +30,7 @@ from lga_fast.editors import _rank_one
 from lga_fast.metrics import choose, measure_cases
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
-from lga_fast.studies import Setting
-from lga_fast.studies._trials import METRICS, run
+from lga_fast.studies import METRICS, Setting, run_sweeps
 from lga_fast.weight_edit import LowRank, WeightEdit
 
 try:
@@ -107,7 +106,7 @@ def swept(facts: LoadedEdits, jobs: int) -> dict[str, Any]:
             device="cpu",
         )
         started = time.perf_counter()
-        (trial,) = run(setting, show_progress=False)
+        (trial,) = run_sweeps(setting, show_progress=False)
         whole = time.perf_counter() - started
         sweep = trial.sweep().of([fact.case_id for fact in facts])
     runs = sweep.provenance["runs"]

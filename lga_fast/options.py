@@ -32,7 +32,9 @@ def option(default: Any, help: str, **limits: Any) -> Any:
 
 @dataclass(frozen=True)
 class Options:
-    """Base of dataclasses whose fields are options: no instance holds a value out of its limits.
+    """Base of dataclasses with options: no instance holds an option out of its limits.
+
+    Fields that are not made by `option` are not checked.
 
     Raises:
         OptionError: a value has another type than its field, or is out of the field's limits.
@@ -40,10 +42,12 @@ class Options:
     """
 
     def __post_init__(self) -> None:
-        """Check every field, and hold numbers that were given as text as numbers."""
+        """Check every option, and hold numbers that were given as text as numbers."""
         hints = get_type_hints(type(self))
         where = type(self).__module__.rpartition(".")[2]
         for one in fields(self):
+            if "help" not in one.metadata:
+                continue
             value = checked(
                 getattr(self, one.name), hints[one.name], one.metadata, f"{where}: {one.name}"
             )
@@ -76,7 +80,7 @@ def checked(value: Any, hint: Any, limits: Mapping[str, Any], place: str) -> Any
         text = os.fspath(value)
         if "member" in limits:
             registry.member(limits["member"], text)
-        if limits.get("path") and not os.path.exists(text):
+        if limits.get("path") and not os.path.exists(os.path.expanduser(text)):
             raise OptionError(f"{place}: expected a file or folder that exists, got {text!r}")
         return text
     if hint is bool and isinstance(value, bool):

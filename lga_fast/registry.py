@@ -8,6 +8,7 @@ import importlib
 import importlib.util
 import pkgutil
 from pathlib import Path
+from dataclasses import fields
 from types import ModuleType
 from typing import Any
 
@@ -46,14 +47,14 @@ def configured(package: str, name: str, kind: str, options: dict[str, Any]) -> A
     Raises:
         UnknownName: there is no such member, or it has no such option.
     """
-    made = getattr(member(package, name), kind)
-    fields = made.__dataclass_fields__
-    if unknown := set(options) - set(fields):
+    cls = getattr(member(package, name), kind)
+    known = [field.name for field in fields(cls)]
+    if unknown := set(options) - set(known):
         raise UnknownName(
             f"{kind.lower()} {name!r} has no option {', '.join(sorted(unknown))}. "
-            f"It has: {', '.join(fields) or 'none'}."
+            f"It has: {', '.join(known) or 'none'}."
         )
-    return made(**options)
+    return cls(**options)
 
 
 def member(package: str, name: str) -> ModuleType:

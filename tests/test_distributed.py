@@ -126,7 +126,7 @@ def test_ranks_that_differ_are_refused_before_work():
 def test_selectors_beside_scoring_share_their_work(selector, tmp_path):
     config = tmp_path / "cheap.json"
     config.write_text(json.dumps(CHEAP))
-    options = {"balanced_shard": 0.6, "k": 3} if selector == "lga_verified" else {}
+    options = {"share": 0.6, "k": 3} if selector == "lga_verified" else {}
     options |= {"samples": 2} if selector == "cma" else {"config": str(config)}
 
     def rank(model):

@@ -20,6 +20,7 @@ class Some(Options):
     seed: int = option(42, "Seed.", **SEEDS)
     file: str | None = option(None, "File.", path=True)
     editor: str = option("rome", "Editor.", member="lga_fast.editors")
+    unchecked: object = None
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,11 @@ def test_numbers_may_be_text_and_lists_become_tuples():
     assert (some.steps, some.rate, some.layers) == (4, 0.5, (1, 2))
     assert type(some.steps) is int
     assert Some(file=__file__).file == __file__
+
+
+def test_a_field_that_is_no_option_is_not_checked():
+    value = object()
+    assert Some(unchecked=value).unchecked is value
 
 
 def test_a_warning_points_at_the_line_that_called_the_package():

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from lga_fast import distributed, editors, progress, provenance
+from lga_fast import distributed, editors, progress, provenance, run_identity
 from lga_fast.datasets import LoadedEdits, jsonl
 from lga_fast.errors import DataError, RanksError, UnknownName
 from lga_fast.evaluation import shards
@@ -18,11 +18,6 @@ from lga_fast.metrics import choose
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, Evaluation
 
-# What of the provenance decides the results, so that no file may mix it.
-_DECIDING = (
-    *("model_fingerprint", "family", "layers", "dtype", "device", "kernel"),
-    *("lga_fast", "torch", "transformers"),
-)
 METRICS = ("rewrite", "rephrase", "locality", "portability", "overall")  # need no download
 
 
@@ -99,19 +94,21 @@ def evaluate(
     named = choose(metrics, metric_options)
     chosen, layer, about = editors.resolve(model, editor, layer, preset, config, options)
     made = provenance.of(model)
-    configuration = {
-        **{name: made.pop(name) for name in _DECIDING},
-        "requests": len(requests),
-        "requests_sha256": jsonl.checksum(requests),
-        "proxy": sorted(proxy),
-        "editor": editor,
-        "editor_config": about.pop("config"),
-        "layer": layer,
-        "mode": mode,
-        "eval_when": eval_when,
-        "metrics": {name: asdict(cast(Any, metric)) for name, metric in named.items()},
-        "chunk": chunk,
-    }
+    configuration = run_identity.of(
+        made,
+        tokenizer=provenance.tokenizer_checksum(model.tokenizer),
+        requests_sha256=jsonl.checksum(requests),
+        requests=len(requests),
+        proxy=sorted(proxy),
+        editor=editor,
+        editor_config=about.pop("config"),
+        layer=layer,
+        mode=mode,
+        eval_when=eval_when,
+        metrics={name: asdict(cast(Any, metric)) for name, metric in named.items()},
+        chunk=chunk,
+    )
+    made = {name: value for name, value in made.items() if name not in configuration}
     made |= about | ranks.provenance() | {"data": asdict(requests.provenance)}
     case_ids = [request.case_id for request in requests]
     path = Path(out) if out and ranks.is_rank_zero else None

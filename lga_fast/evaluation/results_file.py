@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lga_fast import run_identity
 from lga_fast.errors import DataError
 from lga_fast.files import clear_abandoned, write_atomic
 from lga_fast.metrics import averages
@@ -46,7 +47,7 @@ class CaseFile:
     ) -> None:
         self._path, self._case_ids = path, case_ids
         now = {"kind": KIND, "version": VERSION, "configuration": configuration, "made": []}
-        self.header: dict[str, Any] = _plain(now)
+        self.header: dict[str, Any] = run_identity.plain(now)
         self.results: list[CaseResult] = []
         self._lines: list[str] = []
         if path is not None:
@@ -54,7 +55,7 @@ class CaseFile:
             clear_abandoned(path)
             self._read(path)
         if self.left:
-            self._note(_plain(made))
+            self._note(run_identity.plain(made))
 
     @property
     def left(self) -> int:
@@ -114,10 +115,11 @@ class CaseFile:
             return
         first, _, rest = text.partition("\n")
         header = _header(path, first)
-        if told := _differences(header["configuration"], self.header["configuration"]):
+        differ = run_identity.differences(header["configuration"], self.header["configuration"])
+        if differ:
             raise DataError(
-                f"{path}: holds an evaluation of another configuration: {'; '.join(told)}. "
-                "Give another file, or remove this one."
+                f"{path}: holds an evaluation of another configuration: {differ}. Give another "
+                "file, or remove this one."
             )
         self.header["made"] = header["made"]
         self._lines = rest.split("\n")[:-1]
@@ -154,22 +156,3 @@ def _header(path: Path, line: str) -> dict[str, Any]:
             f"{path}: expected a file of {KIND}, version {VERSION}, got "
             f"{reprlib.repr(line)} ({error}). Nothing was written; give another file."
         ) from None
-
-
-def _differences(there: Any, now: Any, name: str = "") -> list[str]:
-    """Each value that is not the same, by its name."""
-    if isinstance(there, dict) and isinstance(now, dict):
-        keys = dict.fromkeys([*there, *now])
-        inside = [
-            _differences(there.get(key), now.get(key), f"{name}.{key}" if name else key)
-            for key in keys
-        ]
-        return [one for few in inside for one in few]
-    if there == now:
-        return []
-    return [f"{name} {reprlib.repr(there)} there, {reprlib.repr(now)} now"]
-
-
-def _plain(x: Any) -> Any:
-    """What a file would give back."""
-    return json.loads(json.dumps(x, default=str))

@@ -16,7 +16,7 @@ from lga_fast.files import replacing
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette: told apart by colour-blind readers; shapes repeat what colours say.
+# Okabe and Ito's palette, for colour-blind readers; shapes repeat what colours say.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _SHAPES = ("o", "s", "^", "D", "v", "P", "X")
 _LINES = ("-", "--", "-.", ":")
@@ -24,7 +24,7 @@ _LINES = ("-", "--", "-.", ":")
 
 @dataclass(frozen=True)
 class Series:
-    """Values with the ends of their intervals, which are equal to them where there are none."""
+    """Values with the ends of their intervals; both ends equal the value if it has none."""
 
     name: str
     values: Float[np.ndarray, " place"]
@@ -39,7 +39,7 @@ def curves(
     ylabel: str,
     marks: Mapping[str, int],
 ) -> Figure:
-    """One line with error bars for each series, over layers; `marks` names some layers."""
+    """One line with error bars for each series, over layers; `marks` gives layers to name."""
     figure, axes = _new(max(6.0, 0.22 * len(layers)), 3.8)
     for i, one in enumerate(series):
         errors = [one.values - one.low, one.high - one.values]
@@ -58,10 +58,10 @@ def curves(
     names: dict[int, list[str]] = {}
     for name, layer in marks.items():
         names.setdefault(layer, []).append(name)
-    for layer, here in names.items():
+    for layer, marked in names.items():
         axes.axvline(layer, color="0.6", linewidth=1, zorder=0)
         axes.annotate(
-            "\n".join(here),
+            "\n".join(marked),
             (layer, 1.0),
             xycoords=("data", "axes fraction"),
             xytext=(0, 3),
@@ -70,7 +70,7 @@ def curves(
             fontsize=8,
         )
     axes.set(xlabel="layer", ylabel=ylabel, xticks=_ticks(layers))
-    axes.set_title(title, pad=12 + 10 * max((len(here) for here in names.values()), default=0))
+    axes.set_title(title, pad=12 + 10 * max(map(len, names.values()), default=0))
     axes.grid(axis="y", color="0.9")
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     return figure
@@ -86,9 +86,17 @@ def heat(
     framed: Sequence[int] = (),
     xlabel: str = "layer",
 ) -> Figure:
-    """A cell for each row and column, its colour from 0 on.
+    """A cell for each row and column, coloured from 0 on.
 
-    `stars` marks some cells by number of the row and name of the column, `framed` some columns.
+    Args:
+        title: of the figure.
+        rows: their names.
+        columns: their names.
+        values: of the cells.
+        label: of the colours.
+        stars: cells to mark, by number of the row and name of the column.
+        framed: columns to mark.
+        xlabel: what the columns are.
     """
     figure, axes = _new(max(6.0, 0.42 * len(columns) + 3), max(3.2, 0.38 * len(rows) + 1.8))
     image = axes.imshow(values, cmap="cividis", aspect="auto", vmin=0)
@@ -147,16 +155,16 @@ def intervals(
 
 def svg(figure: Figure) -> bytes:
     """The figure as an SVG file; the same figure gives the same bytes."""
-    found = io.BytesIO()
-    _save(figure, found, "svg")
-    return found.getvalue()
+    file = io.BytesIO()
+    _save(figure, file, "svg")
+    return file.getvalue()
 
 
 def write(figure: Figure, *paths: Path) -> None:
     """Save the figure to each path, in the format its suffix names."""
     for path in paths:
-        with replacing(path) as beside:
-            _save(figure, beside, path.suffix.removeprefix("."))
+        with replacing(path) as temporary:
+            _save(figure, temporary, path.suffix.removeprefix("."))
 
 
 def _save(figure: Figure, to: io.BytesIO | Path, form: str) -> None:

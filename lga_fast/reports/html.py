@@ -14,7 +14,7 @@ _TEMPLATE = "_page.html"
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as people should read them; the first column names the rows."""
+    """Cells as text; the first column names the rows."""
 
     title: str
     columns: tuple[str, ...]
@@ -34,7 +34,7 @@ def page(
     text: Sequence[str],
     tables: Sequence[Table],
     pictures: Sequence[tuple[bytes, str]],
-    made: Mapping[str, Any],
+    provenance: Mapping[str, Any],
 ) -> str:
     """The page.
 
@@ -43,7 +43,7 @@ def page(
         text: paragraphs.
         tables: in their order.
         pictures: SVG files with their captions.
-        made: what is needed to repeat it.
+        provenance: what is needed to repeat it.
     """
     import jinja2
 
@@ -54,7 +54,7 @@ def page(
         text=text,
         tables=tables,
         pictures=[(base64.b64encode(svg).decode(), caption) for svg, caption in pictures],
-        made=json.dumps(made, indent=1, ensure_ascii=False),
+        provenance=json.dumps(provenance, indent=1, ensure_ascii=False),
     )
 
 

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lga_fast import extras
+from lga_fast.errors import warn
 from lga_fast.files import replacing
 from lga_fast.records import LayerRanking
 
-# Okabe and Ito's palette: told apart by colour-blind readers; hatching repeats what colour says.
+# Okabe and Ito's palette, for colour-blind readers; hatching repeats what colour says.
 _CHOSEN, _KEPT, _FENCE = "#009E73", "#56B4E9", "#D55E00"
 
 
-def write(ranking: LayerRanking, *paths: Path) -> None:
-    """Draw the ranking once and save it to each path, in the format its suffix names."""
+def write(ranking: LayerRanking, *paths: Path) -> list[Path]:
+    """Draw the ranking once and save it to each path, in the format its suffix names.
+
+    Returns:
+        The paths that were written; none, with a warning, if matplotlib is not installed.
+    """
+    if extras.missing(["matplotlib"]):
+        warn("no figure was drawn, because matplotlib is missing: pip install 'lga-fast[plot]'")
+        return []
     import matplotlib
 
     matplotlib.use("agg")
@@ -57,13 +66,14 @@ def write(ranking: LayerRanking, *paths: Path) -> None:
     figure.tight_layout()
     for path in paths:
         plain = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-        with replacing(path) as beside:
-            figure.savefig(beside, dpi=150, metadata=plain)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, dpi=150, metadata=plain)
     plt.close(figure)
+    return list(paths)
 
 
 def _limits(ranking: LayerRanking) -> tuple[float, float]:
-    """Range that shows the kept layers well; layers far outside are cut and labelled."""
+    """Range that shows the kept layers well; layers far outside it are cut and labelled."""
     shown = [0.0, *(ranking.scores[layer] for layer in ranking.order), *(ranking.fences or ())]
     margin = 0.12 * (max(shown) - min(shown) or 1.0)
     return min(shown) - margin, max(shown) + margin

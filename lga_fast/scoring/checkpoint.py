@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lga_fast import files, ops, provenance
+from lga_fast import files, provenance, run_identity
 from lga_fast.datasets import LoadedEdits, jsonl
 from lga_fast.errors import ScoringError
 from lga_fast.forward.tensor_store import DiskStore
@@ -41,21 +41,14 @@ class RunCheckpoint:
     ) -> None:
         self._folder = folder
         self.waiting = DiskStore(folder)
-        environment = provenance.environment()
-        about = options | {
-            "model": model.name,
-            "fingerprint": model.fingerprint(),
-            "tokenizer": provenance.tokenizer_checksum(model.tokenizer),
-            "end_ids": sorted(model.end_ids()),
-            "files": [[f.name, *_stamp(f)] for f in model.shards.files],
-            "dtype": str(model.dtype),
-            "device": provenance.device_name(model.device),
-            "kernel": ops.kernels()[model.device.type],
-            "requests": jsonl.checksum(requests),
-            **{
-                name: environment[name] for name in ("lga_fast", "torch", "transformers", "threads")
-            },
-        }
+        identity = run_identity.of(
+            provenance.of(model),
+            tokenizer=provenance.tokenizer_checksum(model.tokenizer),
+            requests_sha256=jsonl.checksum(requests),
+            end_ids=sorted(model.end_ids()),
+            files=[[f.name, *_stamp(f)] for f in model.shards.files],
+            **options,
+        )
         folder.mkdir(parents=True, exist_ok=True)
         self._clear_abandoned(model.layers)
         if not (folder / "run.json").exists() and (others := sorted(folder.iterdir())):
@@ -63,12 +56,11 @@ class RunCheckpoint:
                 f"{folder}: expected the state of a run, or an empty folder, got "
                 f"{others[0].name!r} in it. Give another folder."
             )
-        there = self._kept("run", lambda: about)
-        differ = [name for name in about if there.get(name) != about[name]]
+        differ = run_identity.differences(self._kept("run", lambda: identity), identity)
         if differ:
             raise ScoringError(
-                f"{folder}: expected the state of this run, got one of another "
-                f"{', '.join(differ)}. Give another folder, or remove this one."
+                f"{folder}: holds the state of another run: {differ}. Give another folder, or "
+                "remove this one."
             )
 
     def pairs(self, make: Callable[..., Pairs]) -> Pairs:

@@ -1,9 +1,17 @@
-"""Selectors: each member chooses the layer to edit; the folder is the registry."""
+"""Selectors: each member chooses the layer to edit; the folder is the registry.
+
+- `lga`, `lga_new`, `salem`: aggregate one scoring pass (`_gradient_selector`, `_fenced`, `_tukey`)
+- `cma`: causal tracing (`_tracing`)
+- `brute_force`, `lga_verified`: edit facts and compare (`lga_fast.sweep`)
+- `fixed`, `random_layer`: baselines
+- `_selector`: the base of all, and what studies ask of it; `_notes`: what every ranking warns of
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, overload
+from dataclasses import fields
+from typing import Any, overload
 
 from lga_fast import distributed, registry
 from lga_fast.datasets import easyedit_requests
@@ -11,24 +19,29 @@ from lga_fast.errors import NothingToScore, UnknownName
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.scoring import CostEstimate, data_parallel, estimate_cost
-from lga_fast.selectors._gradient_selector import Scored, pass_options, rank_together
+from lga_fast.selectors._gradient_selector import GradientSelector, rank_together, shared_pass
+from lga_fast.selectors._selector import Choice, LayerSelector, MeasuredFacts
 
+__all__ = [
+    "DEFAULT",
+    "Choice",
+    "GradientSelector",
+    "LayerSelector",
+    "MeasuredFacts",
+    "configured",
+    "estimate_selection_cost",
+    "select_layer",
+    "shared_pass",
+]
 
-class LayerSelector(Protocol):
-    """What every member's `Selector` does; its dataclass fields are its options."""
-
-    def rank(
-        self, model: EditableModel, requests: Sequence[EditRequest | dict[str, Any]]
-    ) -> LayerRanking:
-        """Choose a layer for these requests; the model is left as it was."""
-        ...
+DEFAULT: str = "lga"
 
 
 @overload
 def select_layer(
     model: EditableModel,
     edits: Sequence[EditRequest | dict[str, Any]],
-    selector: str = "lga",
+    selector: str = DEFAULT,
     **options: Any,
 ) -> LayerRanking: ...
 
@@ -45,7 +58,7 @@ def select_layer(
 def select_layer(
     model: EditableModel,
     edits: Sequence[EditRequest | dict[str, Any]],
-    selector: str | list[str] | tuple[str, ...] = "lga",
+    selector: str | list[str] | tuple[str, ...] = DEFAULT,
     **options: Any,
 ) -> LayerRanking | dict[str, LayerRanking]:
     """Choose the layer to edit.
@@ -53,15 +66,18 @@ def select_layer(
     Args:
         model: see `lga_fast.load`.
         edits: the proxy facts: requests, or dicts in EasyEdit's form.
-        selector: a member of `lga_fast.selectors`; or several, and those that aggregate gradients
+        selector: a member of `lga_fast.selectors`, or several; those that aggregate gradients
             (lga, lga_new, salem) share one scoring pass.
-        options: the fields of that member's `Selector`; of several members, each takes its own.
+        options: fields of that member's `Selector`; of several members, each takes its own. They
+            are checked before any work.
 
     Returns:
-        The ranking, or a dict of rankings by selector where several were named.
+        The ranking, or for several selectors a dict of rankings by name.
 
     Raises:
         UnknownName: no such selector, or it has no such option.
+        OptionError: an option has the wrong type or is out of its limits.
+        ScoringError: an option does not fit the model, or nothing can be ranked.
 
     Example:
         >>> ranking = select_layer(model, edits, tukey=1.0, scope="mlp_all")
@@ -71,60 +87,62 @@ def select_layer(
         >>> int(several["salem"])
         1
     """
-    chosen = configured([selector] if isinstance(selector, str) else selector, options)
-    scored = {name: each for name, each in chosen.items() if isinstance(each, Scored)}
-    # The scoring pass last: it may take hours, and others may refuse the model at once.
-    rankings = {n: each.rank(model, edits) for n, each in chosen.items() if n not in scored}
+    selectors = configured([selector] if isinstance(selector, str) else selector, options)
+    for one in selectors.values():
+        one.check(model)
+    scored = {n: one for n, one in selectors.items() if isinstance(one, GradientSelector)}
+    # The scoring pass last: it may take hours, and others may refuse the requests at once.
+    rankings = {n: one.rank(model, edits) for n, one in selectors.items() if n not in scored}
     rankings |= rank_together(model, edits, scored) if scored else {}
     if isinstance(selector, str):
         return rankings[selector]
-    return {name: rankings[name] for name in chosen}
+    return {name: rankings[name] for name in selectors}
 
 
 def estimate_selection_cost(
     model: EditableModel,
     edits: Sequence[EditRequest | dict[str, Any]],
-    selector: str | list[str] | tuple[str, ...] = "lga",
+    selector: str | list[str] | tuple[str, ...] = DEFAULT,
     **options: Any,
 ) -> CostEstimate | None:
-    """What the scoring pass of `select_layer` with these arguments will cost; None: it has none.
+    """Cost of the scoring pass of `select_layer` with these arguments; None: it has none.
 
-    What a selector does beside scoring, such as the edits of lga_verified, is not in it. Of
-    several ranks it is this one's share; None also where that is empty.
+    Other work, such as the edits of lga_verified, is not included. With several ranks it is the
+    cost of this one's share; None also where that is empty.
 
     Raises:
         UnknownName: no such selector, or it has no such option.
         ScoringError: nothing is left to score, or memory does not suffice.
     """
-    chosen = configured([selector] if isinstance(selector, str) else selector, options)
-    scores = [each.scored() if hasattr(each, "scored") else each for each in chosen.values()]
-    scored = [each for each in scores if isinstance(each, Scored)]
-    if not scored:
+    selectors = configured([selector] if isinstance(selector, str) else selector, options)
+    scoring = shared_pass(selectors.values())
+    if scoring is None:
         return None
     requests = data_parallel.shared(model, easyedit_requests(edits))
     try:
-        return estimate_cost(model, requests, **pass_options(scored))
+        return estimate_cost(model, requests, **scoring)
     except NothingToScore:
         if distributed.current().size == 1:
             raise
         return None
 
 
-def configured(names: Sequence[str], options: dict[str, Any]) -> dict[str, Any]:
-    """Selectors by name, each with the options that it has."""
+def configured(names: Sequence[str], options: dict[str, Any]) -> dict[str, LayerSelector]:
+    """Selectors by name, each with the options that it has; errors as of `select_layer`."""
     if len(names) == 1:
         return {names[0]: registry.configured(__name__, names[0], "Selector", options)}
-    fields = {
-        name: set(registry.member(__name__, name).Selector.__dataclass_fields__) for name in names
+    known = {
+        name: {field.name for field in fields(registry.member(__name__, name).Selector)}
+        for name in names
     }
-    if unknown := set(options).difference(*fields.values()):
+    if unknown := set(options).difference(*known.values()):
         raise UnknownName(
             f"none of the selectors {', '.join(names)} has an option {', '.join(sorted(unknown))}. "
-            f"They have: {', '.join(sorted(set().union(*fields.values())))}."
+            f"They have: {', '.join(sorted(set().union(*known.values())))}."
         )
     return {
         name: registry.configured(
-            __name__, name, "Selector", {k: v for k, v in options.items() if k in fields[name]}
+            __name__, name, "Selector", {k: v for k, v in options.items() if k in known[name]}
         )
         for name in names
     }

@@ -1,4 +1,4 @@
-"""Rankings by a mean over the facts, without fences: what SaLEM and causal tracing share."""
+"""Rankings by a mean over facts, without fences; SaLEM and causal tracing share them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def ranking(
     dropped: tuple[Dropped, ...] = (),
     notes: Sequence[str] = (),
 ) -> LayerRanking:
-    """The layer of the largest mean; of equal ones the lowest.
+    """Rank layers by their mean, largest first; equal ones by number.
 
     Raises:
         ScoringError: a score is not finite.
@@ -43,7 +43,7 @@ def ranking(
     shares: Sequence[float] = ()
     if bootstrap:
         shares = _tukey.stability(per_request, None, bootstrap, seed).tolist()
-    made = LayerRanking(
+    ranked = LayerRanking(
         layer=int(order[0]),
         selector=selector,
         scores=tuple(mean.tolist()),
@@ -56,4 +56,4 @@ def ranking(
         dropped=dropped,
         provenance=provenance,
     )
-    return _notes.with_notes(made, list(notes))
+    return _notes.with_notes(ranked, list(notes))

@@ -1,36 +1,33 @@
-"""What LGA and LGA(K') share: sums over the facts, Tukey's fences, scopes, stability."""
+"""What LGA and LGA(K') share: sums over facts, Tukey's fences, scopes, stability."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from lga_fast.errors import ScoringError
-from lga_fast.records import SCOPES, LayerRanking, LayerScores, Scope
+from lga_fast.options import option
+from lga_fast.records import SCOPES, EditKind, LayerRanking, LayerScores, Scope
 from lga_fast.selectors import _notes, _tukey
-from lga_fast.selectors._gradient_selector import Scored
+from lga_fast.selectors._gradient_selector import GradientSelector
+from lga_fast.selectors._selector import FenceOptions, Resampling
 
 
 @dataclass(frozen=True)
-class Fenced(Scored):
-    """Options and aggregation of a selector that takes the largest sum within Tukey's fences."""
+class FencedSelector(FenceOptions, Resampling, GradientSelector):
+    """A gradient selector that takes the largest sum within Tukey's fences."""
 
-    tukey: float | None = field(
-        default=None,
-        metadata={"help": "Fence constant; default 1.0, or 0.5 for composite, unstructured data."},
+    non_finite: Literal["raise", "exclude"] = option(
+        "raise", "What to do with a layer whose score is not finite."
     )
-    scope: Scope = field(default="mlp_all", metadata={"help": "Parameters that are added up."})
-    non_finite: Literal["raise", "exclude"] = field(
-        default="raise", metadata={"help": "What to do with a layer whose score is not finite."}
-    )
-    bootstrap: int = field(
-        default=200, metadata={"help": "Resamples of the facts that measure stability."}
-    )
-    seed: int = field(default=42, metadata={"help": "Seed of all that is random."})
+
+    def fence_constant(self, kinds: Sequence[EditKind]) -> float:
+        """κ for facts of these kinds: `tukey`, or the default of the kind."""
+        return _tukey.default_constant(kinds) if self.tukey is None else self.tukey
 
     def _fence(
         self,
@@ -38,26 +35,21 @@ class Fenced(Scored):
         terms: Mapping[str, Float[np.ndarray, "request layer"]],
         value: Callable[[np.ndarray], np.ndarray],
         use: Bool[np.ndarray, " request"],
-        selector: str,
         label: str,
         notes: Sequence[str] = (),
     ) -> LayerRanking:
-        """Rank by S_l = Σ_i value(Σ_p terms[p]), over the requests in `use` and a scope's p.
+        """Rank by S_l = Σ_i value(Σ_p terms[p]), over the requests i in `use` and a scope's p.
 
         Raises:
-            ScoringError: a score is not finite, or the fences' constant is negative.
+            ScoringError: a score is not finite.
         """
-        constant = self.tukey
-        if constant is None:
-            constant = 0.5 if {"factual"}.isdisjoint(scores.kinds) else 1.0
-        if constant < 0:
-            raise ScoringError(f"tukey={constant}: expected a constant of at least 0")
+        constant = self.fence_constant(scores.kinds)
         phi = _over(scores, self.scope, terms, value)[use]
         total, finite = phi.sum(0), np.all(np.isfinite(phi), axis=0)
         if not finite.all() and (self.non_finite == "raise" or not finite.any()):
             raise ScoringError(_not_finite(scores, self.scope, terms, finite))
-        phi, layers = phi[:, finite], np.flatnonzero(finite)  # ranked ones; `layers` names them
-        inside = _tukey.kept(total[finite], constant)
+        phi, layers = phi[:, finite], np.flatnonzero(finite)  # columns of `phi` are `layers`
+        inside = _tukey.within(total[finite], constant)
         fences = None if len(layers) < 4 else _tukey.fences(total[finite], constant)
         ranked = layers[inside]
         order = ranked[np.argsort(-total[ranked], kind="stable")]
@@ -70,11 +62,11 @@ class Fenced(Scored):
             notes.append("Tukey's fences were skipped: too few layers, or no spread between them.")
         if not finite.all():
             bad = ", ".join(map(str, np.flatnonzero(~finite)))
-            notes.append(f"Layers with scores that are not finite were left out: {bad}.")
+            notes.append(f"Layers whose scores are not finite were left out: {bad}.")
         by_scope = {s: _over(scores, s, terms, value)[use][:, finite].sum(0) for s in SCOPES}
         ranking = LayerRanking(
             layer=int(order[0]),
-            selector=selector,
+            selector=self.name,
             scores=tuple(total.tolist()),
             order=tuple(order.tolist()),
             score_label=label,

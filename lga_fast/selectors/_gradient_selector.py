@@ -2,69 +2,69 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lga_fast.models import EditableModel
+from lga_fast.options import option
 from lga_fast.records import EditRequest, LayerRanking, LayerScores
 from lga_fast.scoring import score_layers
 from lga_fast.scoring.options import LossScope, Reduction
+from lga_fast.selectors._selector import Choice, LayerSelector, MeasuredFacts
 
 
 @dataclass(frozen=True)
-class Scored(ABC):
-    """A selector that aggregates `LayerScores`; these options are those of the pass."""
+class GradientSelector(LayerSelector):
+    """A selector that aggregates `LayerScores`; these are the options of the scoring pass."""
 
-    loss_scope: LossScope = field(default="target", metadata={"help": "Tokens the loss counts."})
-    reduction: Reduction = field(default="mean", metadata={"help": "Loss over a row's tokens."})
-    batch_tokens: int = field(default=4096, metadata={"help": "Tokens in one pass at most."})
-    resume: str | None = field(
-        default=None, metadata={"help": "Folder where a pass with streamed weights goes on."}
-    )
+    loss_scope: LossScope = option("target", "Tokens that the loss counts.")
+    reduction: Reduction = option("mean", "Loss over the tokens of a row.")
+    batch_tokens: int = option(4096, "Largest number of tokens in one batch.", min=1)
+    resume: str | None = option(None, "Folder from which a pass with streamed weights resumes.")
 
     def needs(self) -> dict[str, Any]:
-        """What it wants of `score_layers` beside these options."""
+        """Arguments for `score_layers` beyond these options."""
         return {}
+
+    def pass_options(self) -> dict[str, Any]:
+        """Arguments for `score_layers`."""
+        names = ("loss_scope", "reduction", "batch_tokens", "resume")
+        return {name: getattr(self, name) for name in names} | self.needs()
 
     @abstractmethod
     def aggregate(self, scores: LayerScores) -> LayerRanking:
-        """The choice from scores that are there already."""
+        """The ranking that these scores give."""
 
     def rank(
         self, model: EditableModel, requests: Sequence[EditRequest | dict[str, Any]]
     ) -> LayerRanking:
         """Score the requests in one pass and aggregate."""
-        return self.aggregate(_scores(model, requests, [self]))
+        return rank_together(model, requests, {self.name: self})[self.name]
+
+    def choose(self, facts: MeasuredFacts) -> Choice:
+        """What the scores that are already there choose."""
+        return Choice.of(self.aggregate(facts.scores))
 
 
 def rank_together(
     model: EditableModel,
     requests: Sequence[EditRequest | dict[str, Any]],
-    selectors: Mapping[str, Scored],
+    selectors: Mapping[str, GradientSelector],
 ) -> dict[str, LayerRanking]:
     """Rankings of selectors with equal options of the pass, from a single pass."""
-    scores = _scores(model, requests, list(selectors.values()))
+    scores = score_layers(model, requests, **(shared_pass(selectors.values()) or {}))
     if len(selectors) > 1:
         together = {"pass_shared_by": list(selectors)}
         scores = replace(scores, provenance=scores.provenance | together)
     return {name: selector.aggregate(scores) for name, selector in selectors.items()}
 
 
-def pass_options(selectors: Sequence[Scored]) -> dict[str, Any]:
-    """Options for `score_layers` of a pass that serves all these selectors."""
-    names = ("loss_scope", "reduction", "batch_tokens", "resume")
-    options: dict[str, Any] = {name: getattr(selectors[0], name) for name in names}
-    needs: dict[str, Any] = {"old": None}
-    for selector in selectors:
-        needs |= selector.needs()
-    return options | needs
-
-
-def _scores(
-    model: EditableModel,
-    requests: Sequence[EditRequest | dict[str, Any]],
-    selectors: Sequence[Scored],
-) -> LayerScores:
-    return score_layers(model, requests, **pass_options(selectors))
+def shared_pass(selectors: Iterable[LayerSelector]) -> dict[str, Any] | None:
+    """Arguments for `score_layers` of one pass that serves all these; None: none makes a pass."""
+    passes = [options for one in selectors if (options := one.pass_options()) is not None]
+    if not passes:
+        return None
+    needs = {key: value for options in reversed(passes) for key, value in options.items()}
+    return {"old": None} | needs

@@ -8,7 +8,7 @@ from lga_fast.records import LayerRanking
 
 
 def with_notes(ranking: LayerRanking, own: list[str]) -> LayerRanking:
-    """`ranking` with what was guessed, any doubt, and the selector's `own` notes."""
+    """`ranking` with notes on guesses and doubts, and the selector's `own` notes."""
     guess = ranking.provenance.get("family_guess")
     notes = [guess] if guess else []
     last = len(ranking.scores) - 1

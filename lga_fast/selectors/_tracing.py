@@ -1,8 +1,8 @@
-"""Causal tracing of MLPs (Meng et al. 2022, arXiv 2202.05262 §2), restarted in the middle.
+"""Causal tracing of MLPs (Meng et al. 2022, arXiv 2202.05262 §2), restarted midway.
 
-A prompt runs once clean and, with noise on its subject's embeddings, `samples` times. Then MLP
-outputs of a window of layers are restored to their clean values at one token: how much of the
-answer's probability comes back is what that token's MLPs around that layer carry.
+A prompt runs once clean and `samples` times with noise on its subject's embeddings. Then the MLP
+outputs of a window of layers are restored to their clean values at one token: the probability of
+the answer that this recovers is what the token's MLPs around that layer contribute.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class _Restoration:
 
 @dataclass
 class Tracer:
-    """How prompts are traced, and what it took.
+    """Traces prompts, and counts the forwards that this takes.
 
     Args:
         model: frozen by the caller.
@@ -88,15 +88,15 @@ class Tracer:
         return [(max(0, i - below), min(top, i + above)) for i in range(layers)]
 
     def trace(self, prompts: Sequence[Prompt], advance: Callable[[int], None]) -> list[Trace]:
-        """Trace every prompt; `advance` is told how many are done."""
+        """Trace every prompt; `advance` is called with the number traced after each batch."""
         rows = self.samples + 1
         lengths = {i: rows * len(p.ids) for i, p in enumerate(prompts)}
-        found: dict[int, Trace] = {}
+        traces: dict[int, Trace] = {}
         with torch.no_grad():
             for batch in memory.batches(lengths, self._limit(prompts)):
-                found |= zip(batch, self._trace([prompts[i] for i in batch]), strict=True)
+                traces |= zip(batch, self._trace([prompts[i] for i in batch]), strict=True)
                 advance(len(batch))
-        return [found[i] for i in range(len(prompts))]
+        return [traces[i] for i in range(len(prompts))]
 
     def _limit(self, prompts: Sequence[Prompt]) -> int:
         """Tokens in one forward: what is kept of each block, one block at work, and logits."""
@@ -113,12 +113,12 @@ class Tracer:
         recording = RecordedForward(model, ids, {first for first, _ in self.windows()})
         clean: list[Tensor] = []  # by layer: MLP outputs of the clean rows [prompt token d_out]
 
-        def keep(module: torch.nn.Module, args: tuple[Tensor, ...], output: Any) -> None:
+        def record(module: torch.nn.Module, args: tuple[Tensor, ...], output: Any) -> None:
             clean.append(unwrap_output(output).view(*ids.shape, -1)[::rows].clone())
 
         noise = self._noise(prompts, ids.shape[1])
         embedding = model.hf.get_input_embeddings()
-        handles = [model.part(i, "mlp").register_forward_hook(keep) for i in range(model.layers)]
+        handles = [model.part(i, "mlp").register_forward_hook(record) for i in range(model.layers)]
         handles.append(embedding.register_forward_hook(partial(_disturb, noise)))
         try:
             logits = recording.run(torch.arange(len(ids)), last.repeat_interleave(rows))
@@ -181,9 +181,8 @@ class Tracer:
                 for r, value in zip(some, values.tolist(), strict=True):
                     traces[r.prompt].restored[r.token][wanted[r]] = value
             blocks = (layers - first) / layers
-            for n, restoration in enumerate(here):
-                whole = len(prompts[restoration.prompt].ids)
-                self.sequence_forwards += lengths[n] / whole * blocks
+            for n, r in enumerate(here):
+                self.sequence_forwards += lengths[n] / len(prompts[r.prompt].ids) * blocks
 
     def _run(
         self,

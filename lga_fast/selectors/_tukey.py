@@ -1,9 +1,18 @@
-"""Tukey's fences and the argmax behind them."""
+"""Tukey's fences and the argmax within them."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from lga_fast.records import EditKind
+
+
+def default_constant(kinds: Collection[EditKind]) -> float:
+    """κ of arXiv 2602.20207: 1.0, or 0.5 where no request is a plain fact."""
+    return 1.0 if "factual" in kinds else 0.5
 
 
 def fences(
@@ -14,12 +23,12 @@ def fences(
     return np.asarray(q1 - constant * (q3 - q1)), np.asarray(q3 + constant * (q3 - q1))
 
 
-def kept(
+def within(
     scores: Float[np.ndarray, "*draw layer"], constant: float
 ) -> Bool[np.ndarray, "*draw layer"]:
-    """Which layers lie within the fences; a layer on a fence is kept.
+    """Which layers lie within the fences, or on one.
 
-    All are kept where there are fewer than four layers or the quartiles coincide: fences need a
+    All do where there are fewer than four layers or the quartiles coincide: fences need a
     spread. Computed once, not again after removal.
     """
     if scores.shape[-1] < 4:
@@ -33,10 +42,10 @@ def kept(
 def choose(
     scores: Float[np.ndarray, "*draw layer"], constant: float | None
 ) -> Int[np.ndarray, "*draw"]:
-    """The kept layer of the largest score, of all layers for None; of equal ones the lowest."""
+    """The layer of the largest score within the fences, for None of all; ties take the lowest."""
     if constant is None:
         return np.asarray(scores.argmax(-1))
-    return np.asarray(np.where(kept(scores, constant), scores, -np.inf).argmax(-1))
+    return np.asarray(np.where(within(scores, constant), scores, -np.inf).argmax(-1))
 
 
 def stability(

@@ -3,98 +3,123 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
-from lga_fast.editors import Preset
+from lga_fast import metrics
+from lga_fast.errors import OptionError
 from lga_fast.models import EditableModel
+from lga_fast.options import option
 from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors import _notes
-from lga_fast.studies import Sweep, sweep
+from lga_fast.selectors._selector import (
+    Choice,
+    Cost,
+    EditingOptions,
+    LayerSelector,
+    MeasuredFacts,
+    Resampling,
+)
 from lga_fast.sweep import statistics
+from lga_fast.sweep.layer_edits import check_layers
+from lga_fast.sweep.result import Sweep
+from lga_fast.sweep.run import sweep
 
 
 @dataclass(frozen=True)
-class Selector:
-    """The largest mean of a metric over the facts; of equal ones by rephrase, then by locality."""
+class Selector(EditingOptions, Resampling, LayerSelector):
+    """The largest mean of a metric over the facts; ties by rephrase, then by locality."""
 
-    editor: str = field(default="r_rome", metadata={"help": "Editor that is tried."})
-    metric: str = field(default="rewrite", metadata={"help": "Value whose mean counts."})
-    layers: tuple[int, ...] = field(
-        default=(), metadata={"help": "Layers that are tried; default: all."}
-    )
-    preset: Preset = field(
-        default="easyedit", metadata={"help": "Whose numbers hold where nothing else says any."}
-    )
-    config: str | None = field(
-        default=None, metadata={"help": "YAML or JSON file of the editor's options."}
-    )
-    bootstrap: int = field(
-        default=200, metadata={"help": "Resamples of the facts that measure stability."}
-    )
-    seed: int = field(default=42, metadata={"help": "Seed of all that is random."})
+    metric: str = option("rewrite", "Metric whose mean over the facts is compared.")
+    layers: tuple[int, ...] = option((), "Layers to try; default: all.", min=0)
+
+    cost: ClassVar[Cost] = "sweep"
+    timed_in_paper: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Refuse a metric that nothing measures as well."""
+        super().__post_init__()
+        (metric,) = metrics.choose([self._metric_name]).values()
+        group = "/" in self.metric and self._metric_name in metric.headline
+        if not group and self.metric not in metric.headline:
+            raise OptionError(
+                f"brute_force: metric: expected {' or '.join(metric.headline)}, got {self.metric!r}"
+            )
+
+    @property
+    def _metric_name(self) -> str:
+        """The member of `lga_fast.metrics` that gives the value, which may be of a group."""
+        return self.metric.partition("/")[0]
+
+    def check(self, model: EditableModel) -> None:
+        """Refuse layers that the model does not have or that cannot be edited."""
+        check_layers(model, self.layers or range(model.layers))
 
     def rank(
         self, model: EditableModel, requests: Sequence[EditRequest | dict[str, Any]]
     ) -> LayerRanking:
         """Edit every request at every layer (`lga_fast.studies.sweep`) and compare the means.
 
-        The order of equal layers is that of their numbers. Layers that were not tried have the
-        score 0 and are excluded. Requests without a subject in their prompt are dropped.
+        Layers of equal means keep their order. Layers that were not tried have the score 0 and are
+        excluded. Requests without a subject in their prompt are dropped.
 
         Raises:
             ScoringError: no request can be edited or has the metric, or there is no such layer.
             EditError: an edit cannot be made.
         """
-        metrics = tuple(dict.fromkeys((*statistics.SCORE, self.metric.partition("/")[0])))
-        found = sweep(
+        swept = sweep(
             model,
             requests,
             self.editor,
             self.layers or None,
-            metrics,
+            tuple(dict.fromkeys((*statistics.SCORE, self._metric_name))),
             preset=self.preset,
             config=self.config,
         )
-        return self.aggregate(found, model.layers)
+        return self.aggregate(swept, model.layers)
 
-    def aggregate(self, found: Sweep, layers: int) -> LayerRanking:
-        """The choice from a sweep that is there already; errors as of `rank`.
+    def aggregate(self, swept: Sweep, layers: int) -> LayerRanking:
+        """The ranking that a sweep gives; errors as of `rank`.
 
         Args:
-            found: over the facts; it has the metric.
+            swept: over the facts; it has the metric.
             layers: of the model, of which not all need be in the sweep.
         """
         names = dict.fromkeys((self.metric, *statistics.SCORE))
-        first = found.values(self.metric)
-        columns = [found.acc[name] for name in names if name in found.acc]
-        tried = np.array(found.layers)
+        first = swept.values(self.metric)
+        columns = [swept.acc[name] for name in names if name in swept.acc]
+        tried = np.array(swept.layers)
         order = tried[statistics.order([statistics.mean(values) for values in columns])].tolist()
         scores, shares = np.zeros(layers), np.zeros(0)
         scores[tried] = statistics.mean(first)
         if self.bootstrap:
-            counts = statistics.resamples(len(found.case_ids), self.bootstrap, self.seed)
+            counts = statistics.resamples(len(swept.case_ids), self.bootstrap, self.seed)
             drawn = statistics.order([statistics.means(values, counts) for values in columns])[:, 0]
             shares = np.bincount(tried[drawn], minlength=layers) / self.bootstrap
+        runs = swept.provenance["runs"]
         ranking = LayerRanking(
             layer=order[0],
-            selector="brute_force",
+            selector=self.name,
             scores=tuple(scores.tolist()),
             order=tuple(order),
             score_label=f"mean {self.metric} after an edit by {self.editor}",
             excluded=tuple(sorted(set(range(layers)) - set(order))),
             stability=tuple(shares.tolist()),
-            requests=len(found.case_ids),
-            known=int((found.before["rewrite"] == 1).sum()),
-            dropped=found.dropped,
-            provenance=found.provenance
+            requests=len(swept.case_ids),
+            known=int((swept.before["rewrite"] == 1).sum()),
+            dropped=swept.dropped,
+            provenance=swept.provenance
             | {
-                "options": asdict(self) | {"layers": list(found.layers)},
-                "sequence_forwards": sum(run["forwards"] for run in found.provenance["runs"]),
-                "seconds_scoring": found.seconds(),
-                "peak_bytes": max(run["peak_bytes"] for run in found.provenance["runs"]),
+                "options": asdict(self) | {"layers": list(swept.layers)},
+                "sequence_forwards": sum(run["forwards"] for run in runs),
+                "seconds_scoring": swept.seconds(),
+                "peak_bytes": max(run["peak_bytes"] for run in runs),
             },
         )
         return _notes.with_notes(ranking, [])
+
+    def choose(self, facts: MeasuredFacts) -> Choice:
+        """What the sweep that is already there chooses."""
+        return Choice.of(self.aggregate(facts.sweep, facts.model.layers))

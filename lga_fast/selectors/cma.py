@@ -3,42 +3,43 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from lga_fast import distributed, progress, provenance
+from lga_fast.datasets import easyedit_requests
 from lga_fast.datasets.jsonl import checksum
 from lga_fast.errors import ScoringError
 from lga_fast.forward.cpu_fast_paths import fast_gelu
 from lga_fast.models import EditableModel
+from lga_fast.options import option
 from lga_fast.records import Dropped, EditRequest, LayerRanking
 from lga_fast.selectors import _averaged
+from lga_fast.selectors._selector import LayerSelector, Resampling
 from lga_fast.selectors._tracing import Prompt, Trace, Tracer, noise_level
 from lga_fast.tokens import encode
 
 
 @dataclass(frozen=True)
-class Selector:
-    """The largest mean over the facts of p(answer | MLPs restored) - p(answer | noise)."""
+class Selector(Resampling, LayerSelector):
+    """The largest mean over facts of p(answer | MLPs restored) - p(answer | noise)."""
 
-    token_range: Literal["subject_last", "all"] = field(
-        default="subject_last",
-        metadata={"help": "Where MLPs are restored; all changes the cost, not the choice."},
+    token_range: Literal["subject_last", "all"] = option(
+        "subject_last", "Tokens at which MLPs are restored; all changes the cost, not the choice."
     )
-    noise: float = field(
-        default=3.0,
-        metadata={"help": "Noise in standard deviations of the subjects' embeddings."},
-    )
-    samples: int = field(default=10, metadata={"help": "Noisy runs of each fact."})
-    window: int = field(default=10, metadata={"help": "MLPs restored together around a layer."})
-    bootstrap: int = field(
-        default=200, metadata={"help": "Resamples of the facts that measure stability."}
-    )
-    seed: int = field(default=42, metadata={"help": "Seed of all that is random."})
-    batch_tokens: int = field(default=4096, metadata={"help": "Tokens in one pass at most."})
+    noise: float = option(3.0, "Noise in standard deviations of the subjects' embeddings.", above=0)
+    samples: int = option(10, "Noisy runs of each fact.", min=1)
+    window: int = option(10, "Number of MLPs restored together around a layer.", min=1)
+    seed: int = option(42, "Seed of all that is random.", min=0, max=2**32 - 1)  # RandomState's
+    batch_tokens: int = option(4096, "Largest number of tokens in one batch.", min=1)
+
+    timed_in_paper: ClassVar[bool] = True
+    timed_variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "all tokens": {"token_range": "all"}
+    }
 
     def rank(
         self, model: EditableModel, requests: Sequence[EditRequest | dict[str, Any]]
@@ -52,11 +53,6 @@ class Selector:
             ScoringError: no request is left, a prompt is too long, the tokenizer does not tell
                 which characters a token holds, or a score is not finite.
         """
-        from lga_fast.datasets import easyedit_requests
-
-        for name in ("noise", "samples", "window"):
-            if getattr(self, name) <= 0:
-                raise ScoringError(f"cma: {name}={getattr(self, name)}: expected more than 0")
         edits = easyedit_requests(requests)
         started = time.perf_counter()
         used = [r for r in edits if r.subject_span is not None]
@@ -75,6 +71,36 @@ class Selector:
             ranks.assert_same(
                 model=model.fingerprint(), requests=checksum(used), options=asdict(self)
             )
+        traces, cost = self._trace(model, prompts, [r.subject or "" for r in used])
+        effects = np.array(
+            [t.restored[p.subject[1] - 1] - t.low for t, p in zip(traces, prompts, strict=True)]
+        )
+        measured = cost | {
+            "options": asdict(self),
+            "data": asdict(edits.provenance),
+            "p_clean": float(np.mean([t.high for t in traces])),
+            "p_noise": float(np.mean([t.low for t in traces])),
+            "seconds_scoring": max(ranks.gather(time.perf_counter() - started)),
+        }
+        if self.token_range == "all":
+            measured["effects_by_place"] = _by_place(prompts, traces)
+        return _averaged.ranking(
+            self.name,
+            "AIE at the last subject token  [probability]",
+            effects,
+            [r.case_id for r in used],
+            bootstrap=self.bootstrap,
+            seed=self.seed,
+            dropped=dropped,
+            provenance=provenance.of(model) | ranks.provenance() | measured,
+            notes=self._notes(effects, measured),
+        )
+
+    def _trace(
+        self, model: EditableModel, prompts: Sequence[Prompt], subjects: Sequence[str]
+    ) -> tuple[list[Trace], dict[str, Any]]:
+        """Traces of all prompts, each by one of the processes, and what they cost."""
+        ranks = distributed.current()
         mine = ranks.balanced_shard([len(prompt.ids) for prompt in prompts])
         with (
             model.frozen(),
@@ -83,7 +109,7 @@ class Selector:
         ):
             tracer = Tracer(
                 model,
-                self.noise * noise_level(model, [r.subject or "" for r in used]),
+                self.noise * noise_level(model, subjects),
                 self.samples,
                 self.window,
                 self.seed,
@@ -92,54 +118,29 @@ class Selector:
             )
             own = tracer.trace([prompts[i] for i in mine], advance) if mine else []
         parts = ranks.gather(
-            {
-                "traces": dict(zip(mine, own, strict=True)),
-                "sequence_forwards": tracer.sequence_forwards,
-                "sequence_forwards_plain": tracer.plain_forwards,
-                "seconds_scoring": time.perf_counter() - started,
-                "peak_bytes": provenance.peak_bytes(model.device),
-            }
+            (
+                dict(zip(mine, own, strict=True)),
+                tracer.sequence_forwards,
+                tracer.plain_forwards,
+                provenance.peak_bytes(model.device),
+            )
         )
-        by_place = {i: trace for part in parts for i, trace in part["traces"].items()}
-        traces = [by_place[i] for i in range(len(prompts))]
-        effects = np.array(
-            [t.restored[p.subject[1] - 1] - t.low for t, p in zip(traces, prompts, strict=True)]
-        )
-        made = {
-            "options": asdict(self),
-            "data": asdict(edits.provenance),
+        traces, forwards, plain_forwards, peaks = zip(*parts, strict=True)
+        by_place = {i: trace for part in traces for i, trace in part.items()}
+        return [by_place[i] for i in range(len(prompts))], {
             "noise_level": tracer.noise,
-            "p_clean": float(np.mean([t.high for t in traces])),
-            "p_noise": float(np.mean([t.low for t in traces])),
-            **{
-                name: sum(part[name] for part in parts)
-                for name in ("sequence_forwards", "sequence_forwards_plain")
-            },
-            **{
-                name: max(part[name] for part in parts)
-                for name in ("seconds_scoring", "peak_bytes")
-            },
+            "sequence_forwards": sum(forwards),
+            "sequence_forwards_plain": sum(plain_forwards),
+            "peak_bytes": max(peaks),
         }
-        if self.token_range == "all":
-            made["effects_by_place"] = _by_place(prompts, traces)
-        return _averaged.ranking(
-            "cma",
-            "AIE at the last subject token  [probability]",
-            effects,
-            [r.case_id for r in used],
-            bootstrap=self.bootstrap,
-            seed=self.seed,
-            dropped=dropped,
-            provenance=provenance.of(model) | ranks.provenance() | made,
-            notes=self._notes(effects, made),
-        )
 
-    def _notes(self, effects: np.ndarray, made: dict[str, Any]) -> list[str]:
+    def _notes(self, effects: np.ndarray, measured: dict[str, Any]) -> list[str]:
         notes = [
             "The score is the average indirect effect (AIE) of the MLPs of "
             f"{self.window} layers around each layer, at the subject's last token: the probability "
-            f"of the model's own answer is {made['p_clean']:.3f}, with noise on the subject "
-            f"{made['p_noise']:.3f}, and rises by the score where these MLPs' outputs are restored."
+            f"of the model's own answer is {measured['p_clean']:.3f}, with noise on the subject "
+            f"{measured['p_noise']:.3f}, and rises by the score where these MLPs' outputs are "
+            "restored."
         ]
         equal = (effects[:, effects.mean(0).argmax(), None] == effects).all(0)
         if equal.sum() > 1:
@@ -175,7 +176,7 @@ def _prompt(model: EditableModel, request: EditRequest) -> Prompt:
 
 
 def _by_place(prompts: list[Prompt], traces: list[Trace]) -> dict[str, list[float]]:
-    """Average indirect effect by layer, of the kinds of places that ROME's figures tell apart."""
+    """Average indirect effect by layer, for the kinds of tokens that ROME's figures distinguish."""
     places: dict[str, list[np.ndarray]] = {}
     for prompt, trace in zip(prompts, traces, strict=True):
         (first, end), last = prompt.subject, len(prompt.ids) - 1

@@ -1,38 +1,46 @@
-"""A layer named beforehand, such as the layer 5 that peers ship for nearly every model."""
+"""A layer named beforehand, such as layer 5, which other code ships for nearly every model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 from lga_fast import provenance
 from lga_fast.errors import ScoringError
 from lga_fast.models import EditableModel
+from lga_fast.options import option
 from lga_fast.records import EditRequest, LayerRanking
+from lga_fast.selectors._selector import Basis, Choice, LayerSelector, MeasuredFacts
 
 
 @dataclass(frozen=True)
-class Selector:
+class Selector(LayerSelector):
     """Always the same layer."""
 
-    layer: int = field(default=5, metadata={"help": "The layer, counted from 0."})
+    layer: int = option(5, "The layer, counted from 0.", min=0)
+
+    rests_on: ClassVar[Basis] = "user"
+
+    def check(self, model: EditableModel) -> None:
+        """Refuse a layer that the model does not have; raises `ScoringError`."""
+        if self.layer >= model.layers:
+            raise ScoringError(
+                f"fixed: layer {self.layer}: {model.name} has layers 0 to {model.layers - 1}"
+            )
 
     def rank(
         self, model: EditableModel, requests: Sequence[EditRequest | dict[str, Any]]
     ) -> LayerRanking:
-        """Choose `layer`; the requests are not looked at.
+        """Choose `layer`, whatever the requests.
 
         Raises:
             ScoringError: the model has no such layer.
         """
-        if not 0 <= self.layer < model.layers:
-            raise ScoringError(
-                f"layer {self.layer}: {model.name} has layers 0 to {model.layers - 1}"
-            )
+        self.check(model)
         return LayerRanking(
             layer=self.layer,
-            selector="fixed",
+            selector=self.name,
             scores=tuple(float(i == self.layer) for i in range(model.layers)),
             order=(self.layer,),
             score_label="named beforehand",
@@ -40,3 +48,7 @@ class Selector:
             requests=len(requests),
             provenance=provenance.of(model) | {"options": asdict(self)},
         )
+
+    def variants(self, facts: MeasuredFacts) -> list[Choice]:
+        """`choose`, if the model has the layer."""
+        return [self.choose(facts)] if self.layer < facts.model.layers else []

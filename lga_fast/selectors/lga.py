@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from lga_fast.errors import ScoringError
-from lga_fast.records import LayerRanking, LayerScores
+from lga_fast.options import option
+from lga_fast.records import SCOPES, EditKind, LayerRanking, LayerScores
 from lga_fast.scoring.pairs import OldAnswer
-from lga_fast.selectors._fenced import Fenced
+from lga_fast.selectors import _tukey
+from lga_fast.selectors._fenced import FencedSelector
+from lga_fast.selectors._lga_variants import AGGREGATIONS, variant
+from lga_fast.selectors._selector import Choice, MeasuredFacts
 
 
 @dataclass(frozen=True)
-class Selector(Fenced):
-    """The largest S_l = Σ_i <∇ℓ(Q_i∪K_i), ∇ℓ(Q_i∪K'_i)> of the layers within Tukey's fences."""
+class Selector(FencedSelector):
+    """The largest S_l = Σ_i <∇ℓ(Q_i∪K_i), ∇ℓ(Q_i∪K'_i)> among layers within Tukey's fences."""
 
-    old: OldAnswer = field(default="model", metadata={"help": "Where old answers come from."})
-    skip_known: bool = field(
-        default=False, metadata={"help": "Leave out facts the model has already."}
-    )
+    old: OldAnswer = option("model", "Source of the old answers.")
+    skip_known: bool = option(False, "Leave out facts that the model already knows.")
 
     def needs(self) -> dict[str, Any]:
         """Old answers."""
         return {"old": self.old}
 
     def aggregate(self, scores: LayerScores) -> LayerRanking:
-        """The choice from scores that are there already.
+        """The ranking that these scores give.
 
         Args:
             scores: of one pass; every scope is a re-aggregation of them.
@@ -38,17 +42,31 @@ class Selector(Fenced):
         use = ~scores.known if self.skip_known else np.ones_like(scores.known)
         if not use.any():
             raise ScoringError(
-                f"all {len(use)} requests are known to the model already; skip_known leaves none"
+                f"the model already knows all {len(use)} requests; skip_known leaves none"
             )
         notes = []
         if (scores.per_request(self.scope)[use].sum(0) < 0).all():
-            sure = float(np.exp(-scores.loss_old).mean())
+            p_old = float(np.exp(-scores.loss_old).mean())
             notes.append(
                 "The score is negative at every layer: the gradients for the old and the new "
                 "answer oppose each other, as they do where a model is sure of the old one (in "
                 "logit space their inner product is Σp² - p(old) - p(new); here p(old) is "
-                f"{sure:.2f} on average). The choice is the layer of smallest opposition, not of "
-                "largest alignment."
+                f"{p_old:.2f} on average). The choice is the layer of least opposition, not of "
+                "most alignment."
             )
         label = "Σ ⟨∇ℓ(old), ∇ℓ(new)⟩  [nats² / weight²]"
-        return self._fence(scores, scores.dot, np.asarray, use, "lga", label, notes)
+        return self._fence(scores, scores.dot, np.asarray, use, label, notes)
+
+    def best_layer(self, totals: Float[np.ndarray, " layer"], kinds: Sequence[EditKind]) -> int:
+        """The layer of the largest total within the fences, for facts of these kinds."""
+        return int(_tukey.choose(totals, self.fence_constant(kinds)))
+
+    def variants(self, facts: MeasuredFacts) -> list[Choice]:
+        """Every scope, with the inner products, their absolute values, or cosines summed."""
+        scores = facts.scores
+        constant = self.fence_constant(scores.kinds)
+        return [
+            variant(self.name, scores, scope, aggregation, constant, self.bootstrap, self.seed)
+            for aggregation in AGGREGATIONS
+            for scope in SCOPES
+        ]

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from lga_fast.records import LayerRanking, LayerScores
-from lga_fast.selectors._fenced import Fenced
+from lga_fast.selectors._fenced import FencedSelector
 
 
 @dataclass(frozen=True)
-class Selector(Fenced):
-    """The largest S_l = Σ_i ‖∇ℓ(Q_i∪K'_i)‖₂ of the layers within Tukey's fences."""
+class Selector(FencedSelector):
+    """The largest S_l = Σ_i ‖∇ℓ(Q_i∪K'_i)‖₂ among layers within Tukey's fences."""
 
     def aggregate(self, scores: LayerScores) -> LayerRanking:
-        """The choice from scores that are there already; only new answers' norms are read.
+        """The ranking that these scores give; only the norms of new answers' gradients are read.
 
         Raises:
             ScoringError: a score is not finite.
         """
         label, use = "Σ ‖∇ℓ(new)‖  [nats / weight]", np.ones_like(scores.known)
-        return self._fence(scores, scores.norm2_new, np.sqrt, use, "lga_new", label)
+        return self._fence(scores, scores.norm2_new, np.sqrt, use, label)

@@ -2,43 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from lga_fast.errors import ScoringError
+from lga_fast.options import option
 from lga_fast.records import LayerRanking, LayerScores
 from lga_fast.selectors import _averaged
-from lga_fast.selectors._gradient_selector import Scored
+from lga_fast.selectors._gradient_selector import GradientSelector
+from lga_fast.selectors._selector import Resampling
 
 
 @dataclass(frozen=True)
-class Selector(Scored):
-    """The largest mean over the facts of the mean |∇ℓ(Q_i∪K'_i)| over the MLP's weights."""
+class Selector(Resampling, GradientSelector):
+    """The largest mean over facts of the mean |∇ℓ(Q_i∪K'_i)| over the MLP's weights."""
 
-    norm: Literal["l1mean", "l2", "l2rms"] = field(
-        default="l1mean",
-        metadata={"help": "Mean of |gradient| over weights, its l2 norm, or its root mean square."},
+    norm: Literal["l1mean", "l2", "l2rms"] = option(
+        "l1mean", "Mean of |gradient| over weights, its l2 norm, or its root mean square."
     )
-    only_wrong: bool = field(
-        default=False,
-        metadata={"help": "Use only facts whose new answer the model does not give yet."},
-    )
-    bootstrap: int = field(
-        default=200, metadata={"help": "Resamples of the facts that measure stability."}
-    )
-    seed: int = field(default=42, metadata={"help": "Seed of all that is random."})
+    only_wrong: bool = option(False, "Use only facts whose new answer the model does not give yet.")
 
     def needs(self) -> dict[str, Any]:
-        """Absolute values, which unlike the l2 norms need more work in the pass."""
+        """Sums of absolute values, which unlike l2 norms take extra work in the pass."""
         return {"abs_new": True} if self.norm == "l1mean" else {}
 
     def aggregate(self, scores: LayerScores) -> LayerRanking:
-        """The choice from scores that are there already; biases do not count.
+        """The ranking that these scores give; biases do not count.
 
-        The matrices of a layer count by their sizes. Where these are equal that is the mean of
-        the matrices' means, and a matrix that is two in one (Phi 3's) counts as two.
+        A layer's matrices count by size. For matrices of equal size this is the mean of their
+        means, and a fused matrix (Phi 3's) counts as the two that it is.
 
         Raises:
             ScoringError: no request is left, or a score is not finite.
@@ -46,7 +40,7 @@ class Selector(Scored):
         use = ~scores.says_new if self.only_wrong else np.ones_like(scores.says_new)
         if not use.any():
             raise ScoringError(
-                f"the model gives the new answer of all {len(use)} requests already; only_wrong "
+                f"the model already gives the new answer to all {len(use)} requests; only_wrong "
                 "leaves none"
             )
         weights = scores.parameters("mlp_weights")
@@ -57,7 +51,7 @@ class Selector(Scored):
             value = np.sqrt(np.sum([scores.norm2_new[name] for name in weights], axis=0))
             value = value / np.sqrt(size) if self.norm == "l2rms" else value
         return _averaged.ranking(
-            "salem",
+            self.name,
             {
                 "l1mean": "mean |∇ℓ(new)|  [nats / weight]",
                 "l2": "mean ‖∇ℓ(new)‖  [nats / weight]",

@@ -16,7 +16,7 @@ from lga_fast.sweep.result import Sweep
 
 
 def headlines(values: Mapping[str, np.ndarray], metrics: Sequence[str]) -> list[str]:
-    """Names that sum up these metrics, of those that any sample has a value of."""
+    """Headline values of these metrics that any sample has."""
     names = [name for metric in choose(metrics).values() for name in metric.headline]
     return [name for name in names if name in values and np.isfinite(values[name]).any()]
 
@@ -36,18 +36,18 @@ def moments(values: Float[np.ndarray, "sample layer"]) -> dict[str, Any]:
 
 
 def by_value(proxy: Sweep, test: Sweep, names: Sequence[str]) -> dict[str, Any]:
-    """For each value: what every layer does on test facts, and what either part's choice does."""
-    found = {}
+    """For each value: means by layer on both parts, and what either part's golden layer does."""
+    results = {}
     for name in names:
         parts = {"proxy": moments(value(proxy, name)), "test": moments(value(test, name))}
         chosen = {part: best(m["mean"], test.layers) for part, m in parts.items()}
         at = {part: test.layers.index(layers[0]) for part, layers in chosen.items()}
-        found[name] = {
+        results[name] = {
             **parts,
             "golden": chosen,
             "on_test": {part: parts["test"]["mean"][place] for part, place in at.items()},
         }
-    return found
+    return results
 
 
 def value(sweep: Sweep, name: str) -> Float[np.ndarray, "sample layer"]:
@@ -63,29 +63,29 @@ def existence(
     Args:
         values: on test facts.
         layers: of the second axis.
-        golden: layers by where they come from.
+        golden: layers by the part that chose them.
     """
     best_of_each = np.nanmax(values, axis=1)
-    found: dict[str, Any] = {"best_of_each": of_samples(best_of_each)}
+    results: dict[str, Any] = {"best_of_each": of_samples(best_of_each)}
     for source, layer in golden.items():
-        one = values[:, layers.index(layer)]
+        at_layer = values[:, layers.index(layer)]
         tests = {
             name: {"t": test.t, "p": test.p, "significant": test.significant}
             for name, test in (
-                ("independent", _t_tests.independent(best_of_each, one)),
-                ("paired", _t_tests.paired(best_of_each, one)),
+                ("independent", _t_tests.independent(best_of_each, at_layer)),
+                ("paired", _t_tests.paired(best_of_each, at_layer)),
             )
         }
-        found[source] = of_samples(one) | {"layer": layer, "tests": tests}
-    return found
+        results[source] = of_samples(at_layer) | {"layer": layer, "tests": tests}
+    return results
 
 
 def of_samples(values: Float[np.ndarray, " sample"]) -> dict[str, float]:
     """Mean, standard deviation (n - 1) and standard error over the samples that have a value."""
-    there = values[np.isfinite(values)]
-    sd = float(there.std(ddof=1)) if len(there) > 1 else 0.0
-    sem = sd / math.sqrt(len(there))
-    return {"mean": float(there.mean()), "sd": sd, "sem": sem, "count": len(there)}
+    finite = values[np.isfinite(values)]
+    sd = float(finite.std(ddof=1)) if len(finite) > 1 else 0.0
+    sem = sd / math.sqrt(len(finite))
+    return {"mean": float(finite.mean()), "sd": sd, "sem": sem, "count": len(finite)}
 
 
 def union(parts: Mapping[str, tuple[Sweep, Sweep]], name: str) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def union(parts: Mapping[str, tuple[Sweep, Sweep]], name: str) -> dict[str, Any]
 
     Returns:
         Golden layers of the union of the proxy facts, where large data sets count more, and of the
-        mean over data sets; each data set's own; and how far every layer's mean lies below the best
+        mean over data sets; each data set's own; and how far each layer's mean is below the best
         of its row.
     """
     layers = next(iter(parts.values()))[0].layers

@@ -1,4 +1,4 @@
-"""What a study found, for people and for programs: JSON, Markdown, figures, one HTML page."""
+"""Results of a study for people and for programs: JSON, Markdown, figures, one HTML page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, the end of its files' names, and what it shows."""
+    """A figure with the ending of its files' names and a caption."""
 
     name: str
     figure: Figure
@@ -28,7 +28,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Report:
-    """A study's result; `data` has every number, the tables what people should see."""
+    """A study's result; `data` has every number, the tables what people should read."""
 
     study: str
     title: str
@@ -36,34 +36,34 @@ class Report:
     tables: tuple[Table, ...]
     pictures: tuple[Picture, ...]
     data: dict[str, Any]
-    made: dict[str, Any]  # what is needed to repeat it
+    provenance: dict[str, Any]  # what is needed to repeat it
 
     def write(self, out: Path) -> list[str]:
-        """Write all files into the folder `out`, each whole or not at all; their names."""
+        """Write all files to the folder `out`, each atomically; returns their names."""
         out.mkdir(parents=True, exist_ok=True)
         names = [f"{self.study}.{suffix}" for suffix in ("json", "md", "html")]
-        content = {"study": self.study, "made": self.made, **self.data}
+        content = {"study": self.study, "made": self.provenance, **self.data}
         text = json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False)
         write_atomic(out / names[0], text + "\n")
         write_atomic(out / names[1], self.markdown())
         drawn = [(figures.svg(picture.figure), picture.caption) for picture in self.pictures]
-        page = html.page(self.title, self.text, self.tables, drawn, plain(self.made))
+        page = html.page(self.title, self.text, self.tables, drawn, plain(self.provenance))
         write_atomic(out / names[2], page)
         for picture in self.pictures:
-            here = [f"{self.study}-{picture.name}.{suffix}" for suffix in ("png", "svg")]
-            figures.write(picture.figure, *(out / name for name in here))
-            names += here
+            drawings = [f"{self.study}-{picture.name}.{suffix}" for suffix in ("png", "svg")]
+            figures.write(picture.figure, *(out / name for name in drawings))
+            names += drawings
         return names
 
     def markdown(self) -> str:
         """Text and tables, with links to the figures."""
-        shown = [f"![{p.caption}]({self.study}-{p.name}.png)" for p in self.pictures]
-        parts = [f"# {self.title}", *self.text, *(t.markdown() for t in self.tables), *shown]
+        links = [f"![{p.caption}]({self.study}-{p.name}.png)" for p in self.pictures]
+        parts = [f"# {self.title}", *self.text, *(t.markdown() for t in self.tables), *links]
         return "\n\n".join(parts) + "\n"
 
 
 def plain(x: Any) -> Any:
-    """Plain JSON: arrays and tuples are lists, and what is no finite number is null."""
+    """Plain JSON: arrays and tuples become lists, numbers that are not finite null."""
     if isinstance(x, dict):
         return {str(key): plain(value) for key, value in x.items()}
     if isinstance(x, list | tuple):
@@ -74,10 +74,10 @@ def plain(x: Any) -> Any:
 
 
 def layers(chosen: Sequence[int]) -> str:
-    """Layers for people; of many only how many."""
+    """Layers as text; of many only their number."""
     return ", ".join(map(str, chosen)) if len(chosen) <= 4 else f"{len(chosen)} layers"
 
 
 def interval(one: Mapping[str, float]) -> str:
-    """A value with its interval for people."""
+    """A value with its interval as text."""
     return f"{one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"

@@ -20,19 +20,19 @@ class TTest:
 
     @property
     def significant(self) -> bool:
-        """At α = 0.05; what cannot be tested is not."""
+        """At α = 0.05; False if nothing varies."""
         return self.p < ALPHA
 
 
 def independent(a: Float[np.ndarray, " sample"], b: Float[np.ndarray, " sample"]) -> TTest:
-    """Of two independent samples with equal variances, as arXiv 2602.20207 tests."""
+    """Test of two independent samples with equal variances, as in arXiv 2602.20207."""
     from scipy import stats
 
     return _of(stats.ttest_ind, a, b)
 
 
 def paired(a: Float[np.ndarray, " sample"], b: Float[np.ndarray, " sample"]) -> TTest:
-    """Of the differences within pairs, which is what the same samples allow."""
+    """Test of the differences within pairs, which measurements on the same samples allow."""
     from scipy import stats
 
     return _of(stats.ttest_rel, a, b)
@@ -41,7 +41,7 @@ def paired(a: Float[np.ndarray, " sample"], b: Float[np.ndarray, " sample"]) -> 
 def t_test_from_moments(
     mean1: float, sd1: float, n1: int, mean2: float, sd2: float, n2: int
 ) -> TTest:
-    """`independent`, from means and standard deviations (n - 1 in the denominator) of a table."""
+    """`independent`, from published means and standard deviations (n - 1 in the denominator)."""
     from scipy import stats
 
     return _of(stats.ttest_ind_from_stats, mean1, sd1, n1, mean2, sd2, n2)
@@ -49,6 +49,6 @@ def t_test_from_moments(
 
 def _of(test, *values) -> TTest:
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
-        warnings.simplefilter("ignore", RuntimeWarning)  # of values that do not vary
+        warnings.simplefilter("ignore", RuntimeWarning)  # for values that do not vary
         t, p = map(float, test(*values))
     return TTest(t, p)

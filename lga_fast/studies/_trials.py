@@ -1,4 +1,4 @@
-"""What studies run on: models, data sets and editors, and the sweeps of them, made once."""
+"""What studies run on: models, data sets and editors, with sweeps that are made once."""
 
 from __future__ import annotations
 
@@ -18,38 +18,40 @@ from lga_fast.datasets import LoadedEdits, Split, split
 from lga_fast.errors import DataError
 from lga_fast.loading import load
 from lga_fast.models import EditableModel
+from lga_fast.options import SEEDS, Options, option
 from lga_fast.records import EditRequest
 from lga_fast.sweep.result import Sweep
-from lga_fast.sweep.run import CHUNK, Chunk, Sweeping
+from lga_fast.sweep.sweep_run import CHUNK, Chunk, SweepOptions, SweepRun
 
 METRICS = ("rewrite", "rephrase", "locality", "portability")
 
 
 @dataclass(frozen=True)
-class Setting:
+class Setting(Options):
     """What a study is to run on; it can be handed to another process.
 
     Requests without a subject in their prompt take no part. The others are split with `seed`; the
     first `test` of the test part are used.
     """
 
-    out: Path  # sweeps are kept in its folder `sweeps`, and gone on with
+    out: Path  # its folder `sweeps` has the sweeps, from which a run resumes
     data: dict[str, LoadedEdits]  # by the name that the report shows
-    models: tuple[str, ...] = ("atlas", "atlas-llama")  # for `lga_fast.load`
-    editors: tuple[str, ...] = ("r_rome",)
-    proxy: int = 20
-    test: int = 60
-    seed: int = 42
-    metrics: tuple[str, ...] = METRICS
-    preset: editors.Preset = "easyedit"
-    config: str | None = None
-    device: str | None = None
-    dtype: str | None = None
-    chunk: int = CHUNK  # facts that a process edits and measures together
-    jobs: int = 1  # processes that sweep, with an even share of the threads each
+    models: tuple[str, ...] = option(("atlas", "atlas-llama"), "Models, for `lga_fast.load`.")
+    editors: tuple[str, ...] = option(("r_rome",), "Editors.", member="lga_fast.editors")
+    proxy: int = option(20, "Number of facts that layers are chosen on.", min=1)
+    test: int = option(60, "Number of facts that layers are measured on.", min=1)
+    seed: int = option(42, "Seed of all that is random.", **SEEDS)
+    metrics: tuple[str, ...] = option(METRICS, "What to measure.", member="lga_fast.metrics")
+    preset: editors.Preset = option("easyedit", "Source of the editor's default options.")
+    config: str | None = option(None, "YAML or JSON file of the editor's options.", path=True)
+    device: str | None = option(None, "Where models go.")
+    dtype: str | None = option(None, "Type of the weights.")
+    chunk: int = option(CHUNK, "Number of facts edited and measured together.", min=1)
+    jobs: int = option(1, "Number of processes that sweep, sharing the threads.", min=1)
 
     def __post_init__(self) -> None:
-        """Refuse what no golden layer can be found of."""
+        """Refuse metrics by which no golden layer can be found as well."""
+        super().__post_init__()
         if "rewrite" not in self.metrics:
             raise DataError(
                 f"metrics={','.join(self.metrics)}: expected rewrite among them, because layers "
@@ -66,14 +68,14 @@ class Setting:
             for editor in self.editors
         ]
 
-    def made(self) -> dict[str, Any]:
+    def provenance(self) -> dict[str, Any]:
         """What is needed to repeat a study."""
-        asked = {name: value for name, value in vars(self).items() if name not in ("out", "data")}
+        options = {name: value for name, value in vars(self).items() if name not in ("out", "data")}
         data = {
             name: asdict(edits.provenance) | {"records": len(edits)}
             for name, edits in self.data.items()
         }
-        return provenance.environment() | {"setting": asked, "data": data}
+        return provenance.environment() | {"setting": options, "data": data}
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """For reports; data set and editor only where there are several."""
+        """For reports; with data set and editor only where there are several."""
         parts = [self.source]
         parts += [self.data] if len(self.setting.data) > 1 else []
         parts += [self.editor] if len(self.setting.editors) > 1 else []
@@ -103,27 +105,28 @@ class Trial:
     @cached_property
     def split(self) -> Split:
         """Proxy and test part; indices are places in the data set as loaded."""
-        edits, asked = self.setting.data[self.data], self.setting
-        if len(self.usable) < asked.proxy + asked.test:
+        edits, setting = self.setting.data[self.data], self.setting
+        if len(self.usable) < setting.proxy + setting.test:
             raise DataError(
                 f"{self.data}: {len(self.usable)} of {len(edits)} requests have their subject in "
-                f"their prompt; expected at least {asked.proxy} proxy and {asked.test} test facts"
+                f"their prompt; expected at least {setting.proxy} proxy and {setting.test} test "
+                "facts"
             )
-        parts = split([edits[i] for i in self.usable], asked.proxy, asked.seed)
-        test = parts.test_indices[: asked.test]
+        parts = split([edits[i] for i in self.usable], setting.proxy, setting.seed)
+        test = parts.test_indices[: setting.test]
         return replace(
             parts,
-            test=parts.test[: asked.test],
+            test=parts.test[: setting.test],
             proxy_indices=tuple(self.usable[i] for i in parts.proxy_indices),
             test_indices=tuple(self.usable[i] for i in test),
         )
 
     def sweep(self) -> Sweep:
-        """Proxy and test facts at every layer; made by `run`, or now."""
-        sweeping = self.sweeping()
-        for start in sweeping.missing():
-            sweeping.add(start, sweeping.at(start))
-        return sweeping.result()
+        """Proxy and test facts at every layer; what `run_sweeps` has not made is made now."""
+        run = self.whole_run()
+        for start in run.missing():
+            run.add(start, run.edit_chunk(start))
+        return run.result()
 
     def parts(self) -> tuple[Sweep, Sweep]:
         """That sweep's proxy and test facts."""
@@ -131,28 +134,24 @@ class Trial:
         proxy, test = ([r.case_id for r in part] for part in self.split)
         return sweep.of(proxy), sweep.of(test)
 
-    def sweeping(self) -> Sweeping:
-        """That sweep as far as its file has it."""
-        return self.part(self.split.proxy + self.split.test, "")
+    def whole_run(self) -> SweepRun:
+        """The run of that sweep, as far as its file has it."""
+        return self.sweep_run(self.split.proxy + self.split.test, "")
 
-    def part(self, requests: list[EditRequest], name: str, **options: Any) -> Sweeping:
-        """A sweep of some requests, kept under a name of its own."""
-        asked = self.setting
-        return Sweeping(
+    def sweep_run(self, requests: Sequence[EditRequest], name: str, **options: Any) -> SweepRun:
+        """A sweep of some requests, kept in a file of its own name; options: of the editor."""
+        setting = self.setting
+        return SweepRun(
             self.model,
             requests,
-            self.editor,
-            None,
-            asked.metrics,
+            SweepOptions(self.editor, None, setting.metrics, setting.preset, setting.chunk),
             out=self.file("sweeps", name, "npz"),
-            chunk=asked.chunk,
-            preset=asked.preset,
-            config=asked.config,
+            config=setting.config,
             **options,
         )
 
     def file(self, folder: str, name: str, suffix: str) -> Path:
-        """Where something of this trial is kept."""
+        """The file in which something of this trial is kept."""
         stem = "-".join(filter(None, (self.source, self.data, self.editor, name)))
         return self.setting.out / folder / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', stem)}.{suffix}"
 
@@ -171,50 +170,50 @@ class Trial:
 
 
 def by_model(trials: Sequence[Trial]) -> dict[str, dict[str, Trial]]:
-    """Trials by data set, of each model and editor; the latter is named where there are several."""
-    found: dict[str, dict[str, Trial]] = {}
+    """Trials by data set, for each model and editor; the latter is named if there are several."""
+    grouped: dict[str, dict[str, Trial]] = {}
     for trial in trials:
         several = len(trial.setting.editors) > 1
         name = f"{trial.source}, {trial.editor}" if several else trial.source
-        found.setdefault(name, {})[trial.data] = trial
-    return found
+        grouped.setdefault(name, {})[trial.data] = trial
+    return grouped
 
 
-def run(setting: Setting, show_progress: bool | None = None) -> list[Trial]:
-    """Make all sweeps of a setting, or go on with them; the trials.
+def run_sweeps(setting: Setting, show_progress: bool | None = None) -> list[Trial]:
+    """Make or resume all sweeps of a setting; returns its trials.
 
     With several jobs the chunks of all trials are shared out.
     """
     trials = setting.trials()
-    sweeps = [trial.sweeping() for trial in trials]
-    tasks = [(at, start) for at, one in enumerate(sweeps) for start in one.missing()]
-    total = sum(len(one.requests) for one in sweeps)
+    runs = [trial.whole_run() for trial in trials]
+    tasks = [(number, start) for number, run in enumerate(runs) for start in run.missing()]
+    total = sum(len(run.requests) for run in runs)
     with progress.bar("sweeping facts", total, show_progress) as advance:
-        advance(sum(one.done() for one in sweeps))
-        for at, start, found in _found(setting, sweeps, tasks):
-            advance(sweeps[at].add(start, found))
+        advance(sum(run.finished() for run in runs))
+        for number, start, chunk in _edited(setting, runs, tasks):
+            advance(runs[number].add(start, chunk))
     return trials
 
 
-def _found(
-    setting: Setting, sweeps: list[Sweeping], tasks: list[tuple[int, int]]
+def _edited(
+    setting: Setting, runs: list[SweepRun], tasks: list[tuple[int, int]]
 ) -> Iterator[tuple[int, int, Chunk]]:
-    """The number of a sweep, a chunk of it, and what was found, as they come."""
+    """The number of a run, the start of a chunk, and the chunk, in order of completion."""
     if setting.jobs == 1 or not tasks:
-        for at, start in tasks:
-            yield at, start, sweeps[at].at(start)
+        for number, start in tasks:
+            yield number, start, runs[number].edit_chunk(start)
         return
     threads = max(1, torch.get_num_threads() // setting.jobs)
     pool = ProcessPoolExecutor(setting.jobs, get_context("spawn"), _start, (setting, threads))
     try:
-        futures = {pool.submit(_at, *task): task for task in tasks}
+        futures = {pool.submit(_edit_chunk, *task): task for task in tasks}
         for future in as_completed(futures):
             yield *futures[future], future.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-_sweeps: list[Sweeping] = []  # of a process that `_found` started
+_runs: list[SweepRun] = []  # of a process that `_edited` started
 
 
 def _start(setting: Setting, threads: int) -> None:
@@ -222,8 +221,8 @@ def _start(setting: Setting, threads: int) -> None:
 
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(threads)
-    _sweeps.extend(trial.sweeping() for trial in setting.trials())
+    _runs.extend(trial.whole_run() for trial in setting.trials())
 
 
-def _at(at: int, start: int) -> Chunk:
-    return _sweeps[at].at(start)
+def _edit_chunk(number: int, start: int) -> Chunk:
+    return _runs[number].edit_chunk(start)

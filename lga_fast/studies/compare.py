@@ -2,70 +2,75 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from lga_fast.options import option
 from lga_fast.reports import figures
 from lga_fast.reports.figures import Series
 from lga_fast.reports.html import Table
+from lga_fast.selectors import Choice
 from lga_fast.studies import _golden_layers
-from lga_fast.studies._choices import Choice, choices
+from lga_fast.studies._choices import choices
+from lga_fast.studies._experiment import Experiment
 from lga_fast.studies._report import Picture, Report, interval, layers
-from lga_fast.studies._trials import Setting, Trial, run
+from lga_fast.studies._trials import Setting, Trial, run_sweeps
 from lga_fast.sweep import statistics
 
 _REGRETS = ("rewrite", "combined")
-_LGA = "lga (mlp_all, signed)"  # as in the paper
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(Experiment):
     """Selection regret of every selector on every model, data set and editor."""
 
-    draws: int = field(
-        default=2000, metadata={"help": "Bootstrap resamples of the test facts, for intervals."}
+    draws: int = option(
+        2000, "Bootstrap resamples of the test facts, for confidence intervals.", min=1
     )
-    proxy_draws: int = field(
-        default=200, metadata={"help": "Resamples of the proxy facts that layers are chosen on."}
-    )
+    proxy_draws: int = option(200, "Resamples of the proxy facts that layers are chosen on.", min=1)
 
     def run(self, setting: Setting) -> Report:
-        """Sweep what is missing, let every selector choose, and compare."""
-        found = {trial.name: self._compare(trial) for trial in run(setting)}
+        """Make missing sweeps, let every selector choose, and compare."""
+        results, summaries = {}, []
+        for trial in run_sweeps(setting):
+            chosen = choices(trial, trial.parts()[0], self.proxy_draws)
+            result = results[trial.name] = self._compare(trial, chosen)
+            summaries.append(_summary(trial.name, result, chosen))
         return Report(
-            study="compare",
+            study=self.name,
             title="How much is lost by editing at the layer that a selector chooses?",
-            text=_text(setting, self, found),
-            tables=tuple(_table(name, one) for name, one in found.items()),
+            text=(_method(setting, self), *summaries),
+            tables=tuple(_table(name, result) for name, result in results.items()),
             pictures=tuple(
                 picture
-                for i, (name, one) in enumerate(found.items())
-                for picture in (_regrets(i, name, one), _shares(i, name, one))
+                for i, (name, result) in enumerate(results.items())
+                for picture in (_regrets(i, name, result), _shares(i, name, result))
                 if picture
             ),
-            data={"trials": found},
-            made=setting.made() | {"draws": self.draws, "proxy_draws": self.proxy_draws},
+            data={"trials": results},
+            provenance=setting.provenance() | vars(self),
         )
 
-    def _compare(self, trial: Trial) -> dict[str, Any]:
+    def _compare(self, trial: Trial, chosen: Sequence[Choice]) -> dict[str, Any]:
         """Every choice with its values and regrets, by its name."""
-        proxy, test = trial.parts()
+        _, test = trial.parts()
         names = _golden_layers.headlines(test.acc, trial.setting.metrics)
         means = {n: statistics.mean(_golden_layers.value(test, n)) for n in (*names, "combined")}
         golden = {n: _golden_layers.best(means[n], test.layers) for n in means}
         counts = statistics.resamples(len(test.case_ids), self.draws, trial.setting.seed)
         drawn = {n: statistics.means(_golden_layers.value(test, n), counts) for n in _REGRETS}
         rows = {}
-        for one in choices(trial, proxy, self.proxy_draws):
-            places = [test.layers.index(layer) for layer in one.layers]
-            rows[one.name] = {
-                "layers": one.layers,
+        for choice in chosen:
+            places = [test.layers.index(layer) for layer in choice.layers]
+            rows[choice.name] = {
+                "layers": choice.layers,
                 "values": {name: float(mean[places].mean()) for name, mean in means.items()},
                 "regret": {n: statistics.regret(means[n], drawn[n], places) for n in _REGRETS},
-                "resampled": _resampled(one, means),
-                "notes": one.notes,
+                "resampled": _resampled(choice, means),
+                "notes": choice.notes,
             }
         return trial.provenance() | {
             "layers": list(test.layers),
@@ -75,32 +80,41 @@ class Study:
         }
 
 
-def _resampled(one: Choice, means: dict[str, np.ndarray]) -> dict[str, Any] | None:
+def _resampled(choice: Choice, means: dict[str, np.ndarray]) -> dict[str, Any] | None:
     """What a choice loses on the test facts if its proxy facts are resampled."""
-    if one.shares is None:
+    if choice.shares is None:
         return None
+    shares = choice.shares
     lost = {name: means[name].max() - means[name] for name in _REGRETS}
     return {
-        "shares": one.shares,
-        "last_layer": float(one.shares[-1]),
-        "mean_regret": {name: float(one.shares @ values) for name, values in lost.items()},
-        "worst_regret": {n: float(values[one.shares > 0].max()) for n, values in lost.items()},
+        "shares": shares,
+        "last_layer": float(shares[-1]),
+        "mean_regret": {name: float(shares @ values) for name, values in lost.items()},
+        "worst_regret": {name: float(values[shares > 0].max()) for name, values in lost.items()},
     }
 
 
-def _text(setting: Setting, study: Study, found: dict[str, Any]) -> tuple[str, ...]:
-    said = [
-        f"{name}: the golden layer of the test facts is {_first(one['golden']['rewrite'])} with a "
-        f"rewrite accuracy of {one['golden_values']['rewrite']:.3f}; by the combined score it is "
-        f"{_first(one['golden']['combined'])}. Regret in rewrite accuracy: {_regrets_of(one)}."
-        for name, one in found.items()
-    ]
+def _method(setting: Setting, study: Study) -> str:
     return (
-        f"Layers are chosen on {setting.proxy} proxy facts. Regret is what the golden layer of "
-        f"{setting.test} other facts, the best one there in hindsight, is better by on these; "
+        f"Layers are chosen on {setting.proxy} proxy facts. Regret is how much better the golden "
+        f"layer of {setting.test} other facts, the best one in hindsight, does on these; "
         f"intervals hold 95% of {study.draws} bootstrap resamples of the test facts. Combined is "
-        "each fact's mean of rewrite, rephrase and locality.",
-        *said,
+        "each fact's mean of rewrite, rephrase and locality."
+    )
+
+
+def _summary(name: str, result: dict[str, Any], chosen: Sequence[Choice]) -> str:
+    """Golden layers, and the regret of every choice but variants."""
+    golden, rows = result["golden"], result["choices"]
+    regrets = ", ".join(
+        f"{choice.summary_name} {rows[choice.name]['regret']['rewrite']['value']:.3f}"
+        for choice in chosen
+        if choice.summary_name
+    )
+    return (
+        f"{name}: the golden layer of the test facts is {_first(golden['rewrite'])} with a "
+        f"rewrite accuracy of {result['golden_values']['rewrite']:.3f}; by the combined score it "
+        f"is {_first(golden['combined'])}. Regret in rewrite accuracy: {regrets}."
     )
 
 
@@ -110,22 +124,10 @@ def _first(golden: list[int]) -> str:
     return f"{golden[0]} ({others} others are as good)" if others else f"{golden[0]}"
 
 
-def _regrets_of(one: dict[str, Any]) -> str:
-    """Every choice's regret, without the variants of lga that the paper does not have."""
-    rows = {
-        "lga" if choice == _LGA else choice: row
-        for choice, row in one["choices"].items()
-        if choice == _LGA or not choice.startswith("lga (")
-    }
-    return ", ".join(
-        f"{name} {row['regret']['rewrite']['value']:.3f}" for name, row in rows.items()
-    )
-
-
-def _table(name: str, one: dict[str, Any]) -> Table:
-    values = [key for key in one["golden_values"] if key != "combined"]
+def _table(name: str, result: dict[str, Any]) -> Table:
+    values = [key for key in result["golden_values"] if key != "combined"]
     rows = []
-    for choice, row in one["choices"].items():
+    for choice, row in result["choices"].items():
         again = row["resampled"]
         rows.append(
             (
@@ -140,7 +142,7 @@ def _table(name: str, one: dict[str, Any]) -> Table:
         )
     regrets = [f"regret, {key}" for key in _REGRETS]
     return Table(
-        f"{name}, {one['editor']}",
+        f"{name}, {result['editor']}",
         (
             "selector",
             "layer",
@@ -158,18 +160,15 @@ def _table(name: str, one: dict[str, Any]) -> Table:
     )
 
 
-def _regrets(number: int, name: str, one: dict[str, Any]) -> Picture:
-    rows = one["choices"]
-    series = []
+def _regrets(number: int, name: str, result: dict[str, Any]) -> Picture:
+    rows, series = result["choices"], []
     for key in _REGRETS:
-        found = [row["regret"][key] for row in rows.values()]
-        series.append(
-            Series(key, *(np.array([f[part] for f in found]) for part in ("value", "low", "high")))
-        )
-    labels = [f"{choice}: {layers(row['layers'])}" for choice, row in rows.items()]
+        regrets = [row["regret"][key] for row in rows.values()]
+        ends = (np.array([regret[end] for regret in regrets]) for end in ("value", "low", "high"))
+        series.append(Series(key, *ends))
     figure = figures.intervals(
         f"{name}: selectors and the layers they choose",
-        labels,
+        [f"{choice}: {layers(row['layers'])}" for choice, row in rows.items()],
         series,
         "regret on test facts [share of answer tokens]",
     )
@@ -177,18 +176,18 @@ def _regrets(number: int, name: str, one: dict[str, Any]) -> Picture:
     return Picture(f"regret-{number}", figure, caption)
 
 
-def _shares(number: int, name: str, one: dict[str, Any]) -> Picture | None:
-    rows = {key: row for key, row in one["choices"].items() if row["resampled"]}
+def _shares(number: int, name: str, result: dict[str, Any]) -> Picture | None:
+    rows = {key: row for key, row in result["choices"].items() if row["resampled"]}
     if not rows:
         return None
     figure = figures.heat(
         f"{name}: layers chosen on resampled proxy facts",
         list(rows),
-        one["layers"],
+        result["layers"],
         np.array([row["resampled"]["shares"] for row in rows.values()]),
         "share of resamples",
         [(y, layer) for y, row in enumerate(rows.values()) for layer in row["layers"]],
-        one["golden"]["rewrite"],
+        result["golden"]["rewrite"],
     )
     caption = (
         f"{name}: how often each layer is chosen if the proxy facts are resampled. ☆ the choice on "

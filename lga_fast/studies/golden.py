@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -12,49 +12,52 @@ from lga_fast.reports import figures
 from lga_fast.reports.figures import Series
 from lga_fast.reports.html import Table
 from lga_fast.studies import _golden_layers
+from lga_fast.studies._experiment import Experiment
 from lga_fast.studies._report import Picture, Report
-from lga_fast.studies._trials import METRICS, Setting, Trial, by_model, run
+from lga_fast.studies._trials import METRICS, Setting, Trial, by_model, run_sweeps
 
 _BY = "rewrite"  # golden layers are chosen by it, as in arXiv 2602.20207
 _SOURCES = {"test": "golden layer of test facts", "proxy": "golden layer of proxy facts"}
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(Experiment):
     """arXiv 2602.20207 §4 and appendices B to D: Table 1, Tables 3 to 8, curves and heat maps."""
 
+    packages: ClassVar[tuple[str, ...]] = (*Experiment.packages, "scipy")
+
     def run(self, setting: Setting) -> Report:
-        """Sweep what is missing, and reduce."""
-        trials = run(setting)
-        found = {trial.name: reduce(trial) for trial in trials}
+        """Make missing sweeps, and reduce them."""
+        trials = run_sweeps(setting)
+        results = {trial.name: reduce(trial) for trial in trials}
         unions = _unions(trials)
         return Report(
-            study="golden",
+            study=self.name,
             title="Is one layer for all facts as good as the best layer of each?",
-            text=_text(setting, found),
-            tables=(_existence(found), _by_value(found)),
+            text=_text(setting, results),
+            tables=(_existence(results), _by_value(results)),
             pictures=(
-                *(_curves(i, name, one) for i, (name, one) in enumerate(found.items())),
-                _existence_figure(found),
-                *(_heat(i, name, one) for i, (name, one) in enumerate(unions.items())),
+                *(_curves(i, name, result) for i, (name, result) in enumerate(results.items())),
+                _existence_figure(results),
+                *(_heat(i, name, union) for i, (name, union) in enumerate(unions.items())),
             ),
-            data={"trials": found, "unions": unions},
-            made=setting.made(),
+            data={"trials": results, "unions": unions},
+            provenance=setting.provenance(),
         )
 
 
 def reduce(trial: Trial) -> dict[str, Any]:
-    """Everything that the report says of a trial."""
+    """All results of a trial."""
     sweep, (proxy, test) = trial.sweep(), trial.parts()
-    there = [_golden_layers.headlines(part.acc, trial.setting.metrics) for part in (proxy, test)]
-    names = [name for name in there[1] if name in there[0]]
+    measured = [_golden_layers.headlines(part.acc, trial.setting.metrics) for part in (proxy, test)]
+    names = [name for name in measured[1] if name in measured[0]]
     by_value = _golden_layers.by_value(proxy, test, [*names, "combined"])
     golden = {part: layers[0] for part, layers in by_value[_BY]["golden"].items()}
     return trial.provenance() | {
         "layers": list(test.layers),
         "before": {name: float(np.nanmean(test.before[name])) for name in names},
         "values": by_value,
-        "in_one_part_only": sorted(set(there[0]) ^ set(there[1])),
+        "in_one_part_only": sorted(set(measured[0]) ^ set(measured[1])),
         "existence": _golden_layers.existence(test.values(_BY), test.layers, golden),
         "seconds_sweeping": sweep.seconds(),
         "runs": sweep.provenance["runs"],
@@ -71,44 +74,44 @@ def _unions(trials: Sequence[Trial]) -> dict[str, Any]:
     }
 
 
-def _text(setting: Setting, found: dict[str, Any]) -> tuple[str, ...]:
-    said = []
-    for name, one in found.items():
-        there = one["existence"]
-        golden, proxy = there["test"], there["proxy"]
-        said.append(
+def _text(setting: Setting, results: dict[str, Any]) -> tuple[str, ...]:
+    summaries = []
+    for name, result in results.items():
+        existence = result["existence"]
+        golden, proxy = existence["test"], existence["proxy"]
+        summaries.append(
             f"{name}: every fact at the layer that is best for it reaches a rewrite accuracy of "
-            f"{there['best_of_each']['mean']:.3f}; one layer for all, {golden['layer']}, "
+            f"{existence['best_of_each']['mean']:.3f}; one layer for all, {golden['layer']}, "
             f"{golden['mean']:.3f} ({_verdict(golden)}). Proxy facts alone choose layer "
             f"{proxy['layer']}, which reaches {proxy['mean']:.3f} on the test facts."
         )
-        if one["in_one_part_only"]:
-            said.append(
+        if result["in_one_part_only"]:
+            summaries.append(
                 f"{name}: left out, because proxy or test facts have nothing to measure it with: "
-                f"{', '.join(one['in_one_part_only'])}."
+                f"{', '.join(result['in_one_part_only'])}."
             )
     return (
         f"{setting.proxy} proxy and {setting.test} test facts, drawn with seed {setting.seed}, "
         "each edited alone at every layer. The golden layer is that of the largest mean rewrite "
         "accuracy, of equal ones the lowest.",
-        *said,
+        *summaries,
     )
 
 
-def _verdict(one: dict[str, Any]) -> str:
-    test = one["tests"]["independent"]
+def _verdict(result: dict[str, Any]) -> str:
+    test = result["tests"]["independent"]
     if np.isnan(test["p"]):
         return "no t-test: neither varies over the facts"
     word = "significantly less" if test["significant"] else "not significantly less"
     return f"{word} at α = 0.05 in the t-test for independent samples, p = {test['p']:.2g}"
 
 
-def _existence(found: dict[str, Any]) -> Table:
+def _existence(results: dict[str, Any]) -> Table:
     rows = []
-    for name, one in found.items():
-        best = one["existence"]["best_of_each"]
+    for name, result in results.items():
+        best = result["existence"]["best_of_each"]
         for source, words in _SOURCES.items():
-            golden = one["existence"][source]
+            golden = result["existence"][source]
             tests = [golden["tests"][kind] for kind in ("independent", "paired")]
             rows.append(
                 (
@@ -130,19 +133,19 @@ def _existence(found: dict[str, Any]) -> Table:
     )
 
 
-def _by_value(found: dict[str, Any]) -> Table:
+def _by_value(results: dict[str, Any]) -> Table:
     rows = [
         (
             f"{name}: {metric}",
-            f"{one['before'][metric]:.4f}" if metric in one["before"] else "",
+            f"{result['before'][metric]:.4f}" if metric in result["before"] else "",
             ", ".join(map(str, values["golden"]["test"])),
             f"{values['on_test']['test']:.4f}",
             ", ".join(map(str, values["golden"]["proxy"])),
             f"{values['on_test']['proxy']:.4f}",
             f"{values['on_test']['test'] - values['on_test']['proxy']:.4f}",
         )
-        for name, one in found.items()
-        for metric, values in one["values"].items()
+        for name, result in results.items()
+        for metric, values in result["values"].items()
     ]
     return Table(
         "Golden layers by every value, of test and of proxy facts",
@@ -153,18 +156,18 @@ def _by_value(found: dict[str, Any]) -> Table:
     )
 
 
-def _curves(number: int, name: str, one: dict[str, Any]) -> Picture:
+def _curves(number: int, name: str, result: dict[str, Any]) -> Picture:
     series = [
         Series(metric, test["mean"], test["mean"] - test["sem"], test["mean"] + test["sem"])
-        for metric, test in ((m, v["test"]) for m, v in one["values"].items() if m != "combined")
+        for metric, test in ((m, v["test"]) for m, v in result["values"].items() if m != "combined")
     ]
-    golden = one["values"][_BY]["golden"]
+    golden = result["values"][_BY]["golden"]
     marks = {f"golden, {part}": layers[0] for part, layers in golden.items()}
-    facts = len(one["test_indices"])
+    facts = len(result["test_indices"])
     unit = "share of answer tokens" if {s.name for s in series} <= set(METRICS) else "0 to 1"
     figure = figures.curves(
-        f"{name}: {one['editor']}, {facts} test facts",
-        one["layers"],
+        f"{name}: {result['editor']}, {facts} test facts",
+        result["layers"],
         series,
         f"mean over facts [{unit}]",
         marks,
@@ -173,32 +176,32 @@ def _curves(number: int, name: str, one: dict[str, Any]) -> Picture:
     return Picture(f"layers-{number}", figure, caption)
 
 
-def _existence_figure(found: dict[str, Any]) -> Picture:
+def _existence_figure(results: dict[str, Any]) -> Picture:
     kinds = {"best_of_each": "best layer of each fact", **_SOURCES}
     series = []
     for kind, words in kinds.items():
-        mean = np.array([one["existence"][kind]["mean"] for one in found.values()])
-        error = np.array([one["existence"][kind]["sem"] for one in found.values()])
+        mean = np.array([result["existence"][kind]["mean"] for result in results.values()])
+        error = np.array([result["existence"][kind]["sem"] for result in results.values()])
         series.append(Series(words, mean, mean - error, mean + error))
     figure = figures.intervals(
         "One layer for all facts, or the best of each",
-        list(found),
+        list(results),
         series,
         "rewrite accuracy on test facts [share of answer tokens]",
     )
     return Picture("existence", figure, "Means with standard errors over test facts.")
 
 
-def _heat(number: int, name: str, one: dict[str, Any]) -> Picture:
-    rows = list(one["distance"])
+def _heat(number: int, name: str, result: dict[str, Any]) -> Picture:
+    rows = list(result["distance"])
     figure = figures.heat(
         f"{name}: layers against the golden ones",
         rows,
-        one["layers"],
-        np.array(list(one["distance"].values())),
+        result["layers"],
+        np.array(list(result["distance"].values())),
         "rewrite accuracy below the row's best",
-        [(y, layer) for y, row in enumerate(rows) for layer in one["golden"][row]],
-        one["golden_union"],
+        [(y, layer) for y, row in enumerate(rows) for layer in result["golden"][row]],
+        result["golden_union"],
     )
     caption = (
         f"{name}: how far each layer's mean rewrite accuracy lies below the best of its row. "

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,142 +14,148 @@ import torch
 import lga_fast
 from lga_fast import progress, registry
 from lga_fast.metrics import choose, measure_cases
-from lga_fast.records import EditRequest, LayerRanking
+from lga_fast.options import option
+from lga_fast.records import EditRequest
 from lga_fast.reports import figures
 from lga_fast.reports.figures import Series
 from lga_fast.reports.html import Table
-from lga_fast.studies import sweep
+from lga_fast.selectors import DEFAULT, LayerSelector
+from lga_fast.studies._experiment import Experiment
+from lga_fast.studies._measured_facts import SELECTORS, selector_for
 from lga_fast.studies._report import Picture, Report
 from lga_fast.studies._trials import Setting, Trial
 from lga_fast.sweep import statistics
 from lga_fast.sweep.layer_edits import forwards
-
-_SELECTORS = "lga_fast.selectors"
-_BATCHED = "brute_force, facts together"
-_ALONE = "brute_force, one fact at a time"
-_ALL_TOKENS = "cma, all tokens"
-_RATIOS = (_ALONE, _BATCHED, "cma", _ALL_TOKENS)  # of their seconds to lga's
+from lga_fast.sweep.run import sweep
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(Experiment):
     """Selectors timed on the proxy facts; brute force on some of them, scaled to all."""
 
-    repeats: int = field(
-        default=3, metadata={"help": "Timed runs of a selector; the median counts."}
-    )
-    batched: int = field(
-        default=8, metadata={"help": "Facts that brute force is timed on, all of them together."}
-    )
-    alone: int = field(
-        default=1, metadata={"help": "Facts that brute force is timed on, one at a time."}
-    )
+    repeats: int = option(3, "Timed runs of a selector, of which the median counts.", min=1)
+    batched: int = option(8, "Number of facts that brute force is timed on, all together.", min=1)
+    alone: int = option(1, "Number of facts that brute force is timed on, one at a time.", min=1)
 
     def run(self, setting: Setting) -> Report:
-        """Time every selector that looks at the facts, in one process."""
+        """Time every selector that depends on the facts, in one process."""
         trials = setting.trials()
-        total = sum(len(_selections(trial)) + 2 for trial in trials)
+        total = sum(len(_selections(trial)) + 2 * len(_exhaustive(trial)) for trial in trials)
         with progress.bar("timing", total) as advance:
-            found = {trial.name: self._time(trial, advance) for trial in trials}
+            results = {trial.name: self._time(trial, advance) for trial in trials}
         return Report(
-            study="runtime",
+            study=self.name,
             title="What does choosing a layer cost?",
-            text=_text(setting, self, found),
-            tables=tuple(_table(name, one) for name, one in found.items()),
-            pictures=tuple(_figure(i, name, one) for i, (name, one) in enumerate(found.items())),
-            data={"trials": found},
-            made=setting.made() | vars(self),
+            text=(_method(setting, self, trials[0]), *map(_summary, results, results.values())),
+            tables=tuple(_table(name, result) for name, result in results.items()),
+            pictures=tuple(_figure(i, *item) for i, item in enumerate(results.items())),
+            data={"trials": results},
+            provenance=setting.provenance() | vars(self),
         )
 
     def _time(self, trial: Trial, advance: Callable[[int], None]) -> dict[str, Any]:
         facts, rows = trial.split.proxy, {}
+        compared: list[str] = []  # rows that the paper compares with LGA
         with progress.bar("", 1, show=False):  # bars inside would cost time
-            for name, call in _selections(trial).items():
-                repeats = 1 if name == "lga_verified" else self.repeats
-                rows[name] = _timed(call, repeats, trial.model.device)
+            for name, selector in _selections(trial).items():
+                repeats = 1 if selector.cost == "edits" else self.repeats
+                rows[name] = _timed(selector, trial, repeats)
+                compared += [name] if selector.timed_in_paper else []
                 advance(1)
             options = _editing(trial)
-            for name, brute, count in (
-                (_BATCHED, _batched, self.batched),
-                (_ALONE, _alone, self.alone),
-            ):
-                rows[name] = _scaled(brute(trial, facts[:count], options), facts[:count], facts)
-                advance(1)
+            for name, selector in _exhaustive(trial).items():
+                for way, measure, count in (
+                    ("facts together", _batched, self.batched),
+                    ("one fact at a time", _alone, self.alone),
+                ):
+                    row, timed = f"{name}, {way}", facts[:count]
+                    rows[row] = _scaled(measure(trial, timed, options), len(timed), len(facts))
+                    compared = [row, *compared] if selector.timed_in_paper else compared
+                    advance(1)
         rows = dict(sorted(rows.items(), key=lambda item: item[1]["seconds"]))
         seconds = {name: row["seconds"] for name, row in rows.items()}
         return trial.provenance() | {
             "facts": len(facts),
             "selectors": rows,
-            "times_lga": {name: seconds[name] / seconds["lga"] for name in _RATIOS},
+            f"times_{DEFAULT}": {name: seconds[name] / seconds[DEFAULT] for name in compared},
         }
 
 
-def _selections(trial: Trial) -> dict[str, Callable[[], LayerRanking]]:
-    """Choosing by every selector but brute force and those that do not look at the facts."""
-    names = set(registry.names(_SELECTORS)) - {"brute_force", "fixed", "random_layer"}
-    found = {name: _selection(trial, name) for name in sorted(names)}
-    return found | {_ALL_TOKENS: _selection(trial, "cma", token_range="all")}
+def _selectors(trial: Trial) -> dict[str, LayerSelector]:
+    """Those whose choice depends on the facts, without resamples."""
+    every = {name: selector_for(trial, name, 0) for name in registry.names(SELECTORS)}
+    return {name: selector for name, selector in every.items() if selector.rests_on == "facts"}
 
 
-def _selection(trial: Trial, name: str, **options: Any) -> Callable[[], LayerRanking]:
-    """Choosing by one selector, without the resamples that tell how firm the choice is."""
-    known = registry.member(_SELECTORS, name).Selector.__dataclass_fields__
-    asked = trial.setting
-    about = {"editor": trial.editor, "preset": asked.preset, "config": asked.config}
-    about |= {"seed": asked.seed, "bootstrap": 0}
-    options |= {key: value for key, value in about.items() if key in known}
-    return lambda: lga_fast.select_layer(trial.model, trial.split.proxy, name, **options)
+def _selections(trial: Trial) -> dict[str, LayerSelector]:
+    """Selectors that are timed as they are, and variants of them."""
+    timed = {n: s for n, s in _selectors(trial).items() if s.cost != "sweep"}
+    variants = {
+        f"{name}, {variant}": selector_for(trial, name, 0, **options)
+        for name, selector in timed.items()
+        for variant, options in selector.timed_variants.items()
+    }
+    return timed | variants
 
 
-def _timed(call: Callable[[], LayerRanking], repeats: int, device: torch.device) -> dict[str, Any]:
+def _exhaustive(trial: Trial) -> dict[str, LayerSelector]:
+    """Selectors that take too long to be timed on all facts."""
+    return {n: s for n, s in _selectors(trial).items() if s.cost == "sweep"}
+
+
+def _timed(selector: LayerSelector, trial: Trial, repeats: int) -> dict[str, Any]:
     """Median, least and most seconds of so many runs, after one to warm up."""
-    ranking, seconds = call(), []
+    model, facts, seconds = trial.model, trial.split.proxy, []
+    ranking = selector.rank(model, facts)
     for _ in range(repeats):
-        started = _now(device)
-        ranking = call()
-        seconds.append(_now(device) - started)
-    made = ranking.provenance
+        started = _now(model.device)
+        ranking = selector.rank(model, facts)
+        seconds.append(_now(model.device) - started)
+    costs = ranking.provenance
     row = {"seconds": float(np.median(seconds)), "least": min(seconds), "most": max(seconds)}
-    row["forwards"] = made.get("sequence_forwards_plain", made["sequence_forwards"])
-    row |= {"forwards_run": made["sequence_forwards"], "layer": ranking.layer}
-    if made.get("old"):
-        row["seconds_old_answers"] = made["seconds_old_answers"]
+    row["forwards"] = costs.get("sequence_forwards_plain", costs["sequence_forwards"])
+    row |= {"forwards_run": costs["sequence_forwards"], "layer": ranking.layer}
+    if costs.get("old"):
+        row["seconds_old_answers"] = costs["seconds_old_answers"]
     return row
 
 
 def _now(device: torch.device) -> float:
-    """The clock, when the device has done all that it was given."""
+    """The time once the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
-def _scaled(
-    found: tuple[float, int], few: list[EditRequest], facts: list[EditRequest]
-) -> dict[str, Any]:
-    seconds, count = (value * len(facts) / len(few) for value in found)
-    spread = {"seconds": seconds, "least": seconds, "most": seconds}
-    return spread | {"forwards": count, "facts_timed": len(few)}
+def _scaled(cost: tuple[float, int], timed: int, facts: int) -> dict[str, Any]:
+    """A row for all facts, from the seconds and forwards of those timed."""
+    seconds, count = (value * facts / timed for value in cost)
+    row = {"forwards": count, "facts_timed": timed}
+    return row | dict.fromkeys(("seconds", "least", "most"), seconds)
 
 
 def _editing(trial: Trial) -> dict[str, Any]:
     """Options of edits, with contexts that are sampled now, by an edit that warms up."""
-    asked, few = trial.setting, trial.split.proxy[:1]
-    options: dict[str, Any] = {"preset": asked.preset, "config": asked.config}
+    options: dict[str, Any] = {"preset": trial.setting.preset, "config": trial.setting.config}
     with _quiet():
-        edit = lga_fast.edit(trial.model, few, trial.editor, layer=0, **options)
+        first = trial.split.proxy[:1]
+        edit = lga_fast.edit(trial.model, first, trial.editor, layer=0, **options)
     return options | {"contexts": edit.provenance["contexts"]}
 
 
-def _batched(trial: Trial, facts: list[EditRequest], options: dict[str, Any]) -> tuple[float, int]:
+def _batched(
+    trial: Trial, facts: Sequence[EditRequest], options: Mapping[str, Any]
+) -> tuple[float, int]:
     """Seconds and forwards of a sweep."""
     started = _now(trial.model.device)
-    made = sweep(trial.model, facts, trial.editor, metrics=statistics.SCORE, **options)
+    swept = sweep(trial.model, facts, trial.editor, metrics=statistics.SCORE, **options)
     seconds = _now(trial.model.device) - started
-    return seconds, sum(run["forwards"] for run in made.provenance["runs"])
+    return seconds, sum(run["forwards"] for run in swept.provenance["runs"])
 
 
-def _alone(trial: Trial, facts: list[EditRequest], options: dict[str, Any]) -> tuple[float, int]:
+def _alone(
+    trial: Trial, facts: Sequence[EditRequest], options: Mapping[str, Any]
+) -> tuple[float, int]:
     """Seconds of solving, writing, measuring and undoing one edit after another, and forwards."""
     model, metrics, count = trial.model, choose(statistics.SCORE), 0
     started = _now(model.device)
@@ -165,41 +171,42 @@ def _alone(trial: Trial, facts: list[EditRequest], options: dict[str, Any]) -> t
 
 
 def _quiet() -> warnings.catch_warnings[None]:
-    """Without what editors have to say of a fact."""
+    """Without the editors' warnings about facts."""
     return warnings.catch_warnings(action="ignore", category=UserWarning)
 
 
 def _label(name: str, row: dict[str, Any], facts: int) -> str:
-    """A row's name, and from how few facts it was scaled."""
+    """A row's name, with the number of facts it was scaled from."""
     timed = row.get("facts_timed", facts)
-    return name if timed == facts else f"{name} (scaled from {timed} of {facts})"
+    return f"{name} (scaled from {timed} of {facts})" if timed < facts else name
 
 
-def _text(setting: Setting, study: Study, found: dict[str, Any]) -> tuple[str, ...]:
-    said = []
-    for name, one in found.items():
-        lga, facts = one["selectors"]["lga"], one["facts"]
-        others = "; ".join(
-            f"{_label(other, one['selectors'][other], facts)} takes {ratio:.1f} times as long"
-            for other, ratio in one["times_lga"].items()
-        )
-        said.append(
-            f"{name}: lga chooses in {lga['seconds']:.3g} s, of which it takes "
-            f"{lga['seconds_old_answers']:.3g} s to have the model give its old answers; {others}."
-        )
+def _method(setting: Setting, study: Study, trial: Trial) -> str:
+    once = [name for name, selector in _selections(trial).items() if selector.cost == "edits"]
     return (
         f"Seconds to choose a layer on {setting.proxy} proxy facts, all measured in one process: "
-        f"the median of {study.repeats} runs after one to warm up; of lga_verified one run. Brute "
-        "force edits every fact at every layer. It is timed once, on fewer facts where its row "
-        "says so, and scaled. One fact at a time means: by this library's editor, the edit "
+        f"the median of {study.repeats} runs after one to warm up; of {', '.join(once)} one run. "
+        "Brute force edits every fact at every layer. It is timed once, on fewer facts where its "
+        "row says so, and scaled. One fact at a time means: by this library's editor, the edit "
         "written, measured and undone; its steps run less than a whole forward, as those of other "
-        "libraries do not.",
-        *said,
+        "libraries do not."
     )
 
 
-def _table(name: str, one: dict[str, Any]) -> Table:
-    base, facts = one["selectors"]["lga"], one["facts"]
+def _summary(name: str, result: dict[str, Any]) -> str:
+    base, facts = result["selectors"][DEFAULT], result["facts"]
+    others = "; ".join(
+        f"{_label(other, result['selectors'][other], facts)} takes {ratio:.1f} times as long"
+        for other, ratio in result[f"times_{DEFAULT}"].items()
+    )
+    return (
+        f"{name}: {DEFAULT} chooses in {base['seconds']:.3g} s, of which it takes "
+        f"{base['seconds_old_answers']:.3g} s to have the model give its old answers; {others}."
+    )
+
+
+def _table(name: str, result: dict[str, Any]) -> Table:
+    base, facts = result["selectors"][DEFAULT], result["facts"]
     rows = tuple(
         (
             _label(key, row, facts),
@@ -209,22 +216,27 @@ def _table(name: str, one: dict[str, Any]) -> Table:
             f"{row['forwards'] / facts:,.1f}",
             f"{row['forwards'] / base['forwards']:,.1f}",
         )
-        for key, row in one["selectors"].items()
+        for key, row in result["selectors"].items()
     )
-    run = one["selectors"]["cma"]["forwards_run"] / facts
+    fewer = ", ".join(
+        f"{key} {row['forwards_run'] / facts:,.1f}"
+        for key, row in result["selectors"].items()
+        if row.get("forwards_run", row["forwards"]) < row["forwards"]
+    )
+    times = f"times {DEFAULT}'s"
     return Table(
-        f"{name}, {one['editor']}, {facts} proxy facts",
-        ("selector", "seconds", "least to most", "times lga's", "forwards per fact", "times lga's"),
+        f"{name}, {result['editor']}, {facts} proxy facts",
+        ("selector", "seconds", "least to most", times, "forwards per fact", times),
         rows,
         "Forwards: sequences through all blocks that a plain form of each method runs, a backward "
-        "counted as one. This library restarts those of cma at the first restored layer, which "
-        f"leaves {run:,.1f} per fact at the subject's last token, and steps of edits at the edited "
-        "layer. Measuring edits is timed, but not counted.",
+        "counted as one. This library restarts forwards at the first changed layer, which leaves "
+        f"per fact: {fewer}; steps of edits restart at the edited layer. Measuring edits is timed, "
+        "but not counted.",
     )
 
 
-def _figure(number: int, name: str, one: dict[str, Any]) -> Picture:
-    rows, facts = one["selectors"], one["facts"]
+def _figure(number: int, name: str, result: dict[str, Any]) -> Picture:
+    rows, facts = result["selectors"], result["facts"]
     ends = (np.array([row[k] for row in rows.values()]) for k in ("seconds", "least", "most"))
     figure = figures.intervals(
         f"{name}: choosing a layer on {facts} facts",

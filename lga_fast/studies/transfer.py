@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from lga_fast.records import LayerScores
+from lga_fast.options import option
+from lga_fast.records import EditKind, LayerScores
 from lga_fast.reports import figures
 from lga_fast.reports.html import Table
 from lga_fast.scoring import score_layers
-from lga_fast.selectors import _tukey, lga
-from lga_fast.studies import Sweep, _golden_layers
-from lga_fast.studies._choices import fence_constant
+from lga_fast.selectors import brute_force, lga
+from lga_fast.studies import _golden_layers
+from lga_fast.studies._experiment import Experiment
 from lga_fast.studies._groups import data_sets
 from lga_fast.studies._report import Picture, Report, interval
-from lga_fast.studies._trials import Setting, Trial, by_model, run
+from lga_fast.studies._trials import Setting, Trial, by_model, run_sweeps
 from lga_fast.sweep import statistics
+from lga_fast.sweep.result import Sweep
 
 _WORDS = {"rewrite": "rewrite accuracy", "combined": "the combined score"}
 _UNION = "all together"
@@ -26,35 +28,35 @@ _MACRO = "mean over data sets"  # of the same facts; large data sets count no mo
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(Experiment):
     """Regret on every data set's test facts of layers chosen on every data set's proxy facts."""
 
-    draws: int = field(
-        default=2000, metadata={"help": "Bootstrap resamples of the test facts, for intervals."}
+    draws: int = option(
+        2000, "Bootstrap resamples of the test facts, for confidence intervals.", min=1
     )
 
     def run(self, setting: Setting) -> Report:
-        """Sweep what is missing, let brute force and lga choose, and compare."""
+        """Make missing sweeps, let brute force and lga choose, and compare."""
         parts = data_sets(setting)
-        found = {}
-        for name, trials in by_model(run(parts)).items():
+        results = {}
+        for name, trials in by_model(run_sweeps(parts)).items():
             sweeps = {data: trial.parts() for data, trial in trials.items()}
             scores = {
                 data: score_layers(trial.model, trial.split.proxy) for data, trial in trials.items()
             }
-            accounts = {data: trial.provenance() for data, trial in trials.items()}
-            made = transfer(sweeps, scores, self.draws, setting.seed)
-            found[name] = {"trials": accounts, "shared": _shared(trials)} | made
+            about = {data: trial.provenance() for data, trial in trials.items()}
+            regrets = transfer(sweeps, scores, self.draws, setting.seed)
+            results[name] = {"trials": about, "shared": _shared(trials)} | regrets
         return Report(
-            study="transfer",
+            study=self.name,
             title="Does a layer that one data set chose serve another?",
-            text=_text(setting, parts, self, found),
+            text=_text(setting, parts, self, results),
             tables=tuple(
-                _table(name, one, value) for name, one in found.items() for value in _WORDS
+                _table(name, result, value) for name, result in results.items() for value in _WORDS
             ),
-            pictures=tuple(_heat(i, name, one) for i, (name, one) in enumerate(found.items())),
-            data={"models": found},
-            made=parts.made() | vars(self),
+            pictures=tuple(_heat(i, *item) for i, item in enumerate(results.items())),
+            data={"models": results},
+            provenance=parts.provenance() | vars(self),
         )
 
 
@@ -74,8 +76,8 @@ def transfer(
     """
     layers = next(iter(parts.values()))[0].layers
     chosen = {
-        "brute_force": by_brute_force({data: proxy for data, (proxy, _) in parts.items()}),
-        "lga": by_lga(scores),
+        brute_force.Selector().name: by_brute_force({d: proxy for d, (proxy, _) in parts.items()}),
+        lga.Selector().name: by_lga(scores),
     }
     regret: dict[str, Any] = {value: {} for value in _WORDS}
     for data, (_, test) in parts.items():
@@ -99,7 +101,7 @@ def transfer(
 def by_brute_force(proxies: Mapping[str, Sweep]) -> dict[str, int]:
     """The best layer of each data set's proxy facts, of all of them, and of the data sets' means.
 
-    As the selector of that name: ties by rephrase, then by locality.
+    As in the selector of that name, ties are broken by rephrase, then by locality.
     """
     layers = next(iter(proxies.values())).layers
     names = [n for n in statistics.SCORE if any(n in proxy.acc for proxy in proxies.values())]
@@ -117,14 +119,15 @@ def by_brute_force(proxies: Mapping[str, Sweep]) -> dict[str, int]:
 
 def by_lga(scores: Mapping[str, LayerScores]) -> dict[str, int]:
     """What lga chooses on each data set's proxy facts, on all, and by the data sets' means."""
-    chosen = {data: lga.Selector(bootstrap=0).aggregate(one).layer for data, one in scores.items()}
-    phi = [one.per_request() for one in scores.values()]
-    constant = max(fence_constant(one) for one in scores.values())
-    sums = {
+    selector = lga.Selector(bootstrap=0)
+    chosen = {data: selector.aggregate(part).layer for data, part in scores.items()}
+    phi = [part.per_request(selector.scope) for part in scores.values()]
+    kinds: list[EditKind] = [kind for part in scores.values() for kind in part.kinds]
+    totals = {
         _UNION: np.concatenate(phi).sum(0),
         _MACRO: np.mean([values.mean(0) for values in phi], axis=0),
     }
-    return chosen | {name: int(_tukey.choose(total, constant)) for name, total in sums.items()}
+    return chosen | {name: selector.best_layer(total, kinds) for name, total in totals.items()}
 
 
 def _shared(trials: Mapping[str, Trial]) -> int:
@@ -139,33 +142,35 @@ def _shared(trials: Mapping[str, Trial]) -> int:
     )
 
 
-def _text(setting: Setting, parts: Setting, study: Study, found: dict[str, Any]) -> tuple[str, ...]:
-    said = []
+def _text(
+    setting: Setting, parts: Setting, study: Study, results: dict[str, Any]
+) -> tuple[str, ...]:
+    summaries = []
     if parts is not setting:
         ((name, edits),) = setting.data.items()
-        sizes = {kind: len(few) for kind, few in parts.data.items()}
-        out = len(edits) - sum(sizes.values())
-        said.append(
+        sizes = {kind: len(group) for kind, group in parts.data.items()}
+        rest = len(edits) - sum(sizes.values())
+        summaries.append(
             f"There is one data set only, {name}. Its facts are grouped by the kind of their "
             "answers, and each group is taken for a data set: "
             f"{', '.join(f'{kind} {size} facts' for kind, size in sizes.items())}."
-            + (f" {out} facts are in none: too few, or no subject in the prompt." if out else "")
+            + (f" {rest} facts are in none: too few, or no subject in the prompt." if rest else "")
         )
-    for name, one in found.items():
+    for name, result in results.items():
         union, macro = (
-            " and ".join(f"{layers[row]} ({who})" for who, layers in one["chosen"].items())
+            " and ".join(f"{layers[row]} ({who})" for who, layers in result["chosen"].items())
             for row in (_UNION, _MACRO)
         )
-        own, other, any_layer = _means(one)
-        said.append(
+        own, other, any_layer = _means(result)
+        summaries.append(
             f"{name}: mean regret in rewrite accuracy where proxy and test facts are of the same "
             f"data set: {own}; of different ones: {other}; of a layer drawn at random: "
             f"{any_layer:.3f}. All proxy facts together choose layer {union}; the mean over data "
             f"sets, where each counts the same, layer {macro}."
         )
-        if one["shared"]:
-            said.append(
-                f"{name}: {one['shared']} proxy facts are test facts of another data set too."
+        if result["shared"]:
+            summaries.append(
+                f"{name}: {result['shared']} proxy facts are test facts of another data set too."
             )
     return (
         f"A layer is chosen on {setting.proxy} proxy facts of one data set (row) and judged on "
@@ -173,16 +178,16 @@ def _text(setting: Setting, parts: Setting, study: Study, found: dict[str, Any])
         "test facts, the best one there in hindsight, is better by on these; intervals hold 95% of "
         f"{study.draws} bootstrap resamples of the test facts. Combined is each fact's mean of "
         "rewrite, rephrase and locality.",
-        *said,
+        *summaries,
     )
 
 
-def _means(one: dict[str, Any]) -> tuple[str, str, float]:
+def _means(result: dict[str, Any]) -> tuple[str, str, float]:
     """Mean regret in rewrite accuracy on the own and on other data sets, and of any layer."""
-    regret, data = one["regret"]["rewrite"], list(one["golden"])
-    found: dict[bool, list[str]] = {True: [], False: []}
-    for selector in one["chosen"]:
-        for same, texts in found.items():
+    regret, data = result["regret"]["rewrite"], list(result["golden"])
+    by_same: dict[bool, list[str]] = {True: [], False: []}
+    for selector in result["chosen"]:
+        for same, texts in by_same.items():
             values = [
                 regret[selector][source][target]["value"]
                 for source in data
@@ -191,26 +196,26 @@ def _means(one: dict[str, Any]) -> tuple[str, str, float]:
             ]
             texts.append(f"{np.mean(values):.3f} ({selector})")
     any_layer = float(np.mean([row["value"] for row in regret["any"].values()]))
-    return ", ".join(found[True]), ", ".join(found[False]), any_layer
+    return ", ".join(by_same[True]), ", ".join(by_same[False]), any_layer
 
 
-def _rows(one: dict[str, Any], value: str) -> list[tuple[str, str, str, dict[str, Any]]]:
+def _rows(result: dict[str, Any], value: str) -> list[tuple[str, str, str, dict[str, Any]]]:
     """Who chose, on what, which layer, and its regret by data set."""
-    regret = one["regret"][value]
+    regret = result["regret"][value]
     rows = [
         (selector, source, str(layer), regret[selector][source])
-        for selector, by_source in one["chosen"].items()
+        for selector, by_source in result["chosen"].items()
         for source, layer in by_source.items()
         if source != _MACRO
     ]
     return [*rows, ("any layer", "", "mean of all", regret["any"])]
 
 
-def _table(name: str, one: dict[str, Any], value: str) -> Table:
-    data = list(one["golden"])
+def _table(name: str, result: dict[str, Any], value: str) -> Table:
+    data = list(result["golden"])
     rows = (
         (f"{who} on {source}" if source else who, layer, *(interval(row[d]) for d in data))
-        for who, source, layer, row in _rows(one, value)
+        for who, source, layer, row in _rows(result, value)
     )
     return Table(
         f"{name}: regret in {_WORDS[value]}",
@@ -221,8 +226,8 @@ def _table(name: str, one: dict[str, Any], value: str) -> Table:
     )
 
 
-def _heat(number: int, name: str, one: dict[str, Any]) -> Picture:
-    data, rows = list(one["golden"]), _rows(one, "rewrite")
+def _heat(number: int, name: str, result: dict[str, Any]) -> Picture:
+    data, rows = list(result["golden"]), _rows(result, "rewrite")
     figure = figures.heat(
         f"{name}: layers chosen on one data set, used on another",
         [

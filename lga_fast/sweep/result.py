@@ -1,4 +1,4 @@
-"""What an exhaustive search found: one value per sample and layer."""
+"""The result of an exhaustive search: one value per sample and layer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lga_fast.records import Dropped
 
 @dataclass(frozen=True)
 class Sweep:
-    """What an edit of each sample at each layer did; studies and brute force are reductions of it.
+    """What an edit of each sample at each layer did; studies and brute force reduce it.
 
     `acc[name]` holds one value per sample and layer, such as `rewrite` or `locality/neighborhood`;
     NaN where the sample has nothing to measure it with. The axis `layer` follows `layers`.
@@ -34,18 +34,18 @@ class Sweep:
         Raises:
             ScoringError: no sample has such a value.
         """
-        there = [n for n, values in self.acc.items() if not np.isnan(values).all()]
-        if name not in there:
+        known = [n for n, values in self.acc.items() if not np.isnan(values).all()]
+        if name not in known:
             raise ScoringError(
-                f"sweep: no sample has a value {name!r}; they have: {', '.join(there)}"
+                f"sweep: no sample has a value {name!r}; they have: {', '.join(known)}"
             )
         return self.acc[name]
 
     def of(self, case_ids: Sequence[str]) -> Sweep:
-        """The same sweep with these samples only, in this order.
+        """The sweep of these samples only, in this order.
 
         Raises:
-            ScoringError: one of them is not in it.
+            ScoringError: the sweep lacks one of them.
         """
         place = {case_id: i for i, case_id in enumerate(self.case_ids)}
         if missing := [c for c in case_ids if c not in place]:
@@ -59,6 +59,6 @@ class Sweep:
         )
 
     def seconds(self) -> float:
-        """What editing and measuring took, all layers together."""
+        """Seconds of editing and measuring, all layers together."""
         runs = self.provenance["runs"]
         return sum(run["seconds_editing"] + run["seconds_measuring"] for run in runs)

@@ -1,9 +1,8 @@
-"""The file of a sweep (.npz): one array per value, and the account of the run as JSON text."""
+"""The file of a sweep (.npz): an array of values, and a description of the run as JSON text."""
 
 from __future__ import annotations
 
 import json
-import reprlib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from lga_fast import run_identity
 from lga_fast.errors import DataError
 from lga_fast.files import clear_abandoned, replacing
 
@@ -25,17 +25,17 @@ def write(
     before: Float[np.ndarray, "name sample"],
     about: Mapping[str, Any],
 ) -> None:
-    """Write the file, whole or not at all."""
+    """Write the file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"kind": KIND, "version": VERSION, **about}, ensure_ascii=False)
-    with replacing(path) as beside, beside.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, about=np.array(text), acc=acc, before=before)
 
 
 def read(
     path: Path, configuration: Mapping[str, Any]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-    """Arrays and account of a sweep to go on with; None where there is no file yet.
+    """Arrays and description of a sweep to resume; None if there is no file yet.
 
     Raises:
         DataError: the file holds something else, or a sweep of another configuration.
@@ -49,20 +49,15 @@ def read(
         about = json.loads(str(arrays.pop("about")))
         if (about["kind"], about["version"]) != (KIND, VERSION):
             raise ValueError(f"{about['kind']} of version {about['version']}")
-        there = about["configuration"]
+        before = about["configuration"]
     except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise DataError(
             f"{path}: expected a file of {KIND}, version {VERSION}, got: {error}. Nothing was "
             "written; give another file."
         ) from None
-    now = json.loads(json.dumps(configuration))
-    if told := [
-        f"{key} {reprlib.repr(there.get(key))} there, {reprlib.repr(now.get(key))} now"
-        for key in {**there, **now}
-        if there.get(key) != now.get(key)
-    ]:
+    if differences := run_identity.differences(before, configuration):
         raise DataError(
-            f"{path}: holds a sweep of another configuration: {'; '.join(told)}. Give another "
-            "file, or remove this one."
+            f"{path}: holds a sweep of another configuration: {differences}. Give another file, "
+            "or remove this one."
         )
     return arrays, about

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from lga_fast.sweep import statistics
 
-# What edits of facts [start, stop) at each layer do; a row for each value of `_reduce.SCORE`.
+# What edits of facts [start, stop) at each layer do; a row for each of `statistics.SCORE`.
 Measure = Callable[[Sequence[int], range], Mapping[int, Float[np.ndarray, "metric fact"]]]
 
 
@@ -24,7 +24,7 @@ class Round:
     layers: tuple[int, ...]
     means: Float[np.ndarray, "metric layer"]
 
-    def account(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain data; None where no fact has a value."""
         named = zip(statistics.SCORE, self.means.tolist(), strict=True)
         plain = {name: [None if math.isnan(x) else x for x in row] for name, row in named}
@@ -34,33 +34,33 @@ class Round:
 def halve(
     candidates: Sequence[int], facts: int, budget: int, measure: Measure
 ) -> tuple[list[int], list[Round]]:
-    """Compare layers in rounds, each on more facts than the one before and with half of its layers.
+    """Compare layers in rounds, each on more facts than the last and with half of its layers.
 
     Args:
-        candidates: first is best, where the measured values leave a tie.
-        facts: that there are.
-        budget: edits, of one fact at one layer each; layers that it cannot serve are not compared.
+        candidates: best first; their order breaks ties of the measured values.
+        facts: number of facts.
+        budget: number of edits of one fact at one layer; layers beyond it are not compared.
         measure: makes the edits.
 
     Returns:
-        The compared layers, best first, and the rounds. Without any round the first candidate.
+        The compared layers, best first, and the rounds. Without any round only the first candidate.
     """
-    left, out = list(candidates[: max(1, budget)]), list[int]()
-    values = {layer: np.empty((len(statistics.SCORE), 0)) for layer in left}
+    remaining, dropped = list(candidates[: max(1, budget)]), list[int]()
+    values = {layer: np.empty((len(statistics.SCORE), 0)) for layer in remaining}
     rounds: list[Round] = []
     seen = 0
-    while len(left) > 1 and seen < facts and budget >= len(left):
-        share = budget // (len(left) * math.ceil(math.log2(len(left))))
-        more = range(seen, min(facts, seen + max(1, share)))
-        for layer, found in measure(left, more).items():
-            values[layer] = np.concatenate([values[layer], found], 1)
-        seen, budget = more.stop, budget - len(left) * len(more)
-        left = better_first(left, values)
-        means = np.array([statistics.mean(values[layer].T) for layer in left])
-        rounds.append(Round(seen, tuple(left), means.T))
-        half = math.ceil(len(left) / 2)
-        left, out = left[:half], left[half:] + out
-    return (left + out if rounds else left[:1]), rounds
+    while len(remaining) > 1 and seen < facts and budget >= len(remaining):
+        share = budget // (len(remaining) * math.ceil(math.log2(len(remaining))))
+        places = range(seen, min(facts, seen + max(1, share)))
+        for layer, measured in measure(remaining, places).items():
+            values[layer] = np.concatenate([values[layer], measured], 1)
+        seen, budget = places.stop, budget - len(remaining) * len(places)
+        remaining = better_first(remaining, values)
+        means = np.array([statistics.mean(values[layer].T) for layer in remaining])
+        rounds.append(Round(seen, tuple(remaining), means.T))
+        half = math.ceil(len(remaining) / 2)
+        remaining, dropped = remaining[:half], remaining[half:] + dropped
+    return (remaining + dropped if rounds else remaining[:1]), rounds
 
 
 def better_first(
@@ -68,16 +68,16 @@ def better_first(
 ) -> list[int]:
     """Layers that tie with the one of the best rewrite accuracy, then the others.
 
-    Both are ordered by the mean of rewrite, rephrase and locality; what is equal in that keeps its
-    order. Of a single fact there is no standard error, so that all layers tie.
+    Both groups are ordered by the mean of rewrite, rephrase and locality; equal layers keep their
+    order. A single fact has no standard error, so all layers tie.
     """
     rewrite = {layer: values[layer][0] for layer in layers}
     best = rewrite[max(layers, key=lambda layer: round(rewrite[layer].mean(), 12))]
 
     def ties(layer: int) -> bool:
-        less = best - rewrite[layer]
-        error = less.std(ddof=1) / math.sqrt(len(less)) if len(less) > 1 else math.inf
-        return bool(less.mean() <= error + 1e-12)
+        gap = best - rewrite[layer]
+        error = gap.std(ddof=1) / math.sqrt(len(gap)) if len(gap) > 1 else math.inf
+        return bool(gap.mean() <= error + 1e-12)
 
     def score(layer: int) -> float:
         named = dict(zip(statistics.SCORE, values[layer][:, :, None], strict=True))

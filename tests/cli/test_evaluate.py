@@ -52,7 +52,7 @@ def test_it_goes_on_where_it_stopped_and_refuses_other_options(where, tmp_path):
     assert len(again["cases"]) == 6 and again["cases"][:2] == first["cases"][:2]
     assert [c["after"] for c in again["cases"]] == [c["after"] for c in first["cases"]]
     text = run("evaluate", *where, "--layer", 2, "--out", out, ok=False)
-    assert "layer 1 there, 2 now; mode 'sequential' there, 'single' now" in " ".join(text.split())
+    assert "layer was 1, is now 2; mode was 'sequential', is now 'single'" in " ".join(text.split())
 
 
 def test_with_a_layer_proxy_facts_are_left_out_if_asked_for(where):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import get_args
 
 import pytest
 import tiny
 import torch
 
 from lga_fast import registry, select_layer
+from lga_fast.errors import LgaFastError
 from lga_fast.records import EditRequest, LayerRanking
+from lga_fast.selectors import GradientSelector, LayerSelector
+from lga_fast.selectors._selector import Basis, Cost
 
 NAMES = registry.names("lga_fast.selectors")
 EDITS = [
@@ -50,6 +54,26 @@ def test_easyedit_dicts_do_as_well(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_options_have_a_text_and_a_default(name):
     kind = registry.member("lga_fast.selectors", name).Selector
+    assert issubclass(kind, LayerSelector) and kind().name == name
     for field in dataclasses.fields(kind):
         assert field.default is not dataclasses.MISSING, field.name
         assert field.metadata["help"].endswith("."), field.name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_options_are_checked_and_frozen(name):
+    kind = registry.member("lga_fast.selectors", name).Selector
+    for field in dataclasses.fields(kind):
+        with pytest.raises(LgaFastError):
+            kind(**{field.name: object()})
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(kind(), field.name, field.default)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_it_says_of_itself_is_known(name):
+    selector = registry.member("lga_fast.selectors", name).Selector()
+    assert selector.rests_on in get_args(Basis) and selector.cost in get_args(Cost)
+    for options in selector.timed_variants.values():
+        dataclasses.replace(selector, **options)
+    assert isinstance(selector, GradientSelector) <= (selector.pass_options() is not None)

@@ -170,24 +170,28 @@ def test_the_state_of_another_run_is_refused(tmp_path):
     state = tmp_path / "state"
     score_layers(streamed, REQUESTS[:2], old=None, resume=state)
     for requests, options, differ in [
-        (REQUESTS[:2], {"abs_new": True, "old": None}, "abs_new"),
-        (REQUESTS[:1], {"old": None}, "requests"),
-        (REQUESTS[:2], {"old": None, "batch_tokens": 9}, "batch_tokens"),
+        (REQUESTS[:2], {"abs_new": True, "old": None}, "abs_new was False, is now True"),
+        (REQUESTS[:1], {"old": None}, "requests_sha256 was '.*', is now '.*'"),
+        (
+            REQUESTS[:2],
+            {"old": None, "batch_tokens": 9},
+            "batch_tokens was 4096, is now 9",
+        ),
     ]:
-        with pytest.raises(ScoringError, match=f"got one of another {differ}. Give another folder"):
+        with pytest.raises(ScoringError, match=f"the state of another run: {differ}. Give another"):
             score_layers(streamed, requests, resume=state, **options)
     run = state / "run.json"
     run.write_text(json.dumps(json.loads(run.read_text()) | {"torch": "1.0"}))
-    with pytest.raises(ScoringError, match="got one of another torch"):
+    with pytest.raises(ScoringError, match="another run: torch was '1.0', is now '.*'. Give"):
         score_layers(streamed, REQUESTS[:2], old=None, resume=state)
     run.write_text(json.dumps(json.loads(run.read_text()) | {"torch": torch.__version__}))
     streamed.tokenizer.backend_tokenizer.pre_tokenizer = None
-    with pytest.raises(ScoringError, match="got one of another tokenizer. Give"):
+    with pytest.raises(ScoringError, match="another run: tokenizer was '.*', is now '.*'. Give"):
         score_layers(streamed, REQUESTS[:2], old=None, resume=state)
     config = tmp_path / "model" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"rms_norm_eps": 0.1}))
     changed = lga_fast.load(tmp_path / "model", device="cpu", weights="streamed")
-    with pytest.raises(ScoringError, match="got one of another fingerprint. Give"):
+    with pytest.raises(ScoringError, match="another run: model_fingerprint was '.*', is now"):
         score_layers(changed, REQUESTS[:2], old=None, resume=state)
     with pytest.raises(LgaFastError, match="Drop resume=, or load the model with weights='stream"):
         score_layers(resident, REQUESTS, resume=state)

@@ -137,7 +137,7 @@ def test_a_model_whose_blocks_cannot_run_alone_runs_as_ever(monkeypatch):
     def refused(model):
         raise UnsupportedModel("no")
 
-    monkeypatch.setattr(scoring_pass, "BlockByBlock", refused)
+    monkeypatch.setattr(scoring_pass, "ResidentBlockRunner", refused)
     model.memory_budget = 1
     said = estimate_cost(model, REQUESTS, old=None)
     assert not said.checkpointed and "time: not known" in str(said)

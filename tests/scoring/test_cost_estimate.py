@@ -87,7 +87,7 @@ def test_a_small_budget_makes_batches_smaller_and_lets_inputs_wait_in_files(tmp_
     resident, streamed = both(tmp_path, tiny.model("llama", torch.float32))
     kept = []
     monkeypatch.setattr(
-        execute, "InFolder", lambda folder: kept.append(folder) or tensor_store.DiskStore(folder)
+        execute, "DiskStore", lambda folder: kept.append(folder) or tensor_store.DiskStore(folder)
     )
     streamed.memory_budget = streamed.memory.weights_bytes + 40 * streamed.memory.token_bytes()
     said = estimate_cost(streamed, REQUESTS)

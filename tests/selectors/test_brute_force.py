@@ -11,9 +11,9 @@ import tiny
 from lga_fast import select_layer
 from lga_fast.errors import ScoringError
 from lga_fast.selectors import brute_force
-from lga_fast.studies import sweep
+from lga_fast.sweep.run import sweep
 from tests.studies.facts import CHEAP, NO_SUBJECT, REQUESTS
-from tests.studies.made import made
+from tests.studies.sweeps import sweep_of
 
 REWRITE = [[1.0, 0.5, 1.0, 0.0, 1.0], [1.0, 1.0, 0.5, 0.0, 1.0]]
 REPHRASE = [[0.0, 1.0, 1.0, 1.0, 0.0], [np.nan] * 5]
@@ -27,17 +27,17 @@ def rank(monkeypatch, found, **options):
 
 
 def test_ties_go_by_rephrase_then_locality_then_the_lowest(monkeypatch):
-    found = made(REWRITE, rephrase=REPHRASE, locality=LOCALITY)
+    found = sweep_of(REWRITE, rephrase=REPHRASE, locality=LOCALITY)
     ranking, _ = rank(monkeypatch, found)
     assert ranking.order == (4, 0, 1, 2, 3) and ranking.scores == (1.0, 0.75, 0.75, 0.0, 1.0)
     assert "Layer 4 is the last one" in ranking.notes[0]
     assert sum(ranking.stability) == pytest.approx(1) and ranking.stability[3] == 0
-    ranking, _ = rank(monkeypatch, made(REWRITE))
+    ranking, _ = rank(monkeypatch, sweep_of(REWRITE))
     assert ranking.order == (0, 4, 1, 2, 3)
 
 
 def test_another_metric_is_asked_for_and_decides(monkeypatch):
-    found = made(REWRITE, rephrase=REPHRASE, locality=LOCALITY)
+    found = sweep_of(REWRITE, rephrase=REPHRASE, locality=LOCALITY)
     ranking, calls = rank(monkeypatch, found, metric="locality", editor="rome", preset="original")
     assert ranking.order == (1, 2, 3, 4, 0) and ranking.score_label.startswith("mean locality")
     (((_, _, editor, layers, metrics), more),) = calls
@@ -48,7 +48,7 @@ def test_another_metric_is_asked_for_and_decides(monkeypatch):
 
 
 def test_layers_that_were_not_tried_are_excluded(monkeypatch):
-    ranking, _ = rank(monkeypatch, made([[0.2, 0.4]], layers=(1, 3)), layers=(1, 3))
+    ranking, _ = rank(monkeypatch, sweep_of([[0.2, 0.4]], layers=(1, 3)), layers=(1, 3))
     assert ranking.order == (3, 1) and ranking.excluded == (0, 2, 4)
     assert ranking.scores == (0, 0.2, 0, 0.4, 0) and ranking.stability == (0, 0, 0, 1, 0)
 

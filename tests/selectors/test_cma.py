@@ -206,16 +206,6 @@ def test_requests_without_a_subject_are_dropped_and_counted():
         select_layer(model, edits[1:2], "cma")
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [({"samples": 0}, "samples=0: expected more than 0"), ({"window": -1}, "window=-1"),
-     ({"noise": 0.0}, "noise=0.0")],
-)  # fmt: skip
-def test_options_that_mean_nothing_are_refused(options, message):
-    with pytest.raises(ScoringError, match=message):
-        select_layer(tiny.model("gpt2"), EDITS, "cma", **options)
-
-
 def test_what_cannot_be_traced_is_refused():
     model = tiny.model("gpt2")
     long = EditRequest("l", "France " + "word " * 200, "Rome", "France", (0, 6))

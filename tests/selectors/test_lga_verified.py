@@ -13,7 +13,7 @@ from lga_fast.errors import ScoringError
 from lga_fast.records import LayerRanking
 from lga_fast.selectors import lga, lga_verified
 from lga_fast.selectors.lga_verified import candidates
-from lga_fast.studies import sweep
+from lga_fast.sweep.run import sweep
 from lga_fast.sweep.successive_halving import better_first, halve
 from tests.selectors.stand_in import scores
 from tests.studies.facts import CHEAP, NO_SUBJECT, REQUESTS
@@ -68,7 +68,7 @@ def test_halving_spends_what_it_may_and_sees_more_facts_of_the_better():
     assert [(r.facts, len(r.layers)) for r in rounds] == [(1, 5), (3, 3), (7, 2)]
     assert edits.count == 5 + 3 * 2 + 2 * 4 == 19
     assert order == [1, 4, 3, 0, 2]
-    assert rounds[1].account() == {
+    assert rounds[1].to_dict() == {
         "facts": 3,
         "layers": [1, 4, 3],
         "rewrite": pytest.approx([1, 2 / 3, 1 / 3]),

@@ -28,7 +28,9 @@ def test_bad_options_are_refused(tmp_path):
     assert "'gold' is not one of 'compare', 'golden', 'runtime', 'sequential'" in told("gold")
     assert "0 is not in the range x>=1" in told("golden", "--test", 0)
     assert "expected rewrite among them" in told("golden", "--metrics", "rephrase", *out)
-    assert "runtime: repeats=0: expected 1 or more" in told("runtime", "--repeats", 0, *out)
+    assert "runtime: repeats: expected a whole number of at least 1, got 0" in told(
+        "runtime", "--repeats", 0, *out
+    )
     few = told("sequential", "--test", 8, *out)
     assert "facts=10: expected at most the 8 test facts" in few
     assert "study 'golden' has no option facts. It has: none." in told("golden", "--facts", 3, *out)

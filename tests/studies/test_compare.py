@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from lga_fast.errors import DataError
-from lga_fast.studies import _choices, study
+from lga_fast.errors import OptionError
+from lga_fast.selectors._lga_variants import AGGREGATIONS, variant
+from lga_fast.studies import study
 from lga_fast.sweep import statistics
 from tests.selectors.stand_in import scores
 from tests.studies.conftest import LAYERS
@@ -29,8 +30,8 @@ def test_lgas_variants_add_up_products_their_sizes_or_cosines():
     norms = {"down.weight": np.array([[9.0, 1.0, 1.0], [9.0, 9.0, 0.25]])}
     made = scores(phi, norm2_old=norms, norm2_new=norms, kinds=("factual",))
     layers = {
-        how: _choices.lga_variant(made, "mlp_all", how, 10, 0).layers
-        for how in _choices.AGGREGATIONS
+        aggregation: variant("lga", made, "mlp_all", aggregation, 1.0, 10, 0).layers
+        for aggregation in AGGREGATIONS
     }
     # signed 0, 2.5, 0.5; absolute 6, 2.5, 0.5; cosines (1/3 - 1/3), (1 + 1/6), (0 + 2)
     assert layers == {"signed": (1,), "absolute": (0,), "cosine": (2,)}
@@ -53,5 +54,5 @@ def test_every_selector_is_compared_on_the_test_facts(setting):
 
 
 def test_no_resamples_are_refused(setting):
-    with pytest.raises(DataError, match="compare: draws=0: expected 1 or more"):
+    with pytest.raises(OptionError, match="compare: draws: expected a whole number of at least 1"):
         study("compare", setting(), draws=0)

@@ -12,11 +12,11 @@ from scipy import stats
 
 from lga_fast.errors import DataError
 from lga_fast.studies import _golden_layers, study
-from tests.studies.made import made
+from tests.studies.sweeps import sweep_of
 
 NAN = np.nan
-TEST = made([[0.8, 0.5, 0.0], [0.0, 0.5, 1.0], [0.0, 1.0, 0.5]], locality=[[1, 0, 0]] * 3)
-PROXY = made([[0.9, 0.2, 0.9], [0.1, 0.2, 0.1]], locality=[[NAN] * 3] * 2)
+TEST = sweep_of([[0.8, 0.5, 0.0], [0.0, 0.5, 1.0], [0.0, 1.0, 0.5]], locality=[[1, 0, 0]] * 3)
+PROXY = sweep_of([[0.9, 0.2, 0.9], [0.1, 0.2, 0.1]], locality=[[NAN] * 3] * 2)
 
 
 def test_golden_layers_of_either_part_by_every_value():
@@ -41,8 +41,8 @@ def test_existence_is_the_best_of_each_against_one_layer():
 
 
 def test_in_a_union_large_data_sets_count_more_than_in_the_mean_over_them():
-    large = made([[0.6, 0.4]] * 3)
-    small = made([[0.5, 0.8]])
+    large = sweep_of([[0.6, 0.4]] * 3)
+    small = sweep_of([[0.5, 0.8]])
     found = _golden_layers.union({"large": (large, TEST), "small": (small, TEST)}, "rewrite")
     assert found["golden_union"] == [0] and found["golden_macro"] == [1]  # 2.3 : 2.0, 1.1 : 1.2
     np.testing.assert_allclose(found["distance"]["union of proxies"], [0, 0.075])

@@ -8,9 +8,11 @@ import pytest
 
 import lga_fast
 from lga_fast.studies import runtime, study
+from lga_fast.studies._measured_facts import selector_for
 from tests.studies.conftest import LAYERS
 from tests.studies.facts import REQUESTS
 
+TOGETHER, ALONE = "brute_force, facts together", "brute_force, one fact at a time"
 EDIT = (2 * 4 - 1) * 3  # four forwards with three backwards; two contexts and the KL's row
 
 
@@ -22,18 +24,18 @@ def test_forwards_are_the_methods_and_ratios_are_everywhere(setting):
     assert rows["cma"]["forwards"] == 2 * (LAYERS + 2) * 11  # ten noisy runs and a clean one
     assert rows["cma"]["forwards_run"] < rows["cma"]["forwards"]
     assert rows["cma, all tokens"]["forwards"] > 3 * rows["cma"]["forwards"]
-    together, alone = rows[runtime._BATCHED], rows[runtime._ALONE]
+    together, alone = rows[TOGETHER], rows[ALONE]
     assert together["forwards"] == alone["forwards"] == 2 * LAYERS * EDIT
     assert (together["facts_timed"], alone["facts_timed"]) == (2, 1)
     seconds = {name: row["seconds"] for name, row in rows.items()}
-    assert set(one["times_lga"]) == {"cma", "cma, all tokens", runtime._ALONE, runtime._BATCHED}
+    assert set(one["times_lga"]) == {"cma", "cma, all tokens", ALONE, TOGETHER}
     for name, ratio in one["times_lga"].items():
         assert ratio == seconds[name] / seconds["lga"] > 0
         assert f"{ratio:.1f} times as long" in report.text[1]
         assert any(f"{ratio:.1f}" in row for row in report.tables[0].rows)
     assert 0 < rows["lga"]["seconds_old_answers"] < seconds["lga"]
-    assert f"{runtime._ALONE} (scaled from 1 of 2)" in report.markdown()
-    assert f"{runtime._BATCHED} (scaled" not in report.markdown()
+    assert f"{ALONE} (scaled from 1 of 2)" in report.markdown()
+    assert f"{TOGETHER} (scaled" not in report.markdown()
 
 
 @pytest.mark.parametrize("selector", ["lga", "lga_new", "salem"])
@@ -48,7 +50,7 @@ def test_forwards_of_a_selector_are_those_that_the_model_runs(setting, selector)
             hidden.register_hook(lambda gradient: rows.append(len(gradient)))
 
     trial.model.part(1, "mlp").register_forward_hook(count)
-    ranking = runtime._selection(trial, selector)()
+    ranking = selector_for(trial, selector, 0).rank(trial.model, trial.split.proxy)
     generated = 2 if selector == "lga" else 0  # one old answer for each fact
     assert ranking.provenance["sequence_forwards"] == sum(rows) + generated
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import lga_fast
-from lga_fast.errors import DataError
+from lga_fast.errors import DataError, OptionError
 from lga_fast.studies import sequential, study
 from tests.studies.conftest import LAYERS
 
@@ -80,5 +80,5 @@ def test_each_can_be_measured_right_after_its_own_edit(setting):
 def test_more_facts_than_there_are_is_refused(setting):
     with pytest.raises(DataError, match="facts=10: expected at most the 2 test facts"):
         study("sequential", setting())
-    with pytest.raises(DataError, match="sequential: facts=0: expected 1 or more"):
+    with pytest.raises(OptionError, match="facts: expected a whole number of at least 1"):
         study("sequential", setting(), facts=0)

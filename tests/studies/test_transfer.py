@@ -15,12 +15,12 @@ from lga_fast.studies._groups import data_sets
 from lga_fast.studies.transfer import by_brute_force, by_lga, transfer
 from tests.selectors.stand_in import scores
 from tests.studies.facts import REQUESTS
-from tests.studies.made import made
+from tests.studies.sweeps import sweep_of
 
 NAN = np.nan
 PARTS = {  # of proxy and test facts; layers 0, 1, 2
-    "a": (made([[0.9, 0.2, 0.5]] * 3), made([[1.0, 0.5, 0.0], [0.8, 0.7, 0.0]])),
-    "b": (made([[0.2, 1.0, 0.5]]), made([[0.1, 0.6, 0.4]])),
+    "a": (sweep_of([[0.9, 0.2, 0.5]] * 3), sweep_of([[1.0, 0.5, 0.0], [0.8, 0.7, 0.0]])),
+    "b": (sweep_of([[0.2, 1.0, 0.5]]), sweep_of([[0.1, 0.6, 0.4]])),
 }
 PHI = {"a": scores([[1.0, 0.0, 2.0]] * 3), "b": scores([[5.0, 0.0, 0.0]])}
 
@@ -47,12 +47,12 @@ def test_the_matrix_is_that_of_a_hand_computation():
 
 
 def test_brute_force_chooses_as_the_selector_of_that_name():
-    tie = made(
+    tie = sweep_of(
         [[0.5, 1.0, 1.0], [0.5, 0.0, 0.0]],
         rephrase=[[NAN] * 3, [NAN] * 3],
         locality=[[0.1, 0.2, 0.3], [0.1, 0.2, 0.2]],
     )
-    other = made([[0.0, 0.5, 0.5]], rephrase=[[0.0, 0.6, 0.5]])
+    other = sweep_of([[0.0, 0.5, 0.5]], rephrase=[[0.0, 0.6, 0.5]])
     found = by_brute_force({"tie": tie, "other": other})
     for name, proxy in (("tie", tie), ("other", other)):
         assert found[name] == brute_force.Selector(bootstrap=0).aggregate(proxy, 3).layer

@@ -13,8 +13,8 @@ import lga_fast
 from lga_fast.errors import DataError, ScoringError
 from lga_fast.metrics import choose, measure_cases
 from lga_fast.records import Dropped
-from lga_fast.studies import sweep
-from lga_fast.sweep import layer_edits, run
+from lga_fast.sweep import layer_edits, sweep_run
+from lga_fast.sweep.run import sweep
 from tests.studies.facts import CHEAP, NO_SUBJECT, REQUESTS
 
 METRICS = ("rewrite", "rephrase", "locality", "overall")
@@ -62,7 +62,7 @@ def test_a_stopped_sweep_goes_on_and_gives_the_same(tmp_path, monkeypatch):
     model, out = tiny.model("llama"), tmp_path / "new" / "sweep.npz"
     alone = {"chunk": 1, **CHEAP}
     whole = sweep(model, REQUESTS, **alone)
-    asked, at = [], layer_edits.LayerEdits.at
+    asked, at = [], layer_edits.LayerEdits.edit
 
     def stopped(self, layers, requests):
         asked.append(requests[0].case_id)
@@ -70,7 +70,7 @@ def test_a_stopped_sweep_goes_on_and_gives_the_same(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return at(self, layers, requests)
 
-    monkeypatch.setattr(layer_edits.LayerEdits, "at", stopped)
+    monkeypatch.setattr(layer_edits.LayerEdits, "edit", stopped)
     with pytest.raises(KeyboardInterrupt):
         sweep(model, REQUESTS, out=out, **alone)
     assert [file.name for file in out.parent.iterdir()] == ["sweep.npz"]
@@ -99,16 +99,16 @@ def test_a_file_of_something_else_is_refused(tmp_path):
     model, out = tiny.model("gpt2"), tmp_path / "sweep.npz"
     sweep(model, REQUESTS, layers=[1], out=out, **CHEAP)
     content = out.read_bytes()
-    with pytest.raises(DataError, match=r"another configuration: config .* there, .* now"):
+    with pytest.raises(DataError, match=r"another configuration: config\..* was .*, is now .*"):
         sweep(model, REQUESTS, layers=[1], out=out, **CHEAP | {"steps": 5})
     changed = [replace(REQUESTS[0], target_new="Berlin"), *REQUESTS[1:]]
     with pytest.raises(DataError, match="requests_sha256"):
         sweep(model, changed, layers=[1], out=out, **CHEAP)
-    with pytest.raises(DataError, match=r"layers \[1\] there, \[1, 2\] now"):
+    with pytest.raises(DataError, match=r"layers was \[1\], is now \[1, 2\]"):
         sweep(model, REQUESTS, layers=[1, 2], out=out, **CHEAP)
     model.tokenizer = deepcopy(model.tokenizer)
     model.tokenizer.backend_tokenizer.pre_tokenizer = None
-    with pytest.raises(DataError, match="another configuration: tokenizer '.*' there, '.*' now"):
+    with pytest.raises(DataError, match="another configuration: tokenizer was '.*', is now '.*'"):
         sweep(model, REQUESTS, layers=[1], out=out, **CHEAP)
     assert out.read_bytes() == content
     for text in (b"", b"not a sweep", content[: len(content) // 2]):
@@ -149,4 +149,4 @@ def test_seconds_and_forwards_are_accounted_for():
     # two contexts and the KL's row, three forwards with two backwards, two requests
     assert [run["forwards"] for run in runs] == [3 * 5 * 2 * 2]  # two layers
     assert found.seconds() == sum(r["seconds_editing"] + r["seconds_measuring"] for r in runs) > 0
-    assert run.METRICS == ("rewrite", "rephrase", "locality")
+    assert sweep_run.METRICS == ("rewrite", "rephrase", "locality")

@@ -1,13 +1,13 @@
-"""Sweeps made by hand, for what is reduced from them."""
+"""Sweeps with values written by hand, for what reduces them."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from lga_fast.studies import Sweep
+from lga_fast.sweep.result import Sweep
 
 
-def made(rewrite, layers=None, **more) -> Sweep:
+def sweep_of(rewrite, layers=None, **more) -> Sweep:
     """A sweep with these values [sample layer]; further ones by name."""
     acc = {"rewrite": rewrite, **more}
     acc = {name: np.array(values, dtype=float) for name, values in acc.items()}

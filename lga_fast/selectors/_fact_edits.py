@@ -1,0 +1,67 @@
+"""Edits of a few facts at a few layers, shared among processes: what lga_verified checks by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+
+from lga_fast import distributed
+from lga_fast.records import EditRequest
+from lga_fast.sweep import statistics
+from lga_fast.sweep.layer_edits import LayerEdits, LayerResults, columns
+
+
+@dataclass
+class FactEdits:
+    """Edits of some facts, made as they are asked for.
+
+    Args:
+        edits: makes them; it has measured the facts before any edit.
+        facts: that may be edited.
+        advance: called with the number of edits that this process made.
+    """
+
+    edits: LayerEdits
+    facts: Sequence[EditRequest]
+    advance: Callable[[int], None]
+    results: list[LayerResults] = field(default_factory=list, init=False)  # of all processes
+
+    def measure(
+        self, layers: Sequence[int], places: range
+    ) -> dict[int, Float[np.ndarray, "metric fact"]]:
+        """Edit the facts at these places at every layer; a row for each of `statistics.SCORE`."""
+        ranks, depth = distributed.current(), self.edits.model.layers
+        units = [(layer, place) for layer in layers for place in places]
+        mine = [units[i] for i in ranks.contiguous_shard([depth - layer for layer, _ in units])]
+        own: dict[int, LayerResults] = {}
+        for layer in dict.fromkeys(layer for layer, _ in mine):
+            facts = [self.facts[place] for at, place in mine if at == layer]
+            own[layer] = self.edits.edit([layer], facts)
+            self.advance(len(facts))
+        parts = ranks.gather(own)
+        self.results.extend(result for part in parts for result in part.values())
+        values: dict[int, Float[np.ndarray, "metric fact"]] = {}
+        for layer in layers:
+            cases = [v for part in parts if layer in part for v in part[layer].values[layer]]
+            by_name, missing = columns(cases), np.full(len(cases), np.nan)
+            values[layer] = np.array([by_name.get(name, missing) for name in statistics.SCORE])
+        return values
+
+    @property
+    def count(self) -> int:
+        """Edits so far, of one fact at one layer each."""
+        return sum(len(cases) for result in self.results for cases in result.values.values())
+
+    @property
+    def forwards(self) -> int:
+        """Rows that these edits ran through the model: see `LayerResults.forwards`."""
+        return sum(result.forwards for result in self.results)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the editor noted on any of the facts, each note once."""
+        every = (notes for result in self.results for notes in result.notes.values())
+        return sorted({note for notes in every for note in notes})

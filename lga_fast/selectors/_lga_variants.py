@@ -1,0 +1,62 @@
+"""LGA over other parameters and with other sums, to compare with the paper's."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from lga_fast.records import LayerScores, Scope
+from lga_fast.selectors import _tukey
+from lga_fast.selectors._selector import Choice
+
+Aggregation = Literal["signed", "absolute", "cosine"]
+AGGREGATIONS: tuple[Aggregation, ...] = ("signed", "absolute", "cosine")
+_PAPER = ("mlp_all", "signed")
+
+
+def variant(
+    name: str,
+    scores: LayerScores,
+    scope: Scope,
+    aggregation: Aggregation,
+    constant: float,
+    resamples: int,
+    seed: int,
+) -> Choice:
+    """The choice of LGA over a scope's parameters with an aggregation; "signed" is the paper's.
+
+    Args:
+        name: of the selector.
+        scores: of the facts.
+        scope: which parameters are summed over.
+        aggregation: what is summed over the facts.
+        constant: of Tukey's fences.
+        resamples: of the facts, to see how firm the choice is.
+        seed: of the resamples.
+    """
+    phi = _per_request(scores, scope, aggregation)
+    return Choice(
+        f"{name} ({scope}, {aggregation})",
+        (int(_tukey.choose(phi.sum(0), constant)),),
+        _tukey.stability(phi, constant, resamples, seed),
+        summary_name=name if (scope, aggregation) == _PAPER else None,
+    )
+
+
+def _per_request(
+    scores: LayerScores, scope: Scope, aggregation: Aggregation
+) -> Float[np.ndarray, "request layer"]:
+    """φ, |φ|, or the cosine of the two gradients."""
+    phi = scores.per_request(scope)
+    if aggregation == "absolute":
+        return np.abs(phi)
+    if aggregation == "cosine":
+        names = scores.parameters(scope)
+        old, new = (
+            np.sum([side[name] for name in names], axis=0)
+            for side in (scores.norm2_old, scores.norm2_new)
+        )
+        return phi / np.sqrt(old * new)
+    return phi

@@ -1,0 +1,155 @@
+"""What every selector is: options, a ranking, and what studies need to know of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from lga_fast.editors import Preset
+from lga_fast.models import EditableModel
+from lga_fast.options import SEEDS, Options, option
+from lga_fast.records import EditRequest, LayerRanking, LayerScores, Scope
+from lga_fast.sweep.result import Sweep
+
+Basis = Literal["facts", "chance", "user"]
+Cost = Literal["passes", "edits", "sweep"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The layer that a selector chooses on some facts, or several layers whose mean counts."""
+
+    name: str
+    layers: tuple[int, ...]
+    shares: Float[np.ndarray, " layer"] | None = None  # of resamples that choose each layer
+    notes: tuple[str, ...] = ()
+    summary_name: str | None = None  # where variants are left out; None: this is such a variant
+
+    @classmethod
+    def of(cls, ranking: LayerRanking) -> Choice:
+        """The choice of a ranking."""
+        shares = np.array(ranking.stability) if ranking.stability else None
+        name = ranking.selector
+        return cls(name, (ranking.layer,), shares, ranking.notes, name)
+
+
+@runtime_checkable
+class MeasuredFacts(Protocol):
+    """Facts to choose a layer on, with measurements that all selectors share."""
+
+    @property
+    def model(self) -> EditableModel:
+        """To be edited."""
+        ...
+
+    @property
+    def requests(self) -> Sequence[EditRequest]:
+        """The facts."""
+        ...
+
+    @property
+    def resamples(self) -> int:
+        """Number of resamples of the facts that tell how firm a choice is."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Seed of the resamples."""
+        ...
+
+    @property
+    def scores(self) -> LayerScores:
+        """Of one pass with all that any selector asks for."""
+        ...
+
+    @property
+    def sweep(self) -> Sweep:
+        """Every fact edited at every layer."""
+        ...
+
+    @property
+    def sweep_without_contexts(self) -> Sweep:
+        """The same, with edits that are solved for the bare prompt alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class LayerSelector(Options, ABC):
+    """Base of every member's `Selector`; dataclass fields are its options.
+
+    The class attributes are what studies need to know, so that no study knows a member by name.
+    """
+
+    # What the choice depends on: the facts, a random draw, or the user alone.
+    rests_on: ClassVar[Basis] = "facts"
+    # What it does: forward and backward passes over the facts; also some edits of them, which take
+    # much longer; or an edit of every fact at every layer, so that time grows with their number.
+    cost: ClassVar[Cost] = "passes"
+    timed_in_paper: ClassVar[bool] = False  # against LGA, in arXiv 2602.20207
+    timed_variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # options worth timing, by name
+
+    @property
+    def name(self) -> str:
+        """The member's name."""
+        return type(self).__module__.rpartition(".")[2]
+
+    def check(self, model: EditableModel) -> None:
+        """Refuse options that this model cannot serve; `select_layer` asks before any work."""
+
+    @abstractmethod
+    def rank(
+        self, model: EditableModel, requests: Sequence[EditRequest | dict[str, Any]]
+    ) -> LayerRanking:
+        """Choose a layer for these requests; the model is left as it was."""
+
+    def pass_options(self) -> dict[str, Any] | None:
+        """Arguments for `score_layers` of the scoring pass it makes; None: it makes none."""
+        return None
+
+    def choose(self, facts: MeasuredFacts) -> Choice:
+        """What `rank` chooses, from measurements that are already there where they serve."""
+        return Choice.of(self.rank(facts.model, facts.requests))
+
+    def variants(self, facts: MeasuredFacts) -> list[Choice]:
+        """`choose`, and variants of the method that are worth comparing with it."""
+        return [self.choose(facts)]
+
+
+@dataclass(frozen=True)
+class Seeded(Options):
+    """Options of what draws at random."""
+
+    seed: int = option(42, "Seed of all that is random.", **SEEDS)
+
+
+@dataclass(frozen=True)
+class Resampling(Seeded):
+    """Options of what measures how firm a choice is."""
+
+    bootstrap: int = option(200, "Resamples of the facts that measure stability.", min=0)
+
+
+@dataclass(frozen=True)
+class FenceOptions(Options):
+    """Options of Tukey's fences around a sum over parameters."""
+
+    tukey: float | None = option(
+        None, "Fence constant; default 1.0, or 0.5 for composite, unstructured data.", min=0
+    )
+    scope: Scope = option("mlp_all", "Parameters that are summed over.")
+
+
+@dataclass(frozen=True)
+class EditingOptions(Options):
+    """Options of what edits facts to see which layer serves best."""
+
+    editor: str = option("r_rome", "Editor to try.", member="lga_fast.editors")
+    preset: Preset = option(
+        "easyedit", "Source of the editor's options where nothing else sets them."
+    )
+    config: str | None = option(None, "YAML or JSON file of the editor's options.", path=True)
