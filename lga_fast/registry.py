@@ -7,8 +7,8 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
-from pathlib import Path
 from dataclasses import fields
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
