@@ -78,7 +78,8 @@ class Watched:
     def __init__(self, model: StreamedModel) -> None:
         self.reading: list[float] = []
         self.computing: list[float] = []
-        read, walk = model.shards.read, model.walk
+        runner = model.block_runner()
+        read, walk = model.shards.read, runner.walk
 
         def timed_read(names: Any) -> Any:
             begun = time.perf_counter()
@@ -92,7 +93,7 @@ class Watched:
                 yield layer
                 self.computing.append(time.perf_counter() - begun)
 
-        model.shards.read, model.walk = timed_read, timed_walk
+        model.shards.read, runner.walk = timed_read, timed_walk
 
 
 class Peak(threading.Thread):

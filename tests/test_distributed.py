@@ -94,7 +94,7 @@ def test_requests_without_an_old_answer_are_dropped_in_their_order(monkeypatch):
     def greedy(model, batches):
         return [[[] if p[0] == rome else [7] for p in prompts] for prompts, _ in batches]
 
-    monkeypatch.setattr(lga_fast.EditableModel, "greedy_each", greedy)
+    monkeypatch.setattr("lga_fast.forward.decoding.greedy_batches", greedy)
     requests = [
         EditRequest(str(n), ("Rome", "Paris")[n % 2] + " is" * n, "Ann") for n in (3, 2, 6, 1, 4)
     ]

@@ -22,7 +22,6 @@ from lga_fast.reports import json as json_report
 from lga_fast.reports import plot, table
 from lga_fast.selectors import estimate_selection_cost
 from lga_fast.selectors._gradient_selector import Scored
-from lga_fast.streaming.streamed_model import StreamedModel
 
 _SELECTORS = "lga_fast.selectors"
 
@@ -80,7 +79,7 @@ def _run(
     ranks = distributed.current()
     if model.placement and ranks.is_rank_zero:
         click.echo(model.placement, err=True)
-    unsaid = isinstance(model, StreamedModel) and not progress.shown()  # else scoring says it
+    unsaid = model.streamed and not progress.shown()  # else scoring says it
     if plan or (unsaid and ranks.is_rank_zero):
         cost = estimate_selection_cost(model, facts, selector, **options)
         if cost and ranks.size > 1:

@@ -28,7 +28,6 @@ from lga_fast.streaming.checkpoint import Checkpoint
 from lga_fast.streaming.checkpoint_files import INDEX, find_files, stored_dtype
 from lga_fast.streaming.meta_model import meta_model
 from lga_fast.streaming.safetensors_reader import SafetensorsReader
-from lga_fast.streaming.streamed_model import StreamedModel
 
 if TYPE_CHECKING:
     from lga_fast.models import EditableModel
@@ -74,10 +73,10 @@ def write_merged(edit: WeightEdit, folder: Path, model: EditableModel) -> None:
 
 
 def _write(model: EditableModel, folder: Path) -> None:
-    shards = model.shards if isinstance(model, StreamedModel) else _shards_of(model)
+    shards = model.shards or _shards_of(model)
     changed = None if shards is None else _changed(model, shards)
     if shards is None or changed is None:
-        if isinstance(model, StreamedModel):
+        if model.streamed:
             raise LgaFastError(
                 f"{model.name!r}: an edited tensor is put together from several of the checkpoint, "
                 "which cannot be taken apart again; load the model with weights='resident'"
@@ -143,7 +142,7 @@ def _changed(model: EditableModel, shards: Checkpoint) -> _Changed | None:
 
 def _differing(model: EditableModel, shards: Checkpoint) -> dict[str, _New]:
     found: dict[str, _New] = {}
-    if isinstance(model, StreamedModel):
+    if model.streamed:
         for place in model.matrices():
             if model.weight_name(*place) in model.edited_names():
                 weight = model.matrix(*place).weight
@@ -159,7 +158,7 @@ def _differing(model: EditableModel, shards: Checkpoint) -> dict[str, _New]:
     return found
 
 
-def _read(model: StreamedModel, place: tuple[int, str]) -> Tensor:
+def _read(model: EditableModel, place: tuple[int, str]) -> Tensor:
     with model.loaded(place[0]):
         return model.matrix(*place).weight.detach().cpu()
 

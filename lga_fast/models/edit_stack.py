@@ -18,7 +18,6 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +25,9 @@ from torch import Tensor, nn
 from lga_fast import ops
 from lga_fast.errors import EditError
 from lga_fast.models.module_lookup import whole_weight
+from lga_fast.models.structure import ModelStructure
 from lga_fast.models.tensor_utils import rounding_of
 from lga_fast.weight_edit import LowRank, WeightEdit
-
-if TYPE_CHECKING:
-    from lga_fast.models.editable import EditableModel
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -53,6 +50,7 @@ class ActiveEdit:
 
     checksum: str
     before: str  # fingerprint of the model
+    names: frozenset[str]  # of the weights that it changes
     after: str = ""
     saved: dict[str, Tensor] = field(default_factory=dict)  # weights to put back, by name
     kept: bool = False
@@ -65,7 +63,7 @@ class EditStack:
         self.steps: list[ActiveEdit] = []
 
     @contextmanager
-    def edited(self, model: EditableModel, edit: WeightEdit, force: bool) -> Iterator[Applied]:
+    def edited(self, model: ModelStructure, edit: WeightEdit, force: bool) -> Iterator[Applied]:
         """See `EditableModel.edited`."""
         step = self._new_step(model, edit, force)
         try:
@@ -73,7 +71,7 @@ class EditStack:
         finally:
             self._undo_surely(model, step)
 
-    def apply(self, model: EditableModel, edit: WeightEdit, force: bool) -> Applied:
+    def apply(self, model: ModelStructure, edit: WeightEdit, force: bool) -> Applied:
         """See `EditableModel.apply`."""
         if any(not step.kept for step in self.steps):
             raise EditError(
@@ -90,21 +88,21 @@ class EditStack:
         step.saved.clear()
         return applied
 
-    def _new_step(self, model: EditableModel, edit: WeightEdit, force: bool) -> ActiveEdit:
+    def _new_step(self, model: ModelStructure, edit: WeightEdit, force: bool) -> ActiveEdit:
         self._check(model, edit)
-        step = self._made(edit.checksum, model.fingerprint())
+        step = self._new(edit.checksum, model.fingerprint(), frozenset(edit.deltas))
         if not force:
             self._refuse_foreign(model, edit, step.before)
             self._refuse_repeated(edit)
         return step
 
-    def _check(self, model: EditableModel, edit: WeightEdit) -> None:
+    def _check(self, model: ModelStructure, edit: WeightEdit) -> None:
         find_weights(model, edit)
 
-    def _made(self, checksum: str, before: str) -> ActiveEdit:
-        return ActiveEdit(checksum, before)
+    def _new(self, checksum: str, before: str, names: frozenset[str]) -> ActiveEdit:
+        return ActiveEdit(checksum, before, names)
 
-    def _refuse_foreign(self, model: EditableModel, edit: WeightEdit, now: str) -> None:
+    def _refuse_foreign(self, model: ModelStructure, edit: WeightEdit, now: str) -> None:
         known = [now]
         for step in reversed(self.steps):
             if step.after != known[-1]:
@@ -125,13 +123,17 @@ class EditStack:
         """Whether an edit is in effect."""
         return any(step.checksum == edit.checksum for step in self.steps)
 
+    def names(self) -> set[str]:
+        """Weights that the edits in effect change."""
+        return {name for step in self.steps for name in step.names}
+
     def _refuse_repeated(self, edit: WeightEdit) -> None:
         if self.carries(edit):
             raise EditError(
                 f"{edit!r} is in effect already; to add it a second time, pass force=True."
             )
 
-    def _apply(self, model: EditableModel, edit: WeightEdit, step: ActiveEdit) -> Applied:
+    def _apply(self, model: ModelStructure, edit: WeightEdit, step: ActiveEdit) -> Applied:
         self._begin(model, edit, step)
         turned = model.family.orientation == "in_out"
         rounding = {}
@@ -150,26 +152,26 @@ class EditStack:
         step.after = model.fingerprint()
         return Applied(rounding)
 
-    def _begin(self, model: EditableModel, edit: WeightEdit, step: ActiveEdit) -> None:
+    def _begin(self, model: ModelStructure, edit: WeightEdit, step: ActiveEdit) -> None:
         weights = find_weights(model, edit)
         step.saved = {name: weight.clone() for name, weight in weights.items()}
         self.steps.append(step)  # before any weight changes, so that undoing finds it
 
     @contextmanager
     def _changing(
-        self, model: EditableModel, step: ActiveEdit, name: str, delta: LowRank
+        self, model: ModelStructure, step: ActiveEdit, name: str, delta: LowRank
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """A weight as it was and the one to change, both as they are stored."""
         yield step.saved[name], model.hf.get_parameter(name).detach()
 
-    def _undo_surely(self, model: EditableModel, step: ActiveEdit) -> None:
+    def _undo_surely(self, model: ModelStructure, step: ActiveEdit) -> None:
         try:
             self._undo(model, step)
         except KeyboardInterrupt:
             self._undo(model, step)  # does again what was done, and the rest
             raise
 
-    def _undo(self, model: EditableModel, step: ActiveEdit) -> None:
+    def _undo(self, model: ModelStructure, step: ActiveEdit) -> None:
         """Put back what `step` and all later ones changed, the latest first.
 
         Contexts that are left out of order thus end together: putting back an outer one alone
@@ -184,7 +186,7 @@ class EditStack:
             self.steps.pop()
 
 
-def find_weights(model: EditableModel, edit: WeightEdit) -> dict[str, Tensor]:
+def find_weights(model: ModelStructure, edit: WeightEdit) -> dict[str, Tensor]:
     """The weights that `edit` would change, detached, as they are stored.
 
     Raises:
@@ -200,7 +202,7 @@ def find_weights(model: EditableModel, edit: WeightEdit) -> dict[str, Tensor]:
     return found
 
 
-def find_matrices(model: EditableModel, edit: WeightEdit) -> dict[str, nn.Module]:
+def find_matrices(model: ModelStructure, edit: WeightEdit) -> dict[str, nn.Module]:
     """The modules whose weights `edit` would change, by those weights' names.
 
     Raises:
@@ -226,7 +228,7 @@ def find_matrices(model: EditableModel, edit: WeightEdit) -> dict[str, nn.Module
     return found
 
 
-def check_editable(model: EditableModel, layers: Iterable[int]) -> None:
+def check_editable(model: ModelStructure, layers: Iterable[int]) -> None:
     """Refuse layers whose edited matrix is not one of plain numbers, before any work is done.
 
     Raises:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from lga_fast import metrics
+from lga_fast.forward.decoding import greedy
 from lga_fast.metrics import Average
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
@@ -161,7 +162,7 @@ def _answers(
     new, alike = rows([ask.new for ask in asked]), rows(as_long_as)
     prompts = [row.ids[: row.start] for row in alike]
     least = [len(row.target) for row in alike]
-    longer = model.greedy(prompts, [length + _END_OF_WORD for length in least])
+    longer = greedy(model, prompts, [length + _END_OF_WORD for length in least])
     written = [_whole_words(model, w, n) for w, n in zip(longer, least, strict=True)]
     own = [Row((*p, *w), len(p)) for p, w in zip(prompts, written, strict=True) if w]
     found = metrics.score(model, [*new, *own])

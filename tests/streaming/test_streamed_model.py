@@ -36,7 +36,7 @@ def test_two_blocks_are_in_memory_at_most(folder):
     assert all(p.is_meta for p in model.part(0, "block").parameters())
     read = model.shards.read
     model.shards.read = lambda names: seen.append("read") or read(names)
-    for layer in model.walk([0, 1, 2, 1]):
+    for layer in model.block_runner().walk([0, 1, 2, 1]):
         loaded = [not next(b.parameters()).is_meta for b in model._blocks]
         assert loaded == [i == layer for i in range(model.layers)]
         seen.append(layer)
