@@ -43,7 +43,7 @@ def command() -> click.Command:
             help="How to choose the layer; several with commas between, e.g. lga,lga_new,salem, "
             "which share one scoring pass.",
         ),
-        click.Option(["--plan"], is_flag=True, help="Say what scoring will cost, and stop."),
+        click.Option(["--plan"], is_flag=True, help="Print the bytes to hold and read, then exit."),
         _options.as_json(),
         _options.folder(
             "--out",

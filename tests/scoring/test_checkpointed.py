@@ -12,6 +12,7 @@ from both_placements import REQUESTS, assert_same_bits
 
 from lga_fast import registry, score_layers
 from lga_fast.errors import UnsupportedModel
+from lga_fast.models.block_runner import BlockRunner
 from lga_fast.records import EditRequest
 from lga_fast.scoring import estimate_cost, scoring_pass
 from lga_fast.scoring.scoring_pass import ScoringPass
@@ -134,11 +135,11 @@ def test_a_model_whose_blocks_cannot_run_alone_runs_as_ever(monkeypatch):
     model = tiny.model("gpt2", torch.float32)
     want = score_layers(model, REQUESTS, old=None, batch_tokens=1)
 
-    def refused(model):
+    def refused(self):
         raise UnsupportedModel("no")
 
-    monkeypatch.setattr(scoring_pass, "ResidentBlockRunner", refused)
+    monkeypatch.setattr(BlockRunner, "check", refused)
     model.memory_budget = 1
     said = estimate_cost(model, REQUESTS, old=None)
-    assert not said.checkpointed and "time: not known" in str(said)
+    assert not said.checkpointed
     assert_same_bits(score_layers(model, REQUESTS, old=None), want)
