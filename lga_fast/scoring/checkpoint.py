@@ -17,6 +17,7 @@ from lga_fast.models import EditableModel
 from lga_fast.records import Dropped
 from lga_fast.scoring.batch_layout import Batch
 from lga_fast.scoring.old_answers import KeptAnswers, generated
+from lga_fast.scoring.options import ScoringOptions
 from lga_fast.scoring.pairs import Pair
 from lga_fast.tokens import Row
 
@@ -37,7 +38,7 @@ class RunCheckpoint:
     """
 
     def __init__(
-        self, folder: Path, model: EditableModel, requests: LoadedEdits, options: dict[str, Any]
+        self, folder: Path, model: EditableModel, requests: LoadedEdits, options: ScoringOptions
     ) -> None:
         self._folder = folder
         self.waiting = DiskStore(folder)
@@ -47,7 +48,7 @@ class RunCheckpoint:
             requests_sha256=jsonl.checksum(requests),
             end_ids=sorted(model.end_ids()),
             files=[[f.name, *_stamp(f)] for f in model.shards.files],
-            **options,
+            **asdict(options),
         )
         folder.mkdir(parents=True, exist_ok=True)
         self._clear_abandoned(model.layers)

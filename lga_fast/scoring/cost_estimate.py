@@ -12,8 +12,8 @@ from lga_fast.memory import format_bytes
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
 from lga_fast.scoring.execute import waiting_bytes
-from lga_fast.scoring.options import LossScope, Reduction, check_options, check_pairs
-from lga_fast.scoring.pairs import OldAnswer, build_pairs
+from lga_fast.scoring.options import LossScope, OldAnswer, Reduction, ScoringOptions
+from lga_fast.scoring.pairs import build_pairs
 from lga_fast.scoring.scoring_pass import ScoringPass
 
 
@@ -94,12 +94,10 @@ def estimate_cost(
     """
     from lga_fast.datasets import easyedit_requests
 
+    options = ScoringOptions(old, abs_new, loss_scope, reduction, batch_tokens)
     answers = _Answers()
-    check_options(loss_scope, reduction)
-    requests = easyedit_requests(edits)
-    pairs, dropped = build_pairs(model, requests, old, batch_tokens, answers.guess)
-    check_pairs(pairs, dropped)
-    scoring = ScoringPass(model, pairs, loss_scope, reduction, abs_new)
+    pairs, _ = build_pairs(model, easyedit_requests(edits), options, answers.guess)
+    scoring = ScoringPass(model, pairs, options)
     with model.frozen():
         batches = list(scoring.batches(batch_tokens))
     streaming = None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from lga_fast.datasets import LoadedEdits, jsonl
 from lga_fast.errors import NothingToScore
 from lga_fast.models import EditableModel
 from lga_fast.records import Dropped, LayerScores
+from lga_fast.scoring.options import ScoringOptions
 from lga_fast.tokens import target_row
 
 _TABLES = ("dot", "norm2_old", "norm2_new", "abs_new", "per_expert")
@@ -32,7 +32,7 @@ class Part:
 
 
 def over_ranks(
-    model: EditableModel, requests: LoadedEdits, options: Mapping[str, Any], score: Score
+    model: EditableModel, requests: LoadedEdits, options: ScoringOptions, score: Score
 ) -> LayerScores:
     """Scores of all requests, of which each rank scores its share; the same on every rank.
 
@@ -47,7 +47,7 @@ def over_ranks(
         model=model.fingerprint(),
         dtype=str(model.dtype),
         requests=jsonl.checksum(requests),
-        options=dict(options),
+        options=options,
     )
     places = share(model, requests)
     try:

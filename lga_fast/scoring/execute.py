@@ -17,14 +17,11 @@ from lga_fast.scoring.layer_major_pass import LayerMajorPass
 from lga_fast.scoring.scoring_pass import ScoringPass
 
 
-def run(
-    scoring: ScoringPass, batch_tokens: int, state: RunCheckpoint | None, show_progress: bool | None
-) -> None:
+def run(scoring: ScoringPass, state: RunCheckpoint | None, show_progress: bool | None) -> None:
     """Score all pairs.
 
     Args:
         scoring: what to run; it has the results afterwards.
-        batch_tokens: tokens in one batch at most.
         state: of a streamed pass, where it goes on.
         show_progress: see `score_layers`.
 
@@ -32,7 +29,7 @@ def run(
         UserWarning: memory did not suffice, so that all began again with smaller batches; or, of
             one pair at a time, that the activations of resident weights are computed twice.
     """
-    limit, checkpointed, warned = batch_tokens, False, False
+    limit, checkpointed, warned = scoring.options.batch_tokens, False, False
     while True:
         batches = list(scoring.batches(limit, checkpointed))
         batches = state.batches(lambda found=batches: found) if state else batches

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from lga_fast.errors import ScoringError
+from lga_fast.errors import NothingToScore, ScoringError
 from lga_fast.models import EditableModel
 from lga_fast.records import Dropped, EditRequest
 from lga_fast.scoring.old_answers import generated
+from lga_fast.scoring.options import ScoringOptions
 from lga_fast.tokens import Row, target_row
-
-OldAnswer = Literal["model", "ground_truth"]
 
 
 @dataclass(frozen=True)
@@ -35,12 +33,13 @@ Generate = Callable[
     Mapping[int, Sequence[int]],
 ]
 
+_DEFAULTS = ScoringOptions()
+
 
 def build_pairs(
     model: EditableModel,
     requests: Sequence[EditRequest],
-    old: OldAnswer | None = "model",
-    batch_tokens: int = 4096,
+    options: ScoringOptions = _DEFAULTS,
     generate: Generate = generated,
 ) -> tuple[list[Pair], list[Dropped]]:
     """Rows for every request; old answers are generated where they are not taken from the data.
@@ -48,10 +47,9 @@ def build_pairs(
     Args:
         model: whose tokenizer and, for generation, greedy decoding are used.
         requests: the facts to change.
-        old: "model": the model's own greedy answer, of as many tokens as `target_old` has, or as
-            the new answer where there is none. "ground_truth": `target_old` where there is one.
-            None: there are none, and nothing is generated.
-        batch_tokens: prompt tokens decoded at a time.
+        options: `old="model"` takes the model's own greedy answer, of as many tokens as
+            `target_old` has, or as the new answer where there is none; "ground_truth" takes
+            `target_old` where there is one; None generates nothing.
         generate: makes the old answers.
 
     Returns:
@@ -59,10 +57,11 @@ def build_pairs(
         text at once has no old answer.
 
     Raises:
-        ScoringError: a row is longer than the model takes, or `old` is unknown.
+        ScoringError: a row is longer than the model takes.
+        NothingToScore: no request gave a pair.
     """
-    if old not in ("model", "ground_truth", None):
-        raise ScoringError(f"old={old!r}: expected 'model' or 'ground_truth'")
+    if not requests:
+        raise NothingToScore("nothing to score: there are no requests")
     new_rows = [target_row(model.tokenizer, r.prompt, r.target_new) for r in requests]
     old_rows: dict[int, Row] = {
         i: target_row(model.tokenizer, r.prompt, r.target_old)
@@ -75,13 +74,13 @@ def build_pairs(
                 f"request {requests[i].case_id!r}: prompt and answer take {len(row.ids)} tokens, "
                 f"the model takes at most {model.max_tokens}; shorten or remove it"
             )
-    if old is None:
+    if options.old is None:
         return [Pair(i, None, new) for i, new in enumerate(new_rows)], []
     lengths = {i: len(old_rows.get(i, new).target) for i, new in enumerate(new_rows)}
-    if old == "model":
+    if options.old == "model":
         old_rows = {}
     prompts = {i: new.ids[: new.start] for i, new in enumerate(new_rows) if i not in old_rows}
-    answers = generate(model, prompts, lengths, batch_tokens)
+    answers = generate(model, prompts, lengths, options.batch_tokens)
     old_rows |= {i: Row((*p, *answers[i]), len(p)) for i, p in prompts.items()}
     pairs = [Pair(i, old_rows[i], new) for i, new in enumerate(new_rows) if old_rows[i].target]
     dropped = [
@@ -89,4 +88,7 @@ def build_pairs(
         for i, r in enumerate(requests)
         if not old_rows[i].target
     ]
+    if not pairs:
+        reasons = sorted({one.reason for one in dropped})
+        raise NothingToScore(f"nothing to score: {'; '.join(reasons)}", dropped)
     return pairs, dropped

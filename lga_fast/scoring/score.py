@@ -22,8 +22,8 @@ from lga_fast.records import EditRequest, LayerScores
 from lga_fast.scoring import data_parallel
 from lga_fast.scoring.checkpoint import RunCheckpoint
 from lga_fast.scoring.execute import run
-from lga_fast.scoring.options import LossScope, Reduction, check_options, check_pairs
-from lga_fast.scoring.pairs import OldAnswer, build_pairs
+from lga_fast.scoring.options import LossScope, OldAnswer, Reduction, ScoringOptions
+from lga_fast.scoring.pairs import build_pairs
 from lga_fast.scoring.scoring_pass import ScoringPass
 
 
@@ -70,46 +70,37 @@ def score_layers(
     """
     from lga_fast.datasets import easyedit_requests
 
-    check_options(loss_scope, reduction)
+    options = ScoringOptions(old, abs_new, loss_scope, reduction, batch_tokens)
     requests = easyedit_requests(edits)
-    options = {
-        "old": old,
-        "abs_new": abs_new,
-        "loss_scope": loss_scope,
-        "reduction": reduction,
-        "batch_tokens": batch_tokens,
-    }
     score = partial(_score, model, options, resume, show_progress)
     return data_parallel.over_ranks(model, requests, options, score)
 
 
 def _score(
     model: EditableModel,
-    options: dict[str, Any],
+    options: ScoringOptions,
     resume: str | Path | None,
     show_progress: bool | None,
     requests: LoadedEdits,
 ) -> tuple[LayerScores, list[int]]:
     """Scores, and the places of the requests that they are of; one process."""
-    old, abs_new, batch_tokens = (options[name] for name in ("old", "abs_new", "batch_tokens"))
     state = _state(resume, model, requests, options)
     if model.streamed and progress.shown(show_progress):
         from lga_fast.scoring.cost_estimate import estimate_cost
 
-        progress.log(str(estimate_cost(model, requests, **options, resume=resume)))
+        progress.log(str(estimate_cost(model, requests, **asdict(options), resume=resume)))
     started = time.perf_counter()
     with model.frozen():
-        make = partial(build_pairs, model, requests, old, batch_tokens)
+        make = partial(build_pairs, model, requests, options)
         streamed = model.streamed
         with progress.bar("old answers", 1, show_progress) if streamed else nullcontext():
             pairs, dropped = state.pairs(make) if state else make()
         answered = time.perf_counter()
-        check_pairs(pairs, dropped)
-        scoring = ScoringPass(model, pairs, options["loss_scope"], options["reduction"], abs_new)
-        run(scoring, batch_tokens, state, show_progress)
+        scoring = ScoringPass(model, pairs, options)
+        run(scoring, state, show_progress)
         values, losses = scoring.sums.cpu(), scoring.losses
         per_expert = {name: dot.cpu().numpy() for name, dot in scoring.per_expert.items()}
-    if old is None:
+    if options.old is None:
         values[:2], losses[0], per_expert = torch.nan, torch.nan, {}
     names = model.parameter_names()
     parts = [dict(zip(names, part.numpy(), strict=True)) for part in values]
@@ -121,21 +112,21 @@ def _score(
         norm2_new=parts[2],
         loss_old=losses[0].numpy(),
         loss_new=losses[1].numpy(),
-        known=scoring.says_new.numpy() if old is None else torch.tensor(known).numpy(),
+        known=scoring.says_new.numpy() if options.old is None else torch.tensor(known).numpy(),
         says_new=scoring.says_new.numpy(),
         edited=model.family.edited,
-        abs_new={n: parts[3][n] for n in names if n.endswith("weight")} if abs_new else {},
+        abs_new={n: parts[3][n] for n in names if n.endswith("weight")} if options.abs_new else {},
         sizes={name: _elements(model, name) for name in names},
         per_expert={name: per_expert[name] for name in names if name in per_expert},
         kinds=tuple(sorted({r.kind for r in requests})),
         dropped=tuple(dropped),
         provenance=provenance.of(model)
         | {
-            **{name: options[name] for name in ("old", "loss_scope", "reduction")},
+            **{name: getattr(options, name) for name in ("old", "loss_scope", "reduction")},
             "data": asdict(requests.provenance),
             "seconds_old_answers": answered - started,
             "seconds_scoring": time.perf_counter() - answered,
-            "sequence_forwards": scoring.sequence_forwards + _generated(requests, old),
+            "sequence_forwards": scoring.sequence_forwards + _generated(requests, options.old),
             "peak_bytes": provenance.peak_bytes(model.device),
         },
     )
@@ -143,7 +134,7 @@ def _score(
 
 
 def _state(
-    resume: str | Path | None, model: EditableModel, requests: Any, options: dict[str, Any]
+    resume: str | Path | None, model: EditableModel, requests: Any, options: ScoringOptions
 ) -> RunCheckpoint | None:
     if resume is None:
         return None

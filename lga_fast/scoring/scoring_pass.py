@@ -15,6 +15,7 @@ from lga_fast.models.block_runner import BlockRunner
 from lga_fast.models.tensor_utils import wide
 from lga_fast.scoring import batch_layout
 from lga_fast.scoring.batch_layout import Batch
+from lga_fast.scoring.options import ScoringOptions
 from lga_fast.scoring.pairs import Pair
 
 # float16 gradients of a mean loss underflow; the scores are divided by the square of this.
@@ -26,25 +27,21 @@ _ALIKE = 2 / 3
 class ScoringPass:
     """Rows, losses and sums of one scoring pass."""
 
-    def __init__(
-        self,
-        model: EditableModel,
-        pairs: list[Pair],
-        loss_scope: str,
-        reduction: str,
-        abs_new: bool,
-    ) -> None:
-        self.model, self.pairs = model, pairs
-        self.full, self.mean = loss_scope == "full", reduction == "mean"
+    def __init__(self, model: EditableModel, pairs: list[Pair], options: ScoringOptions) -> None:
+        self.model, self.pairs, self.options = model, pairs, options
         self.scale = _FP16_SCALE if model.dtype == torch.float16 else 1.0
         self.names = model.parameter_names()
         # axis 0: dot, norm2_old, norm2_new, and abs_new where it is asked for
-        size = (4 if abs_new else 3, len(self.names), len(pairs), model.layers)
+        size = (4 if options.abs_new else 3, len(self.names), len(pairs), model.layers)
         self.sums = torch.zeros(size, dtype=torch.float64, device=model.device)
         self.per_expert: dict[str, Tensor] = {}  # dot product [request layer expert]
         self.losses = torch.zeros(2, len(pairs), dtype=torch.float64)
         self.says_new = torch.zeros(len(pairs), dtype=torch.bool)
         self.sequence_forwards = 0  # rows that ran; a backward to activations counts as a forward
+
+    @property
+    def _full(self) -> bool:
+        return self.options.loss_scope == "full"
 
     @cached_property
     def walked(self) -> BlockRunner | None:
@@ -90,14 +87,14 @@ class ScoringPass:
 
     def _label_share(self, pair: Pair, width: int) -> float:
         answers = sum(len(row.target) for row in (pair.old, pair.new) if row)
-        return 2 if self.full else answers / width
+        return 2 if self._full else answers / width
 
     def made(self, batch: Batch) -> batch_layout.Layout:
         """The tokens of a batch."""
         pairs = [self.pairs[i] for i in batch.pairs]
         if batch.packed:
-            return batch_layout.packed(pairs, self.full, self.model.dtype)
-        return batch_layout.separate(pairs, self.full)
+            return batch_layout.packed(pairs, self._full, self.model.dtype)
+        return batch_layout.separate(pairs, self._full)
 
     def inputs(self, made: batch_layout.Layout) -> dict[str, Any]:
         """What the model's forward takes for a batch, on its device."""
@@ -161,7 +158,8 @@ class ScoringPass:
         logits, _ = self.model.logits_at(ids, made.row, made.token, cut, **inputs)
         label = made.label.to(logits.device)
         entropy = torch.nn.functional.cross_entropy(wide(logits), label, reduction="none")
-        labels = made.loss.bincount()[made.loss] if self.mean else torch.ones_like(made.loss)
+        mean = self.options.reduction == "mean"
+        labels = made.loss.bincount()[made.loss] if mean else torch.ones_like(made.loss)
         share = 1 / labels.to(entropy)
         ((entropy * share).sum() * self.scale).backward()
         # Added on the CPU, where the order of a sum is the same every time.

@@ -9,7 +9,7 @@ import numpy as np
 
 from lga_fast.errors import ScoringError
 from lga_fast.records import LayerRanking, LayerScores
-from lga_fast.scoring.pairs import OldAnswer
+from lga_fast.scoring.options import OldAnswer
 from lga_fast.selectors._fenced import Fenced
 
 

@@ -17,6 +17,7 @@ from lga_fast.errors import ScoringError
 from lga_fast.forward import tensor_store
 from lga_fast.models.kv_cache import CACHE, cache_of
 from lga_fast.scoring import estimate_cost, execute
+from lga_fast.scoring.options import ScoringOptions
 from lga_fast.scoring.pairs import build_pairs
 from lga_fast.selectors import estimate_selection_cost
 
@@ -119,10 +120,11 @@ def test_keys_and_values_of_old_answers_stay_within_the_budget(tmp_path, monkeyp
     )
     streamed.fingerprint()
     before = streamed.shards.bytes_read
-    pairs, _ = build_pairs(streamed, requests, "model", 24)
+    options = ScoringOptions(batch_tokens=24)
+    pairs, _ = build_pairs(streamed, requests, options)
     one = streamed.sweep_bytes() + streamed.head_read_bytes()
     assert (streamed.shards.bytes_read - before) // one == said.streaming.answer_reads
-    assert pairs == build_pairs(resident, requests, "model", 24)[0]
+    assert pairs == build_pairs(resident, requests, options)[0]
     assert 0 < max(kept) <= said.streaming.cache_bytes
 
 
@@ -176,8 +178,14 @@ def test_a_forecast_refuses_what_the_pass_refuses(tmp_path):
     for model in both(tmp_path, tiny.model("gpt2", torch.float32)):
         for edits, options, message in [
             ([], {}, "nothing to score: there are no requests"),
-            (REQUESTS, {"loss_scope": "x"}, "loss_scope='x': expected 'target' or 'full'"),
-            (REQUESTS, {"reduction": "x"}, "reduction='x': expected 'mean' or 'sum'"),
+            (
+                REQUESTS,
+                {"loss_scope": "x"},
+                "expected one of 'target', 'full', got 'x'",
+            ),
+            (REQUESTS, {"old": "x"}, "old: expected one of 'model', 'ground_truth', got 'x'"),
+            (REQUESTS, {"batch_tokens": 0}, "batch_tokens: expected a whole number of at least 1"),
+            (REQUESTS, {"reduction": "x"}, "reduction: expected one of 'mean', 'sum', got 'x'"),
         ]:
             for call in (estimate_cost, score_layers):
                 with pytest.raises(ScoringError, match=message):
