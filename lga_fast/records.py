@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -77,6 +77,10 @@ def find_subject(prompt: str, subject: str | None) -> tuple[int, int] | None:
 Scope = Literal["mlp_all", "mlp_weights", "edited_only"]
 SCOPES: tuple[Scope, ...] = ("mlp_all", "mlp_weights", "edited_only")
 
+# The fields of `LayerScores` whose first axis is the request: arrays, and arrays by parameter.
+_BY_REQUEST = ("loss_old", "loss_new", "known", "says_new")
+_BY_PARAMETER = ("dot", "norm2_old", "norm2_new", "abs_new", "per_expert")
+
 
 @dataclass(frozen=True)
 class LayerScores:
@@ -108,6 +112,44 @@ class LayerScores:
     kinds: tuple[EditKind, ...] = ("factual",)  # that occur among the requests
     dropped: tuple[Dropped, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    def take(self, places: Sequence[int]) -> LayerScores:
+        """The scores of the requests at these places, in this order."""
+        at = np.asarray(places, dtype=int)
+        return replace(
+            self,
+            case_ids=tuple(self.case_ids[i] for i in at),
+            **{name: getattr(self, name)[at] for name in _BY_REQUEST},
+            **{
+                table: {name: x[at] for name, x in getattr(self, table).items()}
+                for table in _BY_PARAMETER
+            },
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[LayerScores]) -> LayerScores:
+        """The scores of all parts' requests, one part after another.
+
+        Parts are of one model and of equal options; `provenance` is the first part's.
+        """
+        first = parts[0]
+        return replace(
+            first,
+            case_ids=tuple(case_id for part in parts for case_id in part.case_ids),
+            kinds=tuple(sorted({kind for part in parts for kind in part.kinds})),
+            dropped=tuple(one for part in parts for one in part.dropped),
+            **{
+                name: np.concatenate([getattr(part, name) for part in parts])
+                for name in _BY_REQUEST
+            },
+            **{
+                table: {
+                    name: np.concatenate([getattr(part, table)[name] for part in parts])
+                    for name in getattr(first, table)
+                }
+                for table in _BY_PARAMETER
+            },
+        )
 
     def parameters(self, scope: Scope) -> list[str]:
         """Names of the parameters that a scope adds up."""
