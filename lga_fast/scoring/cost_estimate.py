@@ -11,10 +11,10 @@ from lga_fast.forward import decoding
 from lga_fast.memory import format_bytes
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
-from lga_fast.scoring.execute import waiting_bytes
+from lga_fast.scoring import batch_layout
+from lga_fast.scoring.layer_major_pass import store_bytes
 from lga_fast.scoring.options import LossScope, OldAnswer, Reduction, ScoringOptions
 from lga_fast.scoring.pairs import build_pairs
-from lga_fast.scoring.scoring_pass import ScoringPass
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,12 @@ def estimate_cost(
     options = ScoringOptions(old, abs_new, loss_scope, reduction, batch_tokens)
     answers = _Answers()
     pairs, _ = build_pairs(model, easyedit_requests(edits), options, answers.guess)
-    scoring = ScoringPass(model, pairs, options)
     with model.frozen():
-        batches = list(scoring.batches(batch_tokens))
+        batches = list(batch_layout.plan_batches(model, pairs, options, batch_tokens))
+    layouts = [batch_layout.lay_out(model, pairs, batch, options) for batch in batches]
     streaming = None
     if model.streamed:
-        waiting, heads = waiting_bytes(scoring, batches), answers.reads + 1
+        waiting, heads = store_bytes(model, layouts), answers.reads + 1
         streaming = Streaming(
             read_bytes=(2 + answers.reads) * model.sweep_bytes()
             + heads * model.head_read_bytes()
@@ -116,12 +116,15 @@ def estimate_cost(
         model=model.name,
         facts=len(pairs),
         batches=len(batches),
-        batch_tokens=max(scoring.made(batch).ids.numel() for batch in batches),
+        batch_tokens=max(layout.ids.numel() for layout in layouts),
         checkpointed=sum(batch.checkpointed for batch in batches),
         memory=model.memory.budget,
         weights_bytes=model.memory.weights_bytes or sum(p.nbytes for p in model.hf.parameters()),
         weights=model.memory.describe_weights(),
-        activation_bytes=max(scoring.activation_bytes(batch) for batch in batches),
+        activation_bytes=max(
+            batch_layout.activation_bytes(model, layout, batch.checkpointed)
+            for layout, batch in zip(layouts, batches, strict=True)
+        ),
         streaming=streaming,
     )
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from lga_fast import distributed, registry
 from lga_fast.datasets import easyedit_requests
 from lga_fast.errors import NothingToScore, UnknownName
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, LayerRanking
-from lga_fast.scoring import CostEstimate, data_parallel, estimate_cost
 from lga_fast.selectors._gradient_selector import Scored, pass_options, rank_together
+
+if TYPE_CHECKING:
+    from lga_fast.scoring import CostEstimate
 
 
 class LayerSelector(Protocol):
@@ -101,6 +103,8 @@ def estimate_selection_cost(
     scored = [each for each in scores if isinstance(each, Scored)]
     if not scored:
         return None
+    from lga_fast.scoring import data_parallel, estimate_cost
+
     requests = data_parallel.shared(model, easyedit_requests(edits))
     try:
         return estimate_cost(model, requests, **pass_options(scored))

@@ -23,7 +23,7 @@ from lga_fast.datasets import easyedit_requests
 from lga_fast.errors import LgaFastError, ScoringError
 from lga_fast.forward import tensor_store
 from lga_fast.scoring import checkpoint
-from lga_fast.scoring.old_answers import KeptAnswers, generated
+from lga_fast.scoring.checkpoint import KeptAnswers
 from lga_fast.scoring.options import ScoringOptions
 from lga_fast.scoring.pairs import build_pairs
 
@@ -154,7 +154,7 @@ def test_old_answers_go_on_when_memory_runs_out(weights, tmp_path, monkeypatch):
         warnings.simplefilter("always")
         if weights == "streamed":
             kept = KeptAnswers(tmp_path)
-            got = build_pairs(model, requests, generate=partial(generated, kept=kept))
+            got = build_pairs(model, requests, generate=kept.generate)
             assert kept.left and kept.left != [[list(range(8))]]
         else:
             got = build_pairs(model, requests)

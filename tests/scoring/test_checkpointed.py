@@ -14,7 +14,7 @@ from lga_fast import registry, score_layers
 from lga_fast.errors import UnsupportedModel
 from lga_fast.models.block_runner import BlockRunner
 from lga_fast.records import EditRequest
-from lga_fast.scoring import estimate_cost, scoring_pass
+from lga_fast.scoring import batch_layout, estimate_cost, score, scoring_pass
 from lga_fast.scoring.scoring_pass import ScoringPass
 
 LONG = EditRequest("long", "The capital of France is Paris. " * 5 + "Rome is", "in Italy", "A")
@@ -23,14 +23,14 @@ LONG = EditRequest("long", "The capital of France is Paris. " * 5 + "Rome is", "
 @pytest.fixture
 def all_checkpointed(monkeypatch):
     """Every batch is checkpointed, and no other than it would be."""
-    real = ScoringPass.batches
 
-    def batches(self, *args):
-        assert self.walked
-        return [batch._replace(checkpointed=True) for batch in real(self, *args)]
+    def plan_batches(model, *args):
+        assert model.block_runner() is not None
+        planned = batch_layout.plan_batches(model, *args)
+        return [batch._replace(checkpointed=True) for batch in planned]
 
     def patch():
-        monkeypatch.setattr(ScoringPass, "batches", batches)
+        monkeypatch.setattr(score, "plan_batches", plan_batches)
 
     return patch
 

@@ -16,7 +16,7 @@ from lga_fast import registry, score_layers
 from lga_fast.errors import ScoringError
 from lga_fast.forward import tensor_store
 from lga_fast.models.kv_cache import CACHE, cache_of
-from lga_fast.scoring import estimate_cost, execute
+from lga_fast.scoring import estimate_cost, layer_major_pass
 from lga_fast.scoring.options import ScoringOptions
 from lga_fast.scoring.pairs import build_pairs
 from lga_fast.selectors import estimate_selection_cost
@@ -86,7 +86,9 @@ def test_a_small_budget_makes_batches_smaller_and_lets_inputs_wait_in_files(tmp_
     resident, streamed = both(tmp_path, tiny.model("llama", torch.float32))
     kept = []
     monkeypatch.setattr(
-        execute, "DiskStore", lambda folder: kept.append(folder) or tensor_store.DiskStore(folder)
+        layer_major_pass,
+        "DiskStore",
+        lambda folder: kept.append(folder) or tensor_store.DiskStore(folder),
     )
     streamed.memory_budget = streamed.memory.weights_bytes + 40 * streamed.memory.token_bytes()
     said = estimate_cost(streamed, REQUESTS)
