@@ -23,10 +23,11 @@ from lga_fast.editors import Preset
 from lga_fast.editors._cost_messages import costs_said
 from lga_fast.errors import NoLayer
 from lga_fast.evaluation.evaluate import METRICS, EvalWhen, Mode, evaluate
+from lga_fast.evaluation_records import Evaluation
 from lga_fast.files import write_atomic
 from lga_fast.loading import Weights
 from lga_fast.models import EditableModel
-from lga_fast.records import EditRequest, Evaluation
+from lga_fast.records import EditRequest
 from lga_fast.reports import evaluation
 from lga_fast.reports import json as json_report
 

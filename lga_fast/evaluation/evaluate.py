@@ -14,9 +14,10 @@ from lga_fast.errors import DataError, RanksError, UnknownName
 from lga_fast.evaluation import shards
 from lga_fast.evaluation.loop import EvalWhen, Loop, Mode
 from lga_fast.evaluation.results_file import CaseFile
+from lga_fast.evaluation_records import Evaluation
 from lga_fast.metrics import choose
 from lga_fast.models import EditableModel
-from lga_fast.records import EditRequest, Evaluation
+from lga_fast.records import EditRequest
 
 METRICS = ("rewrite", "rephrase", "locality", "portability", "overall")  # need no download
 

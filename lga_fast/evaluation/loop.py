@@ -13,9 +13,10 @@ import torch
 from lga_fast import progress, provenance
 from lga_fast.editors import Solver
 from lga_fast.evaluation.results_file import CaseFile
+from lga_fast.evaluation_records import CaseResult
 from lga_fast.metrics import CaseMetric, SummaryMetric, measure_cases
 from lga_fast.models import EditableModel
-from lga_fast.records import CaseResult, EditRequest
+from lga_fast.records import EditRequest
 from lga_fast.weight_edit import LowRank, WeightEdit
 
 Mode = Literal["single", "sequential", "batch"]

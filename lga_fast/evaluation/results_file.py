@@ -11,9 +11,9 @@ from typing import Any
 
 from lga_fast import run_identity
 from lga_fast.errors import DataError
+from lga_fast.evaluation_records import CaseResult, Evaluation, Summary
 from lga_fast.files import clear_abandoned, write_atomic
 from lga_fast.metrics import averages
-from lga_fast.records import CaseResult, Evaluation, Summary
 
 KIND = "lga_fast.Evaluation"
 VERSION = 1

@@ -21,10 +21,11 @@ from lga_fast.editors import _contexts
 from lga_fast.errors import DataError, EditError, UnknownName
 from lga_fast.evaluation import evaluate as evaluating
 from lga_fast.evaluation import loop, results_file
+from lga_fast.evaluation_records import Average
 from lga_fast.forward.decoding import greedy
 from lga_fast.metrics import choose, measure_cases
 from lga_fast.models import EditableModel
-from lga_fast.records import Average, EditRequest, Probe
+from lga_fast.records import EditRequest, Probe
 from tests.models.edits import bits
 
 CITIES = ("France", "Italy", "Berlin", "Vienna", "New York", "Paris", "Rome")
