@@ -71,9 +71,8 @@ def score_layers(
         DataError: a dict is not an edit request.
 
     Warns:
-        LgaFastWarning: `resume` is given, and `load` chose to have the weights in memory; or memory
-            did not suffice, so that all began again with smaller batches or, of one pair at a time,
-            with the activations of resident weights computed twice.
+        LgaFastWarning: `resume` is given but the weights are in memory, as `load` chose; or memory
+            ran out, and all began again with smaller batches or checkpointed.
     """
     options = ScoringOptions(old, abs_new, loss_scope, reduction, batch_tokens)
     requests = easyedit_requests(edits)
@@ -165,10 +164,8 @@ def _fits(
     return True
 
 
-def _run_resident(
-    scoring: ScoringPass, batches: Sequence[Batch], show_progress: bool | None
-) -> None:
-    with progress.bar("scoring facts", len(scoring.pairs), show_progress) as advance:
+def _run_resident(scoring: ScoringPass, batches: Sequence[Batch], show: bool | None) -> None:
+    with progress.bar("scoring facts", len(scoring.pairs), show) as advance:
         for batch in batches:
             if batch.checkpointed:
                 from lga_fast.scoring.layer_major_pass import run_checkpointed
