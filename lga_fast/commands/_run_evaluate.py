@@ -18,10 +18,11 @@ from lga_fast.editors import Preset, verbose_costs
 from lga_fast.errors import NoLayer
 from lga_fast.evaluation.evaluate import evaluate
 from lga_fast.evaluation.loop import EvalWhen, Mode
+from lga_fast.evaluation_records import Evaluation
 from lga_fast.files import write_atomic
 from lga_fast.loading import Weights
 from lga_fast.models import EditableModel
-from lga_fast.records import EditRequest, Evaluation
+from lga_fast.records import EditRequest
 from lga_fast.reports import evaluation
 
 

@@ -8,10 +8,11 @@ from functools import partial
 from typing import Any, Protocol, cast, runtime_checkable
 
 from lga_fast.errors import MetricError
+from lga_fast.evaluation_records import Average
 from lga_fast.metrics._generation import Continuation, GeneratedText, generate
 from lga_fast.metrics._scoring import Question, ScoredAnswer, score
 from lga_fast.models import EditableModel
-from lga_fast.records import Average, EditRequest
+from lga_fast.records import EditRequest
 from lga_fast.weight_edit import WeightEdit
 
 Query = Question | Continuation
