@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lga_fast.forward.partial_forward import RecordedForward
 from lga_fast.models.editable import EditableModel
-from lga_fast.models.module_patching import tuple_length, unwrap_output
+from lga_fast.models.module_patching import tuple_length, unwrap_output, wrap_output
 
 Site = Literal["attention", "mlp", "block"]  # the module whose output is changed
 
@@ -92,3 +92,30 @@ def capture(
             for module in (model.part(layer, site) for site in sites):
                 hooks.callback(module.register_forward_hook(save_output).remove)
         return hooks.pop_all()
+
+
+def add_at(
+    changed: tuple[Tensor, Tensor], change: Tensor, hidden: Float[Tensor, "row token d"]
+) -> Float[Tensor, "row token d"]:
+    """`hidden` with `change` added at each row's changed token."""
+    row, token = (x.to(hidden.device) for x in changed)
+    return hidden.index_put((row, token), change.to(hidden), accumulate=True)
+
+
+def replay(
+    captured: CapturedOutput,
+    changed: tuple[Tensor, Tensor],
+    change: Tensor | None,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """Forward: the captured output with `change` added."""
+    value = captured.value if change is None else add_at(changed, change, captured.value)
+    if args and args[0].ndim == 2:  # OPT's MLP sees rows and tokens as one
+        value = value.flatten(0, 1)
+    return wrap_output(value, captured.form)
+
+
+def take(captured: CapturedOutput, rows: Tensor, width: int) -> CapturedOutput:
+    """These rows' first places."""
+    return CapturedOutput(captured.value[rows.to(captured.value.device), :width], captured.form)

@@ -19,13 +19,16 @@ from lga_fast.forward.clean_run import (
     CleanRun,
     Readout,
     Site,
+    add_at,
     capture,
     positions_of,
+    replay,
+    take,
 )
 from lga_fast.forward.packed_suffix import PackedSuffix
 from lga_fast.forward.partial_forward import RecordedForward
 from lga_fast.models.editable import EditableModel
-from lga_fast.models.module_patching import unwrap_output, wrap_output
+from lga_fast.models.module_patching import unwrap_output
 
 Changes = Mapping[Site, Float[Tensor, "row d_model"]]
 Places = tuple[Tensor, Tensor]  # row and token [place]
@@ -153,7 +156,7 @@ class SuffixForward(FullForward):
         self._rows, self._start = self._rows[rows], self._start[rows]
         width = positions_of(self.reads, self._start).shape[1]
         parts = [self.model.part(self.layer, site) for site in self._replayed]
-        self._captured = {part: _take(self._captured[part], rows, width) for part in parts}
+        self._captured = {part: take(self._captured[part], rows, width) for part in parts}
         self._layout = None
 
     def logits(
@@ -165,12 +168,12 @@ class SuffixForward(FullForward):
         parts = {site: self.model.part(self.layer, site) for site in sites}
         replay = {
             parts[site]: partial(
-                _replay, layout.captured[parts[site]], layout.changed, changes.get(site)
+                replay, layout.captured[parts[site]], layout.changed, changes.get(site)
             )
             for site in self._replayed
         }
         live = {
-            parts[site]: partial(_added, layout.changed, change)
+            parts[site]: partial(add_at, layout.changed, change)
             for site, change in changes.items()
             if site not in self._replayed
         }
@@ -234,30 +237,8 @@ def _replayed(sites: Sequence[Site]) -> tuple[Site, ...]:
     return ("block",) if "block" in sites else ("attention", "mlp")
 
 
-def _added(
-    changed: Places, change: Tensor, hidden: Float[Tensor, "row token d"]
-) -> Float[Tensor, "row token d"]:
-    """`hidden` with `change` added at each row's changed token."""
-    row, token = (x.to(hidden.device) for x in changed)
-    return hidden.index_put((row, token), change.to(hidden), accumulate=True)
-
-
 def _add(reads: Readout, change: Tensor, module: nn.Module, args: Any, output: Any) -> Any:
     """Hook: the output with `change` added."""
     hidden, places = unwrap_output(output), (torch.arange(len(reads.ids)), reads.changed)
-    changed = _added(places, change, hidden.view(*reads.ids.shape, -1)).view_as(hidden)
+    changed = add_at(places, change, hidden.view(*reads.ids.shape, -1)).view_as(hidden)
     return (changed, *output[1:]) if isinstance(output, tuple) else changed
-
-
-def _replay(
-    captured: CapturedOutput, changed: Places, change: Tensor | None, *args: Any, **kwargs: Any
-) -> Any:
-    """Forward: the captured output with `change` added."""
-    value = captured.value if change is None else _added(changed, change, captured.value)
-    if args and args[0].ndim == 2:  # OPT's MLP sees rows and tokens as one
-        value = value.flatten(0, 1)
-    return wrap_output(value, captured.form)
-
-
-def _take(captured: CapturedOutput, rows: Tensor, width: int) -> CapturedOutput:
-    return CapturedOutput(captured.value[rows.to(captured.value.device), :width], captured.form)

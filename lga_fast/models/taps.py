@@ -76,9 +76,10 @@ class Taps:
             for key, module in self._modules.items():
                 handle = module.register_forward_hook(partial(self._of_module, key))
                 hooks.callback(handle.remove)
-            hooks.enter_context(
-                watched(self._experts, lambda layer: partial(self._of_experts, layer))
-            )
+            if self._experts:
+                hooks.enter_context(
+                    watched(self._experts, lambda layer: partial(self._of_experts, layer))
+                )
             self._stack = hooks.pop_all()
         return self
 

@@ -10,7 +10,8 @@ from jaxtyping import Float
 
 from lga_fast.errors import ScoringError
 from lga_fast.records import Dropped, LayerRanking
-from lga_fast.selectors import _notes, _tukey
+from lga_fast.selectors import _tukey
+from lga_fast.selectors._selector import with_notes
 
 
 def ranking(
@@ -56,4 +57,4 @@ def ranking(
         dropped=dropped,
         provenance=provenance,
     )
-    return _notes.with_notes(ranked, list(notes))
+    return with_notes(ranked, list(notes))

@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float
 from lga_fast.errors import ScoringError
 from lga_fast.options import option
 from lga_fast.records import SCOPES, EditKind, LayerRanking, LayerScores, Scope
-from lga_fast.selectors import _notes, _tukey
+from lga_fast.selectors import _tukey
 from lga_fast.selectors._gradient_selector import GradientSelector
-from lga_fast.selectors._selector import FenceOptions, Resampling
+from lga_fast.selectors._selector import FenceOptions, Resampling, with_notes
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class FencedSelector(FenceOptions, Resampling, GradientSelector):
             dropped=scores.dropped,
             provenance=scores.provenance | {"options": asdict(self) | {"tukey": constant}},
         )
-        return _notes.with_notes(ranking, notes)
+        return with_notes(ranking, notes)
 
 
 def _over(

@@ -13,7 +13,6 @@ from lga_fast.errors import OptionError
 from lga_fast.models import EditableModel
 from lga_fast.options import option
 from lga_fast.records import EditRequest, LayerRanking
-from lga_fast.selectors import _notes
 from lga_fast.selectors._selector import (
     Choice,
     Cost,
@@ -21,6 +20,7 @@ from lga_fast.selectors._selector import (
     LayerSelector,
     MeasuredFacts,
     Resampling,
+    with_notes,
 )
 from lga_fast.sweep import statistics
 from lga_fast.sweep.layer_edits import check_layers
@@ -118,7 +118,7 @@ class Selector(EditingOptions, Resampling, LayerSelector):
                 "peak_bytes": max(run["peak_bytes"] for run in runs),
             },
         )
-        return _notes.with_notes(ranking, [])
+        return with_notes(ranking, [])
 
     def choose(self, facts: MeasuredFacts) -> Choice:
         """What the sweep that is already there chooses."""

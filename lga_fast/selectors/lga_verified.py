@@ -18,7 +18,7 @@ from lga_fast.errors import ScoringError
 from lga_fast.models import EditableModel
 from lga_fast.options import option
 from lga_fast.records import EditRequest, LayerRanking, LayerScores
-from lga_fast.selectors import _notes, lga
+from lga_fast.selectors import lga
 from lga_fast.selectors._fact_edits import FactEdits
 from lga_fast.selectors._selector import (
     Choice,
@@ -27,6 +27,7 @@ from lga_fast.selectors._selector import (
     FenceOptions,
     LayerSelector,
     MeasuredFacts,
+    with_notes,
 )
 from lga_fast.sweep import statistics
 from lga_fast.sweep.layer_edits import LayerEdits, check_layers
@@ -174,7 +175,7 @@ class Selector(FenceOptions, EditingOptions, LayerSelector):
                 f"{checked['edits_brute_force']} edits, allows no two layers. The choice is LGA's "
                 "best, the last layer apart."
             )
-        return _notes.with_notes(ranking, [note])
+        return with_notes(ranking, [note])
 
     def _stability(self, facts: MeasuredFacts, budget: int) -> Float[np.ndarray, " layer"]:
         """Share of resamples that choose each layer, with edits read from a sweep."""
