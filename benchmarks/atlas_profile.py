@@ -24,7 +24,7 @@ FACTS = 30
 
 def main() -> None:
     """Rank every model under every seed."""
-    torch.set_num_threads(1)  # the same bits on every machine of one kind, however many its cores
+    torch.set_num_threads(1)  # the same bits whatever the number of cores
     edits = lga_fast.load_edits("atlas")
     rows = []
     for name in MODELS:

@@ -1,11 +1,11 @@
 """R-ROME against the usual way, on random weights: `python benchmarks/editing.py`.
 
-The usual way is that of the peers' code: one request at a time, every step runs the whole model on
-every token and takes log-probabilities at all of them, keys and outputs are read one context at a
-time. Beside it stands our own plain form (`FullForward`: all of the model, but logits only where
-a loss reads them). All optimise the same δ; changes are compared before anything is timed. Without
-arguments: GPT-2 124M's shape, layer 5, 20 steps, 21 contexts, one thread; float32, then bfloat16;
-writes results/editing_cpu.json.
+The usual way is that of other libraries: one request at a time, every step runs the whole model on
+every token and takes log-probabilities at all of them, and keys and outputs are read one context at
+a time. Our own plain form is timed as well (`FullForward`: the whole model, but logits only where a
+loss reads them). All optimise the same δ; the changes are compared before anything is timed.
+Without arguments: GPT-2 124M's shape, layer 5, 20 steps, 21 contexts, one thread; float32, then
+bfloat16; writes results/editing_cpu.json.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ except ImportError:
     from selection import _peak_bytes, _spread
 
 SEED = 0
-# As many tokens from the subject's last one on as CounterFact's requests have: 4 in the mean.
+# From the subject's last token on there are as many as in CounterFact's requests: 4 on average.
 PROMPTS = [
     ("The mother tongue of {} is", "English"),
     ("{} plays the instrument", "piano"),
@@ -49,7 +49,7 @@ HOW = _value_solver.Optimisation(steps=20, weight_decay=0.5, stop_loss=0.0)
 
 
 def model_of(dtype: torch.dtype, device: str = "cpu") -> EditableModel:
-    """GPT-2 124M's shape with random weights and a tokenizer that knows a part of its ids."""
+    """GPT-2 124M's shape with random weights and a tokenizer that knows some of its ids."""
     torch.manual_seed(SEED)
     hf = AutoModelForCausalLM.from_config(GPT2Config(attn_implementation="sdpa"), dtype=dtype)
     tokenizer = AutoTokenizer.from_pretrained(atlas.folder("atlas"))
@@ -74,11 +74,11 @@ def ours(
     requests: list[EditRequest],
     contexts: tuple[str, ...],
 ) -> list[Change]:
-    """Left and right factor of each request's change, all requests together."""
-    found = _value_solver.optimise(
+    """Left and right factors of each request's change, solved together."""
+    values = _value_solver.optimise(
         model, LAYER, requests, contexts, HOW, runner=runner, show_progress=False
     )
-    return [r_rome.update(v, v.keys, v.outputs, _rank_one.direction(v.keys)) for v in found]
+    return [r_rome.update(v, v.keys, v.outputs, _rank_one.direction(v.keys)) for v in values]
 
 
 def usual(
@@ -97,7 +97,7 @@ def usual_edit(
     how: _value_solver.Optimisation,
     moment: _moments.Moments | None = None,
 ) -> Change:
-    """Left and right factor of one request's change."""
+    """Left and right factors of one request's change."""
     answers = [_keys.answer_row(model, context, request) for context in contexts]
     about = f"{request.subject} is a"
     about_ids = list(model.tokenizer(about)["input_ids"])
@@ -150,7 +150,7 @@ def usual_edit(
 
 
 def compare(dtype: torch.dtype, device: str = "cpu", repeats: int = 3) -> dict[str, Any]:
-    """Seconds per edit, ratios, peak memory and agreement of the ways, in turn in one process."""
+    """Seconds per edit, ratios, peak memory and agreement, alternating in one process."""
     model, requests = model_of(dtype, device), requests_of()
     contexts = _contexts.generate(lga_fast.load("atlas", device="cpu"))  # a random model's are odd
     ways: dict[str, tuple[Callable[..., list[Change]], list[EditRequest]]] = {

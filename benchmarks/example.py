@@ -15,16 +15,8 @@ except ImportError:
 
 
 def example() -> str:
-    """The panel that the command prints on a terminal, and where its numbers come from."""
-    found = results("edit")
-    if "provenance" not in found:
-        return ""
-    made = found["provenance"]
-    return (
-        f"{panel(answers_table.show, _report(found))}"
-        f"\nThe command above, commit {made['commit']}, torch {made['torch']}, {made['device']}, "
-        f"threads: {made['threads']}; [results/edit.json](benchmarks/results/edit.json)\n"
-    )
+    """The panel that the command prints on a terminal."""
+    return panel(answers_table.show, _report(results("edit")))
 
 
 def _report(plain: dict[str, Any]) -> EditReport:

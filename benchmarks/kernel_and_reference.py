@@ -1,7 +1,7 @@
-"""A kernel and its reference on the same inputs, beside each other in one pytest-benchmark group.
+"""A kernel and its reference on the same inputs, in one pytest-benchmark group.
 
-`pytest benchmarks --benchmark-only` uses the threads that torch has; OMP_NUM_THREADS=1 for one.
-`python benchmarks/test_bench_grad_dot.py` times the same and writes results/grad_dot.json.
+`pytest benchmarks --benchmark-only` uses torch's default number of threads; OMP_NUM_THREADS=1 for
+one. `python benchmarks/test_bench_grad_dot.py` times the same and writes results/grad_dot.json.
 """
 
 from collections.abc import Callable, Iterable

@@ -1,9 +1,9 @@
 """Second moments of every layer's keys in one pass: `python benchmarks/moments.py`.
 
-On random weights; beside it: one plain forward over the same rows, and the Gram updates alone
-(float64, the same blocks of keys), in turn in one process. One pass should cost at most 1.3x their
-sum. Also checks the trace identity mean(kᵀ C⁻¹ k) = d_in on the embedded model. Without arguments:
-GPT-2 124M's shape, 4,096 tokens, one thread, float32; writes results/moments_cpu.json.
+On random weights, against one plain forward over the same rows plus the Gram updates alone
+(float64, the same blocks of keys), alternating in one process. A pass should cost at most 1.3x
+their sum. Also checks the trace identity mean(kᵀ C⁻¹ k) = d_in on the embedded model. Without
+arguments: GPT-2 124M's shape, 4,096 tokens, one thread, float32; writes results/moments_cpu.json.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def forward(model: EditableModel, rows: list[list[int]]) -> None:
 
 
 def grams(keys: torch.Tensor, layers: int) -> None:
-    """The updates of all layers' sums, as `moments` makes them."""
+    """The updates of all layers' sums, as in `moments`."""
     sums = torch.zeros(layers, keys.shape[1], keys.shape[1], dtype=torch.float64)
     for total in sums:
         for block in keys.split(_key_sums.BLOCK):
@@ -88,7 +88,7 @@ def compare(repeats: int = 3) -> dict[str, Any]:
 def trace_identity() -> dict[str, Any]:
     """|mean(kᵀ C⁻¹ k) / d_in - 1| of the embedded model's layers; the keys are read again."""
     model = lga_fast.load("atlas", device="cpu")
-    found = _moments.moments(model, range(model.layers), show_progress=False)
+    by_layer = _moments.moments(model, range(model.layers), show_progress=False)
     width = model.shape(0, model.family.edited)[1]
     longest = min(model.max_tokens, _moments.ROW_TOKENS)
     rows = _corpus.rows_of(model, _corpus.read(None)[2], 10 * width, longest)
@@ -96,7 +96,7 @@ def trace_identity() -> dict[str, Any]:
         [torch.arange(len(batch[0])) < len(row) for batch in batches(rows) for row in batch]
     )
     errors = []
-    for layer, moment in found.items():
+    for layer, moment in by_layer.items():
         keys: list[torch.Tensor] = []
         hook = model.matrix(layer, model.family.edited).register_forward_pre_hook(
             lambda m, args, keys=keys: keys.append(args[0].flatten(0, 1).double())
@@ -106,8 +106,8 @@ def trace_identity() -> dict[str, Any]:
         every = torch.cat(keys)[real]
         mean = float((every * moment.solve(every)).sum(1).mean())
         errors.append(abs(mean / width - 1))
-    report = {"jitter": [m.jitter for m in found.values()], "errors": errors}
-    return {"model": "atlas", "tokens": found[0].tokens, **report, "largest_error": max(errors)}
+    report = {"jitter": [m.jitter for m in by_layer.values()], "errors": errors}
+    return {"model": "atlas", "tokens": by_layer[0].tokens, **report, "largest_error": max(errors)}
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
 """One selection by several processes against one: `python benchmarks/ranks.py`.
 
-GPT-2 124M's shape with random weights in float32, the atlas's facts, old answers by the model, as
-`lga-fast select` does it: one process with one thread, and as many as there are `--ranks` under
-torchrun, each with one thread and a core of its own. Both are run in turn, `--repeats` times. Told
-are the seconds of scoring (of the slowest rank), of making the old answers and scoring, and of the
-whole command with its start; and beside them how many times more matrix products as many processes
-make at once than one alone, because cores share caches and memory. Writes results/ranks_cpu.json.
+GPT-2 124M's shape with random weights in float32, the atlas's facts, old answers from the model, as
+in `lga-fast select`: one process with one thread, and `--ranks` processes under torchrun, each with
+one thread and a core of its own. The two alternate, `--repeats` times. The result has the seconds
+of scoring (of the slowest rank), of computing the old answers and scoring, and of the whole command
+including its start. For comparison it has how many more matrix products that many processes compute
+at once than one process, because cores share caches and memory. Writes results/ranks_cpu.json.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ except ImportError:
 
 SEED = 0
 THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-# Products of a GPT-2 MLP's sizes, counted from a given time on for some seconds.
+# Counts products of a GPT-2 MLP's sizes for some seconds, from a given time on.
 PRODUCTS = """
 import sys, time, torch
 begin, seconds = map(float, sys.argv[1:])
@@ -55,10 +55,10 @@ def save(folder: Path, config: GPT2Config) -> None:
 
 
 def select(folder: Path, facts: int, ranks: int) -> tuple[dict[str, Any], dict[str, float]]:
-    """The ranking that so many processes make, and the seconds it took."""
+    """The ranking computed by `ranks` processes, and the seconds it took."""
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks)] * (ranks > 1)
-    asked = ["--model", str(folder), "--data", "atlas", "--proxy", str(facts)]
-    command = [sys.executable, *launcher, "-m", "lga_fast", "select", *asked]
+    arguments = ["--model", str(folder), "--data", "atlas", "--proxy", str(facts)]
+    command = [sys.executable, *launcher, "-m", "lga_fast", "select", *arguments]
     started = time.perf_counter()
     done = subprocess.run(
         [*command, "--device", "cpu", "--json"],
@@ -71,16 +71,16 @@ def select(folder: Path, facts: int, ranks: int) -> tuple[dict[str, Any], dict[s
     if done.returncode:
         raise RuntimeError(done.stderr[-3000:])
     ranking = json.loads(done.stdout)
-    made = ranking["provenance"]
+    provenance = ranking["provenance"]
     return ranking, {
-        "scoring": made["seconds_scoring"],
-        "answering_and_scoring": made["seconds_old_answers"] + made["seconds_scoring"],
+        "scoring": provenance["seconds_scoring"],
+        "answering_and_scoring": provenance["seconds_old_answers"] + provenance["seconds_scoring"],
         "command": whole,
     }
 
 
 def products(processes: int, seconds: float = 5.0) -> int:
-    """How many matrix products so many processes make at once."""
+    """How many matrix products `ranks` processes compute at once."""
     command = [sys.executable, "-c", PRODUCTS, str(time.time() + 10), str(seconds)]
     running = [
         subprocess.Popen(command, env=os.environ | THREADS, stdout=subprocess.PIPE, text=True)
@@ -90,18 +90,18 @@ def products(processes: int, seconds: float = 5.0) -> int:
 
 
 def compare(config: GPT2Config, facts: int, ranks: int, repeats: int) -> dict[str, Any]:
-    """Seconds of both, their ratios, and how far the scores lie apart."""
+    """Seconds of both, their ratios, and the largest difference of the scores."""
     runs: dict[int, list[tuple[dict[str, Any], dict[str, float]]]] = {1: [], ranks: []}
     with tempfile.TemporaryDirectory(prefix="lga_fast-benchmark-") as name:
         save(Path(name), config)
         for _ in range(repeats):
-            for size, found in runs.items():
-                found.append(select(Path(name), facts, size))
-                timing.say(f"{size} processes: {found[-1][1]}")
+            for size, results in runs.items():
+                results.append(select(Path(name), facts, size))
+                timing.say(f"{size} processes: {results[-1][1]}")
     products_at_once = [products(ranks) / products(1) for _ in range(repeats)]
     one, several = (runs[size][0][0] for size in (1, ranks))
     scores, theirs = np.array(one["scores"]), np.array(several["scores"])
-    seconds = {str(size): [took for _, took in found] for size, found in runs.items()}
+    seconds = {str(size): [took for _, took in results] for size, results in runs.items()}
     return {
         "model": f"{config.model_type}, {config.n_layer} layers, width {config.n_embd}",
         "dtype": "float32",
@@ -126,14 +126,14 @@ def compare(config: GPT2Config, facts: int, ranks: int, repeats: int) -> dict[st
 
 
 def main() -> None:
-    """Run as the module says."""
+    """Run as the module's docstring says."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--facts", type=int, default=200)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    row = compare(GPT2Config(), given.facts, given.ranks, given.repeats)
+    row = compare(GPT2Config(), options.facts, options.ranks, options.repeats)
     timing.say(json.dumps(row, indent=1))
     timing.write_result("ranks_cpu", [row], SEED)
 

@@ -1,9 +1,9 @@
 """A scoring pass against the paper's way, on random weights: `python benchmarks/selection.py`.
 
-The paper's way takes two full backward passes per fact, keeps the MLP's gradients of both and
-multiplies them. Beside it stands what a careful user would write: `autograd.grad` on the MLP's
-parameters alone. Both run the same model on the same tokens; scores are compared before anything is
-timed. Without arguments: GPT-2 124M's shape, 8 facts of 14 + 3 tokens, one thread, float32; writes
+The paper's way takes two full backward passes per fact, keeps the MLP gradients of both and
+multiplies them. A careful user's way is timed as well: `autograd.grad` on the MLP's parameters
+alone. All run the same model on the same tokens; scores are compared before anything is timed.
+Without arguments: GPT-2 124M's shape, 8 facts of 14 + 3 tokens, one thread, float32; writes
 results/selection_cpu.json.
 """
 
@@ -33,7 +33,7 @@ SEED = 0
 
 
 class Numbers:
-    """A tokenizer whose words are token ids: no vocabulary is needed to time random weights."""
+    """A tokenizer whose words are token ids; timing random weights needs no vocabulary."""
 
     is_fast, eos_token_id = False, None
 
@@ -43,7 +43,7 @@ class Numbers:
 
 
 def facts_of(number: int, prompt: int, answer: int, vocabulary: int) -> list[EditRequest]:
-    """Random requests of so many prompt and answer tokens."""
+    """Random requests with the given numbers of prompt and answer tokens."""
     draw = random.Random(SEED)
 
     def words(n: int) -> str:
@@ -56,7 +56,7 @@ def facts_of(number: int, prompt: int, answer: int, vocabulary: int) -> list[Edi
 
 
 def model_of(config: PretrainedConfig, device: str, dtype: torch.dtype) -> EditableModel:
-    """A random model that ends no text by itself."""
+    """A random model that never ends a text."""
     torch.manual_seed(SEED)
     config.eos_token_id = config.bos_token_id = None
     with torch.device(device):
@@ -125,7 +125,7 @@ def compare(
     answer: int = 3,
     repeats: int = 5,
 ) -> dict[str, Any]:
-    """Seconds, ratios, peak memory and agreement of the three ways, in turn in one process."""
+    """Seconds, ratios, peak memory and agreement, the three ways alternating in one process."""
     model = model_of(config, device, dtype)
     requests = facts_of(facts, prompt, answer, config.vocab_size)
     ways = {"ours": ours, "paper": paper, "mlp_only": mlp_only}
@@ -178,14 +178,14 @@ def _spread(values: list[float]) -> dict[str, float]:
 
 
 def _peak_bytes(device: str, way: Callable, *arguments: Any) -> tuple[int, torch.Tensor]:
-    """Most memory held above what is held already, and the result."""
+    """Peak memory above the level at the start, and the result."""
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         result = way(*arguments)
         return torch.cuda.max_memory_allocated() - before, result
-    ctypes.CDLL(None).malloc_trim(0)  # what an earlier way freed must not be ours to reuse
+    ctypes.CDLL(None).malloc_trim(0)  # so that memory freed by an earlier way is not reused
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # resets the high-water mark of resident memory
     before = _status("VmRSS")

@@ -1,11 +1,11 @@
 """A checkpoint that does not fit, scored by reading it twice: `python benchmarks/streamed.py`.
 
-Makes a random bfloat16 checkpoint of Llama's shape in a temporary folder (6 GB; `--layers` and the
+Writes a random bfloat16 checkpoint of Llama's shape to a temporary folder (6 GB; `--layers` and the
 other sizes change that), scores it under a memory budget in a process of its own, and deletes it.
-Told are the peak of anonymous memory (RssAnon, sampled every 5 ms), bytes read (by the system's
-count and by our own), and wall time against the sum over blocks of the longer of reading and
-computing, all of the same run. `--resident` scores it with resident weights too and compares.
-Writes results/streamed.json.
+The result has the peak of anonymous memory (RssAnon, sampled every 5 ms), the bytes read (by the
+system's count and by our own), and the wall time against the sum over blocks of the longer of
+reading and computing, all from the same run. `--resident` also scores it with resident weights and
+compares. Writes results/streamed.json.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SEED = 0
 
 
 def make(folder: Path, config: LlamaConfig) -> int:
-    """Write a random checkpoint, a file per block; its bytes."""
+    """Write a random checkpoint, one file per block; returns its bytes."""
     d, inner, words = config.hidden_size, config.intermediate_size, config.vocab_size
     generator = torch.Generator().manual_seed(SEED)
 
@@ -57,9 +57,8 @@ def make(folder: Path, config: LlamaConfig) -> int:
         return {f"model.layers.{layer}.{name}": tensor for name, tensor in part.items()}
 
     ends = {"model.embed_tokens.weight": random(words, d), "lm_head.weight": random(words, d)}
-    parts = chain(
-        [ends | {"model.norm.weight": norm()}], map(block, range(config.num_hidden_layers))
-    )
+    ends["model.norm.weight"] = norm()
+    parts = chain([ends], map(block, range(config.num_hidden_layers)))
     where, total = {}, 0
     for number, part in enumerate(parts):
         name = f"model-{number:05}.safetensors"
@@ -73,18 +72,19 @@ def make(folder: Path, config: LlamaConfig) -> int:
 
 
 class Watched:
-    """Seconds that a streamed model reads and computes, block by block, both sweeps."""
+    """Seconds that a streamed model reads and computes, by block, over both sweeps."""
 
     def __init__(self, model: StreamedModel) -> None:
         self.reading: list[float] = []
         self.computing: list[float] = []
-        read, walk = model.shards.read, model.walk
+        runner = model.block_runner()
+        read, walk = model.shards.read, runner.walk
 
         def timed_read(names: Any) -> Any:
             begun = time.perf_counter()
-            found = read(names)
+            tensors = read(names)
             self.reading.append(time.perf_counter() - begun)
-            return found
+            return tensors
 
         def timed_walk(layers: Any, to_head: bool = False) -> Any:
             for layer in walk(layers, to_head):
@@ -92,11 +92,11 @@ class Watched:
                 yield layer
                 self.computing.append(time.perf_counter() - begun)
 
-        model.shards.read, model.walk = timed_read, timed_walk
+        model.shards.read, runner.walk = timed_read, timed_walk
 
 
 class Peak(threading.Thread):
-    """The most anonymous memory that this process has while the thread runs."""
+    """The peak of this process's anonymous memory while the thread runs."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -115,12 +115,12 @@ def anonymous() -> int:
 
 
 def characters_read() -> int:
-    """Bytes that this process has read so far, from wherever."""
+    """Bytes that this process has read so far, from disk or from the page cache."""
     return int(Path("/proc/self/io").read_text().split()[1])
 
 
 def score(folder: str, weights: str, budget: str, facts: int) -> dict[str, Any]:
-    """Score random facts, and what that took; runs in a process of its own."""
+    """Score random facts and measure the cost; runs in a process of its own."""
     model = lga_fast.load(
         folder,
         tokenizer=selection.Numbers(),
@@ -149,8 +149,7 @@ def score(folder: str, weights: str, budget: str, facts: int) -> dict[str, Any]:
         "scores": {name: dot.tolist() for name, dot in scores.dot.items()},
     }
     if isinstance(model, StreamedModel) and watched and plan.streaming:
-        blocks = 2 * model.layers
-        # The head is read in the middle of all, while the last block of the first sweep runs.
+        # The head is read midway, while the last block of the first sweep runs.
         head = watched.reading.pop(model.layers)
         bound = sum(map(max, watched.reading, watched.computing))
         bound += max(0.0, head - watched.computing[model.layers - 1])
@@ -161,29 +160,29 @@ def score(folder: str, weights: str, budget: str, facts: int) -> dict[str, Any]:
             "seconds_reading": sum(watched.reading) + head,
             "seconds_computing": sum(watched.computing),
             "seconds_bound": bound,
-            # The checkpoint has just been written: the system may still hold all of it in memory.
+            # The checkpoint has just been written and may still be in the page cache.
             "seconds_forecast": plan.streaming.seconds,
             "seconds_forecast_held": plan.streaming.held_seconds,
             "bytes_per_second": plan.streaming.bytes_per_second,
             "held_bytes_per_second": plan.streaming.held_bytes_per_second,
             "seconds_computing_forecast": plan.seconds_computing,
         }
-        assert len(watched.reading) == len(watched.computing) == blocks
+        assert len(watched.reading) == len(watched.computing) == 2 * model.layers
     return row
 
 
 def measure(config: LlamaConfig, budget: str, facts: int, resident: bool) -> dict[str, Any]:
-    """One row of the results: a checkpoint made, scored and deleted."""
+    """One row of the results: a checkpoint written, scored and deleted."""
     with tempfile.TemporaryDirectory(prefix="lga_fast-benchmark-") as folder:
         size = make(Path(folder), config)
         timing.say(f"checkpoint of {size / 1e9:.2f} GB, {config.num_hidden_layers} blocks")
         kinds = ["streamed", *["resident"] * resident]
         rows = {kind: _child(folder, kind, budget, facts) for kind in kinds}
-    found = rows["streamed"]
-    wanted = found.pop("scores")
+    row = rows["streamed"]
+    scores = row.pop("scores")
     if resident:
-        found["resident"] = rows["resident"]
-        found["same_bits_as_resident"] = rows["resident"].pop("scores") == wanted
+        row["resident"] = rows["resident"]
+        row["same_bits_as_resident"] = rows["resident"].pop("scores") == scores
     return {
         "checkpoint_bytes": size,
         "layers": config.num_hidden_layers,
@@ -191,11 +190,11 @@ def measure(config: LlamaConfig, budget: str, facts: int, resident: bool) -> dic
         "intermediate_size": config.intermediate_size,
         "facts": facts,
         "memory_budget": budget,
-        # The embedding is read by rows, the head once, so that this is below 1.
-        "read_to_twice_the_checkpoint": found["bytes_read"] / (2 * size),
-        "read_to_needed": found["bytes_read"] / found["bytes_needed"],
-        "wall_to_bound": found["seconds"] / found["seconds_bound"],
-        **found,
+        # Below 1, because the embedding is read by rows and the head once.
+        "read_to_twice_the_checkpoint": row["bytes_read"] / (2 * size),
+        "read_to_needed": row["bytes_read"] / row["bytes_needed"],
+        "wall_to_bound": row["seconds"] / row["seconds_bound"],
+        **row,
     }
 
 
@@ -209,11 +208,9 @@ def _child(folder: str, weights: str, budget: str, facts: int) -> dict[str, Any]
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--layers", type=int, default=36)
-    parser.add_argument("--hidden", type=int, default=2560)
-    parser.add_argument("--inner", type=int, default=6912)
-    parser.add_argument("--vocabulary", type=int, default=32000)
-    parser.add_argument("--facts", type=int, default=32)
+    sizes = {"layers": 36, "hidden": 2560, "inner": 6912, "vocabulary": 32000, "facts": 32}
+    for name, default in sizes.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--budget", default="1GiB")
     parser.add_argument("--resident", action="store_true")
     parser.add_argument("--child", nargs=4, metavar="ARGUMENT", help=argparse.SUPPRESS)
@@ -221,14 +218,13 @@ def _options() -> argparse.Namespace:
 
 
 def shape(layers: int, hidden: int, inner: int, vocabulary: int) -> LlamaConfig:
-    """Llama's shape in these sizes; heads of 64."""
+    """Llama's shape with these sizes and heads of 64."""
     return LlamaConfig(
         num_hidden_layers=layers,
         hidden_size=hidden,
         intermediate_size=inner,
         vocab_size=vocabulary,
         num_attention_heads=max(1, hidden // 64),
-        num_key_value_heads=max(1, hidden // 64),
         dtype="bfloat16",
         eos_token_id=None,
         bos_token_id=None,
@@ -236,15 +232,15 @@ def shape(layers: int, hidden: int, inner: int, vocabulary: int) -> LlamaConfig:
 
 
 def main() -> None:
-    """Run as the module says."""
-    given = _options()
-    torch.set_num_threads(1)  # of the parent too, which writes down the environment
-    if given.child:
-        folder, weights, budget, facts = given.child
+    """Run as the module's docstring says."""
+    options = _options()
+    torch.set_num_threads(1)  # in the parent too, which records the environment
+    if options.child:
+        folder, weights, budget, facts = options.child
         timing.say(json.dumps(score(folder, weights, budget, int(facts))))
         return
-    config = shape(given.layers, given.hidden, given.inner, given.vocabulary)
-    row = measure(config, given.budget, given.facts, given.resident)
+    config = shape(options.layers, options.hidden, options.inner, options.vocabulary)
+    row = measure(config, options.budget, options.facts, options.resident)
     for name, value in row.items():
         timing.say(f"{name}: {value}")
     timing.write_result("streamed", [row], SEED)

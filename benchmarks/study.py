@@ -1,12 +1,12 @@
-"""The golden study's sweep against the usual way and one edit at a time: `benchmarks/study.py`.
+"""The golden study's sweep against one edit at a time: `python benchmarks/study.py`.
 
-On a few facts of the embedded model, all layers, R-ROME with the model's recommended options. The
-usual way is that of the peers' code: for every fact and layer the reference editor, one request at
-a time, all tokens through the whole model in every step; then weights are written, the fact is
-measured alone, and they are put back. "alone" is this library's own editor, used for one fact and
-layer at a time. Both have all cores for their matrix products; the sweep has one process for each
-core. What is found once for all facts of a layer (contexts, second moments) is so in all three.
-Writes results/study_cpu.json.
+A few facts of the embedded model, all layers, R-ROME with the model's recommended options. The
+usual way is that of other libraries: for every fact and layer the reference editor solves one
+request at a time, running all tokens through the whole model in every step; then the weights are
+written, the fact is measured alone, and the weights are restored. "alone" is this library's own
+editor on one fact and layer at a time. Both use all cores for their matrix products; the sweep has
+one process per core. What all facts of a layer share (contexts, second moments) is computed once in
+all three. Writes results/study_cpu.json.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def alone(solver: _rank_one.RankOne, fact: EditRequest) -> WeightEdit:
 def one_at_a_time(
     model: EditableModel, facts: list[EditRequest], layers: int, edit: Edit
 ) -> dict[str, Any]:
-    """Seconds [fact][layer] of editing, writing, measuring and putting back, and what it gave."""
+    """Seconds [fact][layer] of editing, writing, measuring and restoring, and the results."""
     metrics = choose(METRICS)
     contexts: dict[str, Any] = {}
     seconds, rewrite = np.zeros((len(facts), layers)), np.zeros((len(facts), layers))
@@ -91,7 +91,7 @@ def one_at_a_time(
 
 
 def swept(facts: LoadedEdits, jobs: int) -> dict[str, Any]:
-    """Seconds of each process, which has a chunk of its own, and of all with starting them."""
+    """Seconds of each process, which has a chunk of its own, and of all including start-up."""
     chunk = math.ceil(len(facts) / jobs)
     with tempfile.TemporaryDirectory() as folder:
         half = len(facts) // 2
@@ -108,10 +108,10 @@ def swept(facts: LoadedEdits, jobs: int) -> dict[str, Any]:
         started = time.perf_counter()
         (trial,) = run_sweeps(setting, show_progress=False)
         whole = time.perf_counter() - started
-        found = trial.sweep().of([fact.case_id for fact in facts])
-    runs = found.provenance["runs"]
+        sweep = trial.sweep().of([fact.case_id for fact in facts])
+    runs = sweep.provenance["runs"]
     seconds = [one["seconds_editing"] + one["seconds_measuring"] for one in runs]
-    return {"seconds": seconds, "seconds_whole": whole, "rewrite": found.acc["rewrite"]}
+    return {"seconds": seconds, "seconds_whole": whole, "rewrite": sweep.acc["rewrite"]}
 
 
 def main() -> None:
@@ -120,31 +120,32 @@ def main() -> None:
     parser.add_argument("--facts", type=int, default=4)
     parser.add_argument("--layers", type=int, help="only so many, from 0; to try the script")
     parser.add_argument("--jobs", type=int, default=torch.get_num_threads())
-    asked = parser.parse_args()
+    options = parser.parse_args()
     warnings.simplefilter("ignore", UserWarning)  # of facts
     model = lga_fast.load(MODEL, device="cpu")
     edits = lga_fast.load_edits("atlas")
-    facts = LoadedEdits(split(edits, 30, SEED).test[: asked.facts], edits.report, edits.provenance)
-    layers = asked.layers or model.layers
+    test = split(edits, 30, SEED).test[: options.facts]
+    facts = LoadedEdits(test, edits.report, edits.provenance)
+    layers = options.layers or model.layers
     row: dict[str, Any] = {
         "model": MODEL,
         "facts": len(facts),
         "layers": layers,
-        "jobs": asked.jobs,
+        "jobs": options.jobs,
     }
     ways = {"usual": usual, "alone": alone}
     for way in ways.values():
         one_at_a_time(model, facts[:1], 1, way)  # warm-up
     if layers == model.layers:
-        row["sweep"] = swept(facts, asked.jobs)
+        row["sweep"] = swept(facts, options.jobs)
     row |= {name: one_at_a_time(model, facts, layers, way) for name, way in ways.items()}
     for name in ways:
-        found = row[name]
-        row[name] = {key: value.tolist() for key, value in found.items()}
+        measured = row[name]
+        row[name] = {key: value.tolist() for key, value in measured.items()}
         if "sweep" in row:
             ours = max(row["sweep"]["seconds"])
-            row[f"sweep_times_faster_than_{name}"] = float(found["seconds"].sum() / ours)
-            differs = np.abs(found["rewrite"] - row["sweep"]["rewrite"])
+            row[f"sweep_times_faster_than_{name}"] = float(measured["seconds"].sum() / ours)
+            differs = np.abs(measured["rewrite"] - row["sweep"]["rewrite"])
             row[f"rewrite_differs_from_{name}_at_most"] = float(differs.max())
     row["alone_times_faster_than_usual"] = _spread(
         (

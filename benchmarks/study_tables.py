@@ -1,4 +1,4 @@
-"""README's tables of what `lga-fast study` found."""
+"""Tables of what `lga-fast study` found on both models of the atlas."""
 
 from __future__ import annotations
 
@@ -7,44 +7,65 @@ from statistics import mean
 from typing import Any
 
 try:
-    from benchmarks._markdown import HERE, made_by, results, rows_of
+    from benchmarks._markdown import HERE, results, source, table
 except ImportError:
-    from _markdown import HERE, made_by, results, rows_of
+    from _markdown import HERE, results, source, table
+
+
+_SUMMARY = {  # README's rows: the selector, and what the study calls its choice
+    **{name: name for name in ("salem", "cma", "lga_verified")},
+    "lga": "lga (mlp_all, signed)",
+    **{name: name for name in ("brute_force", "fixed")},
+    "random_layer": "random_layer (mean of all)",
+}
+
+
+def summary() -> str:
+    """README's table: the layer of each selector, what is lost there, what the choice costs."""
+    trials, runtime = _study("compare")[0], next(iter(_study("runtime")[0].values()))
+    rows = []
+    for selector, name in _SUMMARY.items():
+        row = [f"`{selector}`"]
+        for trial in trials.values():
+            layers, regret = (trial["choices"][name][key] for key in ("layers", "regret"))
+            layer = f"layer {layers[0]}" if len(layers) == 1 else "average"
+            values = "{value:.3f} ({low:.3f} to {high:.3f})".format(**regret["rewrite"])
+            row.append(f"{layer}: {values}")
+        costs = [c for n, c in runtime["selectors"].items() if n.partition(",")[0] == selector]
+        row.append(f"{costs[0]['forwards'] / runtime['facts']:,.0f}" if costs else "0")
+        rows.append(row)
+    return table(["selector", *trials, "forwards per fact (atlas)"], rows)
 
 
 def studies() -> str:
     """What `lga-fast study` found on both models of the atlas."""
     parts = [_by_layer(), _regret(), _transfer(), _sequential(), _runtime(), _sweep_speed()]
-    return "\n".join(part for part in parts if part)
+    return "\n".join(parts)
 
 
 def _study(name: str) -> tuple[dict[str, Any], str]:
-    """What a study found, by trial or model, and where from; empty where it was not made."""
+    """What a study found, by trial or model, and where its numbers come from."""
     path = f"results/studies/{name}.json"
-    if not (HERE / path).exists():
-        return {}, ""
-    found = json.loads((HERE / path).read_text())
-    made, asked = found["made"], found["made"]["setting"]
-    command = f"lga-fast study {name} --proxy {asked['proxy']} --test {asked['test']}"
-    command += f" --jobs {asked['jobs']}" if asked["jobs"] > 1 else ""
-    parts = found.get("models") or found["trials"]
+    report = json.loads((HERE / path).read_text())
+    run, setting = report["made"], report["made"]["setting"]
+    command = f"lga-fast study {name} --proxy {setting['proxy']} --test {setting['test']}"
+    command += f" --jobs {setting['jobs']}" if setting["jobs"] > 1 else ""
+    parts = report.get("models") or report["trials"]
     trial = next(iter(parts.values()))
-    trial = next(iter(trial["trials"].values())) if "models" in found else trial
+    trial = next(iter(trial["trials"].values())) if "models" in report else trial
     device = trial["provenance"]["device"]
-    source = (
-        f"\n`{command}`, commit {made['commit']}, torch {made['torch']}, {device}, "
-        f"threads: {made['threads']}; [{path}](benchmarks/{path})\n"
+    where = (
+        f"\n`{command}`, commit {run['commit']}, torch {run['torch']}, {device}, "
+        f"threads: {run['threads']}; [{path}]({path})\n"
     )
-    return parts, source
+    return parts, where
 
 
 def _by_layer() -> str:
     """What R-ROME does at each layer; the golden one is marked."""
-    found, source = _study("golden")
-    if not found:
-        return ""
-    rows, said = [], []
-    for name, one in found.items():
+    trials, where = _study("golden")
+    rows, sentences = [], []
+    for name, one in trials.items():
         golden = one["values"]["rewrite"]["golden"]
         for metric in ("rewrite", "rephrase", "locality"):
             means = one["values"][metric]["test"]["mean"]
@@ -52,42 +73,40 @@ def _by_layer() -> str:
             at = golden["test"][0]
             cells[at] = f"**{cells[at]}**"
             rows.append([name, metric, *cells])
-        said.append(_existence(name, one))
-    facts = len(next(iter(found.values()))["test_indices"])
+        sentences.append(_existence(name, one))
+    facts = len(next(iter(trials.values()))["test_indices"])
     intro = (
         f"R-ROME on {facts} test facts, each edited alone at every layer (bold: the golden layer "
         "of the test facts by rewrite accuracy):\n\n"
     )
-    layers = next(iter(found.values()))["layers"]
-    table = rows_of(["model", "mean", *map(str, layers)], rows)
-    return intro + table + "\n" + " ".join(said) + "\n" + source
+    layers = next(iter(trials.values()))["layers"]
+    by_layer = table(["model", "mean", *map(str, layers)], rows)
+    return intro + by_layer + "\n" + " ".join(sentences) + "\n" + where
 
 
 def _existence(name: str, one: dict[str, Any]) -> str:
-    """One layer for all facts against the best of each, in words."""
-    there, golden = one["existence"], one["values"]["rewrite"]["golden"]
+    """One layer for all facts compared with the best layer of each fact."""
+    means, golden = one["existence"], one["values"]["rewrite"]["golden"]
     kinds = {"independent samples": "independent", "paired": "paired"}
-    values = {words: there["proxy"]["tests"][kind]["p"] for words, kind in kinds.items()}
-    tested = ", ".join(f"{words} p = {p:.2g}" for words, p in values.items() if p is not None)
+    values = {words: means["proxy"]["tests"][kind]["p"] for words, kind in kinds.items()}
+    tests = ", ".join(f"{words} p = {p:.2g}" for words, p in values.items() if p is not None)
     return (
-        f"{name}: the best layer of each fact gives {there['best_of_each']['mean']:.3f}, the "
-        f"golden layer of the test facts ({golden['test'][0]}) {there['test']['mean']:.3f}, that "
-        f"of the proxy facts ({golden['proxy'][0]}) {there['proxy']['mean']:.3f}"
-        f"{f' ({tested})' if tested else ''}; editing and measuring took "
+        f"{name}: the best layer of each fact gives {means['best_of_each']['mean']:.3f}, the "
+        f"golden layer of the test facts ({golden['test'][0]}) {means['test']['mean']:.3f}, that "
+        f"of the proxy facts ({golden['proxy'][0]}) {means['proxy']['mean']:.3f}"
+        f"{f' ({tests})' if tests else ''}; editing and measuring took "
         f"{one['seconds_sweeping']:.0f} s of one thread."
     )
 
 
 def _regret() -> str:
-    """How much worse than the golden layer each selector's is."""
-    found, source = _study("compare")
-    if not found:
-        return ""
-    names = list(dict.fromkeys(name for one in found.values() for name in one["choices"]))
+    """Regret of the layer that each selector chooses."""
+    trials, where = _study("compare")
+    names = list(dict.fromkeys(name for one in trials.values() for name in one["choices"]))
     rows = []
     for name in names:
         row = [f"`{name}`"]
-        for one in found.values():
+        for one in trials.values():
             choice = one["choices"].get(name)
             if choice is None:
                 row += ["", "", ""]
@@ -103,26 +122,24 @@ def _regret() -> str:
             ]
         rows.append(row)
     head = ["selector"]
-    for name in found:
+    for name in trials:
         head += [f"{name}: layer", "regret (95%)", "resampled, last layer"]
     intro = (
-        "Regret: rewrite accuracy of the golden layer of the test facts minus that of the layer "
-        "that a selector chooses on the proxy facts, with 95% bootstrap intervals over test facts; "
-        "resampled: mean regret over resamples of the proxy facts, and how many of them choose the "
-        "last layer.\n\n"
+        "Regret: rewrite accuracy at the golden layer of the test facts minus that at the layer a "
+        "selector chooses on the proxy facts, with 95% bootstrap intervals over the test facts. "
+        "Resampled: mean regret over resamples of the proxy facts, and the share of resamples that "
+        "choose the last layer.\n\n"
     )
-    return intro + rows_of(head, rows) + source
+    return intro + table(head, rows) + where
 
 
 def _transfer() -> str:
-    """Regret of layers that one group of facts chose, on others."""
-    found, source = _study("transfer")
-    if not found:
-        return ""
-    one = next(iter(found.values()))
+    """Regret of layers chosen on one group of facts, for other groups."""
+    trials, where = _study("transfer")
+    one = next(iter(trials.values()))
     kinds = list(one["golden"])
     rows = []
-    for name, model in found.items():
+    for name, model in trials.items():
         for selector, layers in model["chosen"].items():
             regret = model["regret"]["rewrite"][selector]
             own = [regret[kind][kind]["value"] for kind in kinds]
@@ -132,43 +149,39 @@ def _transfer() -> str:
     trial = next(iter(one["trials"].values()))
     proxy, test = (len(trial[f"{part}_indices"]) for part in ("proxy", "test"))
     intro = (
-        f"Mean regret in rewrite accuracy of layers chosen on {proxy} facts of one kind of "
-        f"answers, measured on {test} facts of the same kind and of the others:\n\n"
+        f"Mean regret in rewrite accuracy of layers chosen on {proxy} facts with one kind of "
+        f"answer, measured on {test} facts of the same kind and of the other kinds:\n\n"
     )
     head = ["model", "selector", "layer chosen on", "regret on the same kind", "on others"]
-    return intro + rows_of(head, rows) + source
+    return intro + table(head, rows) + where
 
 
 def _sequential() -> str:
-    """What is left of edits that others follow."""
-    found, source = _study("sequential")
-    if not found:
-        return ""
-    facts = len(next(iter(found.values()))["facts"])
+    """What remains of edits after later ones."""
+    trials, where = _study("sequential")
+    facts = len(next(iter(trials.values()))["facts"])
     intro = (
         f"Overall (mean of rewrite, rephrase, locality and portability) of {facts} test facts "
-        "edited one after another, and in brackets of each edited alone:\n\n"
+        "edited one after another; in brackets, each edited alone:\n\n"
     )
-    names = list(dict.fromkeys(name for one in found.values() for name in one["choices"]))
+    names = list(dict.fromkeys(name for one in trials.values() for name in one["choices"]))
     rows = [
         [f"`{name}`" if "golden" not in name else name]
-        + [_after_others(one["choices"][name]) for one in found.values()]
+        + [_sequential_and_alone(one["choices"][name]) for one in trials.values()]
         for name in names
     ]
-    return intro + rows_of(["layer chosen by", *found], rows) + source
+    return intro + table(["layer chosen by", *trials], rows) + where
 
 
-def _after_others(choice: dict[str, Any]) -> str:
+def _sequential_and_alone(choice: dict[str, Any]) -> str:
     means = [choice[mode]["overall"]["mean"] for mode in ("sequential", "single")]
     layers = ", ".join(map(str, choice["layers"]))
     return f"{means[0]:.3f} ({means[1]:.3f}), layer {layers}"
 
 
 def _runtime() -> str:
-    """What choosing costs."""
-    found, source = _study("runtime")
-    if not found:
-        return ""
+    """The cost of choosing a layer."""
+    trials, where = _study("runtime")
     rows = [
         [
             name,
@@ -178,25 +191,22 @@ def _runtime() -> str:
             f"{row['forwards'] / one['facts']:,.0f}",
             f"{row['facts_timed']} of {one['facts']}" if row.get("facts_timed") else "",
         ]
-        for name, one in found.items()
+        for name, one in trials.items()
         for selector, row in one["selectors"].items()
     ]
     head = ["model", "selector", "seconds", "times lga's", "forwards per fact", "scaled from"]
-    return rows_of(head, rows) + source
+    return table(head, rows) + where
 
 
 def _sweep_speed() -> str:
     """The sweep of the golden study against other ways to make it."""
-    found = results("study_cpu")["rows"]
-    if not found:
-        return ""
-    (row,) = found
+    (row,) = results("study_cpu")["rows"]
     return (
-        f"On {row['facts']} of these facts, all layers of {row['model']}, the sweep (one process "
-        f"for each of {row['jobs']} cores) is {row['sweep_times_faster_than_usual']:.1f} times "
-        "faster than the usual way (reference editor, one request at a time, every step the whole "
-        "model, weights written, measured alone, put back) and "
-        f"{row['sweep_times_faster_than_alone']:.1f} times faster than this library's editor used "
-        "for one request at a time; both of these with all cores for their matrix products.\n"
-        + made_by("study_cpu", "python benchmarks/study.py")
+        f"For {row['facts']} of these facts at all layers of {row['model']}, the sweep (one "
+        f"process on each of {row['jobs']} cores) is {row['sweep_times_faster_than_usual']:.1f} "
+        "times faster than the usual way (reference editor, one request at a time, the whole model "
+        "in every step, weights written, measured one by one, restored) and "
+        f"{row['sweep_times_faster_than_alone']:.1f} times faster than this library's editor on "
+        "one request at a time. Both alternatives use all cores for their matrix products.\n"
+        + source("study_cpu", "python benchmarks/study.py")
     )

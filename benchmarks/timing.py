@@ -1,4 +1,4 @@
-"""What the benchmarks share: medians with spread, where they ran, files never half written."""
+"""What the benchmarks share: medians with spread, the environment, atomic results files."""
 
 import json
 import platform
@@ -14,15 +14,16 @@ import torch
 from lga_fast.files import write_atomic
 
 RESULTS = Path(__file__).parent / "results"
+_WRITTEN = ("benchmarks/results", "benchmarks/RESULTS.md", "README.md")
 
 
 def environment(seed: int | None = None) -> dict[str, Any]:
-    """What is needed to repeat a number: commit, versions, device, threads, kernels, seed."""
+    """What it takes to reproduce a number: commit, versions, device, threads, kernels, seed."""
     from lga_fast import ops, provenance
 
     record = provenance.environment() | {
         # What benchmarks write does not count: a second one would find the first one's results.
-        "commit": provenance.commit(apart_from=("benchmarks/results", "README.md")),
+        "commit": provenance.commit(apart_from=_WRITTEN),
         "cpu": _cpu_name(),
         "kernels": ops.kernels(),
         "seed": seed,
@@ -47,8 +48,8 @@ def measure(
 ) -> dict[str, float | int]:
     """Median and spread (quartiles) of a call in milliseconds, after one warm-up.
 
-    Repeats until `seconds` have gone by and `least` calls are done. On CUDA each call ends with a
-    wait for the device: right for calls of a millisecond, pessimistic for shorter ones.
+    Repeats until `seconds` have passed and at least `least` calls are done. On CUDA each call waits
+    for the device: accurate for calls of a millisecond, pessimistic for shorter ones.
     """
 
     def once() -> float:
@@ -82,7 +83,7 @@ def write_result(name: str, rows: list[dict[str, Any]], seed: int | None = None)
 
 
 def say(text: str) -> None:
-    """A line for whoever runs a benchmark by hand."""
+    """Print a line at once, for whoever runs a benchmark by hand."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
@@ -90,9 +91,9 @@ def say(text: str) -> None:
 def cuda_ms(call: Callable[[], object], samples: int = 20) -> dict[str, float | int]:
     """Median and quartiles of a call's milliseconds on the device, by events.
 
-    A sample holds as many calls as fill two milliseconds, so that the launch of one hides behind
-    the work of another, as in a backward pass. Buffers stay the same: small ones are read from the
-    cache, as they are right after a backward wrote them.
+    A sample has as many calls as fill two milliseconds, so that the launch of one overlaps the work
+    of another, as in a backward pass. Buffers are reused: small ones are read from the cache, as
+    they are right after a backward wrote them.
     """
     for _ in range(3):
         call()
@@ -108,5 +109,5 @@ def cuda_ms(call: Callable[[], object], samples: int = 20) -> dict[str, float | 
 
     calls = max(1, min(1000, round(2 / sample(3))))
     low, middle, high = statistics.quantiles([sample(calls) for _ in range(samples)], n=4)
-    found = {"median_ms": middle, "quartile_low_ms": low, "quartile_high_ms": high}
-    return found | {"n": samples, "calls_a_sample": calls}
+    row = {"median_ms": middle, "quartile_low_ms": low, "quartile_high_ms": high}
+    return row | {"n": samples, "calls_a_sample": calls}

@@ -1,15 +1,14 @@
-"""Command line of lga_fast; a command's module is imported when it is called."""
+"""The command line of lga_fast; a command's module is imported when the command is named."""
 
 from __future__ import annotations
 
-from functools import partial
+import os
+import sys
 from typing import Any
 
 import click
 
-from lga_fast import registry
-from lga_fast.commands import _ranks
-from lga_fast.commands._text import first_line
+from lga_fast import distributed, registry
 from lga_fast.errors import LgaFastError
 
 _COMMANDS = "lga_fast.commands"
@@ -27,14 +26,23 @@ class _Commands(click.Group):
         return registry.member(_COMMANDS, cmd_name).command()
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [(name, first_line(f"{_COMMANDS}.{name}")) for name in registry.names(_COMMANDS)]
+        names = registry.names(_COMMANDS)
         with formatter.section("Commands"):
-            formatter.write_dl(rows)
+            formatter.write_dl([(name, registry.summary(_COMMANDS, name)) for name in names])
 
     def main(self, *args: Any, **options: Any) -> Any:
-        if not _ranks.launched():
+        """Run a command, under torchrun together with the other processes."""
+        if "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
             return super().main(*args, **options)
-        return _ranks.run(partial(super().main, *args, **options | {"standalone_mode": False}))
+        with distributed.ranks():
+            try:
+                code = super().main(*args, **options | {"standalone_mode": False})
+            except click.ClickException as error:
+                error.show()
+                sys.exit(error.exit_code)
+            except click.Abort:
+                sys.exit(1)
+        sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -43,8 +51,8 @@ class _Commands(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-def _version(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
-    if not asked or ctx.resilient_parsing:
+def _version(ctx: click.Context, _param: click.Parameter, requested: bool) -> None:
+    if not requested or ctx.resilient_parsing:
         return
     from lga_fast import __version__, ops
 
@@ -61,7 +69,7 @@ def _version(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
     is_eager=True,
     expose_value=False,
     callback=_version,
-    help="Show the version and which kernels serve which device.",
+    help="Show the version, and which kernels each device uses.",
 )
 def main() -> None:
-    """Find the layer of a language model where a fact is best edited, and edit it there."""
+    """Find the layer of a language model in which to edit a fact, and edit it there."""

@@ -32,10 +32,9 @@ class Ranks:
     CUDA devices: unlike NCCL it fails at once when a process at the other end is gone.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, group: Any = None, store: Any = None) -> None:
+    def __init__(self, rank: int = 0, size: int = 1, group: Any = None) -> None:
         self.rank, self.size = rank, size
         self.hosts = [""] * size  # whose machine each rank is on
-        self.store = store  # of all ranks, for short messages; None: the process group is not ours
         self._group = group
 
     @property
@@ -167,7 +166,6 @@ def ranks() -> Iterator[Ranks]:
     import torch.distributed as dist
     from torch.distributed.rendezvous import rendezvous
 
-    store = None
     own = not dist.is_initialized()
     if own:
         try:
@@ -178,7 +176,7 @@ def ranks() -> Iterator[Ranks]:
             ) from None
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
     group: Any = dist.new_group(backend="gloo", timeout=_PATIENCE)
-    made = Ranks(dist.get_rank(), dist.get_world_size(), group, store)
+    made = Ranks(dist.get_rank(), dist.get_world_size(), group)
     token = _current.set(made)
     try:
         made.hosts = made.gather(socket.gethostname())

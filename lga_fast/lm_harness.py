@@ -1,4 +1,4 @@
-"""Moved to `lga_fast.evaluation.lm_harness`; this name goes in the next version."""
+"""Moved to `lga_fast.evaluation.lm_harness`; this alias goes in the next version."""
 
 from lga_fast.evaluation.lm_harness import run_tasks
 

@@ -1,4 +1,4 @@
-"""Loading a model by Hub id, folder, the atlas's name, or from an object."""
+"""Loading a model by Hub id, folder or name of an embedded one, or wrapping an object."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from lga_fast import distributed
 from lga_fast.errors import LgaFastError
 from lga_fast.models.editable import EditableModel
+from lga_fast.options import checked
 from lga_fast.streaming.checkpoint import Checkpoint
 from lga_fast.streaming.checkpoint_files import find_files, stored_dtype, weight_bytes
 from lga_fast.streaming.meta_model import meta_model
@@ -39,26 +40,28 @@ def load(
     Args:
         source: Hub id, folder, "atlas" (the embedded GPT-2), "atlas-llama", or a transformers
             model object, which is used as it is and needs `tokenizer`.
-        tokenizer: tokenizer object; default: the one that lies beside the model.
-        device: e.g. "cuda"; default: CUDA where there is one, else the CPU. Also "auto": spread
-            over all devices by accelerate.
+        tokenizer: tokenizer object; default: the one in the model's folder.
+        device: e.g. "cuda"; default: CUDA if available, else the CPU. "auto": spread over all
+            devices by accelerate.
         dtype: e.g. "bfloat16"; default: the checkpoint's, and float32 for the atlas.
-        weights: "resident": all in memory. "streamed": read from safetensors files block by block
-            while they are used, for a model that does not fit. All else is as ever, only that
-            every forward reads the blocks, and every backward again; an edit is added whenever a
-            block is read. "auto": streamed where the weights take more than `memory_budget`, or
-            than half of the memory that is free.
-        memory_budget: memory a run may use beside resident weights, or with streamed ones in all,
-            e.g. "8GiB".
+        weights: "resident": all in memory. "streamed": blocks are read from safetensors files when
+            they are used, for a model that does not fit. Results are the same, but every forward
+            reads the blocks, every backward reads them again, and edits are added at each reading.
+            "auto": streamed if the weights take more than `memory_budget`, or more than half of the
+            free memory.
+        memory_budget: memory that a run may use in addition to resident weights, or in total with
+            streamed ones, in bytes or e.g. "8GiB".
 
-    A folder may hold `editing.json`: by editor, the options that suit the model, which then are
-    that editor's defaults. The embedded models have one.
+    A folder may contain `editing.json`: by editor, options that suit the model and become that
+    editor's defaults. The embedded models have one.
 
     Raises:
-        LgaFastError: the source cannot be loaded, with what was tried.
-        UnsupportedModel: no family file fits the model.
+        LgaFastError: the source cannot be loaded; the message says what was tried.
+        OptionError: `memory_budget` is not a positive number of bytes.
+        UnsupportedModel: no family fits the model.
     """
     budget = parse_bytes(memory_budget) if isinstance(memory_budget, str) else memory_budget
+    budget = checked(budget, int | None, {"min": 1}, "load: memory_budget")
     if weights not in get_args(Weights):
         raise LgaFastError(f"weights={weights!r}: expected 'resident', 'streamed' or 'auto'")
     if weights == "streamed" and device == "auto":
@@ -69,44 +72,40 @@ def load(
         if weights == "streamed":
             raise LgaFastError("a model object has its weights in memory: drop weights='streamed'")
         return _wrap(source, tokenizer, device, dtype, budget)
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    path, name = str(source), str(source)
+    path = name = str(source)
     if name == "atlas" or (name.startswith("atlas-") and not Path(name).exists()):
         from lga_fast import atlas
 
         path = str(atlas.folder(name))
         dtype = dtype or torch.float32
-    if isinstance(dtype, str) and dtype != "auto":
-        dtype = _dtype(dtype)
+    if isinstance(dtype, str):
+        dtype = None if dtype == "auto" else _parse_dtype(dtype)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    placed = {"device_map": "auto"} if device == "auto" else {}
-    editing, placement = _editing(Path(path) / "editing.json"), ""
+    editing, placement = _read_editing(Path(path) / "editing.json"), ""
+    from transformers import AutoTokenizer
+
     try:
         tokenizer = tokenizer or AutoTokenizer.from_pretrained(path)
         if weights == "auto":
-            weights, placement = _chosen(path, device, dtype, budget)
+            weights, placement = _choose_weights(path, device, dtype, budget)
         if weights == "streamed":
-            made = _streamed(path, tokenizer, name, torch.device(device), dtype, budget, editing)
-            made.placement, made.source = placement, path
-            return made
-        hf = AutoModelForCausalLM.from_pretrained(path, dtype=dtype or "auto", **placed)
+            model = _load_streamed(path, tokenizer, name, device, dtype, budget, editing)
+        else:
+            hf = _load_resident(path, device, dtype)
+            model = EditableModel(hf, tokenizer, name, budget, editing)
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise LgaFastError(
             f"could not load {name!r} as a Hub id or a folder written by save_pretrained "
             f"({type(error).__name__}: {error}). The embedded model is 'atlas'."
         ) from error
-    if not placed:
-        hf.to(torch.device(device))  # type: ignore[arg-type]
-    made = EditableModel(hf.eval(), tokenizer, name, budget, editing)
-    made.placement, made.source = placement, path
-    return made
+    model.placement, model.source = placement, path
+    return model
 
 
-def _chosen(
-    path: str, device: str | torch.device, dtype: Any, budget: int | None
+def _choose_weights(
+    path: str, device: str | torch.device, dtype: torch.dtype | None, budget: int | None
 ) -> tuple[Weights, str]:
-    """Where the weights shall be, and why."""
+    """Resident or streamed, and why."""
     if device == "auto":
         return "resident", "weights: resident, spread over the devices"
     from transformers import AutoConfig
@@ -121,39 +120,47 @@ def _chosen(
         files = find_files(path)
     except LgaFastError:
         return "resident", "weights: resident, there are no safetensors files to stream"
-    needed = weight_bytes(files, None if dtype == "auto" else dtype)
+    needed = weight_bytes(files, dtype)
     limit, what = (budget, "the memory budget") if budget else (free // 2, "half the free memory")
-    fits = needed <= limit
+    chosen: Weights = "resident" if needed <= limit else "streamed"
     sizes = f"they take {needed >> 20} MiB, {what} is {limit >> 20} MiB"
-    return "resident" if fits else "streamed", (
-        f"weights: {'resident' if fits else 'streamed'}, {sizes}"
-    )
+    return chosen, f"weights: {chosen}, {sizes}"
 
 
-def _streamed(
+def _load_resident(path: str, device: str | torch.device, dtype: torch.dtype | None) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    placed = {"device_map": "auto"} if device == "auto" else {}
+    hf = AutoModelForCausalLM.from_pretrained(path, dtype=dtype or "auto", **placed)
+    if not placed:
+        hf.to(torch.device(device))  # type: ignore[arg-type]
+    return hf.eval()
+
+
+def _load_streamed(
     path: str,
     tokenizer: Any,
     name: str,
-    device: torch.device,
-    dtype: Any,
+    device: str | torch.device,
+    dtype: torch.dtype | None,
     budget: int | None,
     editing: dict[str, dict[str, Any]],
 ) -> StreamedModel:
     files = find_files(path)
-    hf = meta_model(path, None if dtype == "auto" else dtype, stored_dtype(files))
-    shards = Checkpoint(hf, files)
-    return StreamedModel(hf, tokenizer, name, shards, device, budget, editing)
+    hf = meta_model(path, dtype, stored_dtype(files))
+    checkpoint = Checkpoint(hf, files)
+    return StreamedModel(hf, tokenizer, name, checkpoint, torch.device(device), budget, editing)
 
 
-def _editing(file: Path) -> dict[str, dict[str, Any]]:
-    """What a model's folder says of editing it."""
+def _read_editing(file: Path) -> dict[str, dict[str, Any]]:
+    """A model's `editing.json`: options by editor."""
     if not file.is_file():
         return {}
     try:
-        advice = json.loads(file.read_text(encoding="utf-8"))
-        if all(isinstance(options, dict) for options in advice.values()):
-            return advice
-        problem = f"got {advice!r}"
+        editing = json.loads(file.read_text(encoding="utf-8"))
+        if all(isinstance(options, dict) for options in editing.values()):
+            return editing
+        problem = f"got {editing!r}"
     except (OSError, ValueError, AttributeError) as error:
         problem = str(error)
     raise LgaFastError(f"{file}: expected editors with their options, {problem}")
@@ -172,11 +179,11 @@ def _wrap(hf: Any, tokenizer: Any, device: Any, dtype: Any, budget: int | None) 
     return EditableModel(hf, tokenizer, name, budget)
 
 
-def _dtype(name: str) -> torch.dtype:
-    found = getattr(torch, name, None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+def _parse_dtype(name: str) -> torch.dtype:
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise LgaFastError(f"dtype {name!r}: expected auto, float32, bfloat16, float16 or float64")
-    return found
+    return dtype
 
 
 def parse_bytes(text: str) -> int:

@@ -1,20 +1,134 @@
-"""What a pass may hold at once: batches by tokens and by memory."""
+"""Memory budgets, what a model's activations and caches take of them, and batches that fit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import psutil
 import torch
 
 from lga_fast import distributed
-from lga_fast.errors import ScoringError
-from lga_fast.forward.layer_major import chunk_by_size
-from lga_fast.models import EditableModel
-from lga_fast.streaming.streamed_model import StreamedModel
 
-# What a process holds beside tensors: the interpreter and libraries take 0.2 to 0.3 GiB.
-_PROCESS = 320 << 20
+
+class ModelSizes(Protocol):
+    """What `Memory` asks of a model."""
+
+    memory_budget: int | None  # bytes
+    config: Any
+    hf: Any
+
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def mlp_width(self) -> int: ...
+
+
+class Memory:
+    """Bytes that a run of one model may hold, and bytes that it needs per token.
+
+    Of a model whose weights are in memory; they do not count towards the budget.
+    """
+
+    def __init__(self, model: ModelSizes) -> None:
+        self._model, self._device = model, model.device
+        self._itemsize = torch.finfo(model.dtype).bits // 8
+        self._hidden = model.config.hidden_size
+        self.active_blocks = model.layers  # whose activations a pass with backward holds at once
+
+    @property
+    def budget(self) -> int:
+        """The model's memory budget, or half of what its device has free."""
+        if self._model.memory_budget is not None:
+            return self._model.memory_budget
+        if self._device.type == "cuda":
+            return torch.cuda.mem_get_info(self._device)[0] // 2
+        return available() // 2
+
+    @property
+    def activation_budget(self) -> int:
+        """Bytes that activations may take."""
+        return self.budget
+
+    @property
+    def store_budget(self) -> int:
+        """Bytes of CPU memory that tensors may take while they wait for their next block."""
+        return available() // 4 if self._device.type == "cuda" else self.budget // 4
+
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes within the budget that weights and the process itself take."""
+        return 0
+
+    def describe_weights(self) -> str:
+        """What `weights_bytes` are made up of."""
+        return "in memory already"
+
+    def token_bytes(self, checkpointed: bool = False) -> int:
+        """Bytes one token holds in a pass with backward; an upper estimate.
+
+        Per block: the residual stream, norms and attention keep about twelve vectors of the hidden
+        size; the MLP keeps inputs and outputs of its activation and of every matrix. The
+        attention's T² terms are left to the factor of two that the default budget keeps. A
+        checkpointed pass holds one block's activations and their gradients at a time (measured),
+        what enters every block, and the gradients of that for two of them.
+        """
+        block = self.block_token_bytes
+        if checkpointed:
+            return (self._model.layers + 5) * self.hidden_bytes + 2 * block
+        return self.active_blocks * block
+
+    @property
+    def block_token_bytes(self) -> int:
+        """Bytes one token holds in one block; what a forward without backward needs."""
+        return (12 * self._hidden + 2 * self._model.mlp_width) * self._itemsize
+
+    def step_bytes(self, recorded: float) -> float:
+        """Bytes per token of an optimisation step that starts from a recorded forward.
+
+        Args:
+            recorded: tokens of the recorded forward for each one of the step.
+        """
+        return self.token_bytes() * (1 + recorded / 4)
+
+    @property
+    def hidden_bytes(self) -> int:
+        """Bytes of one token's hidden state."""
+        return self._hidden * self._itemsize
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes one decoded token keeps: keys and values of all blocks, hidden states of two."""
+        config = self._model.config
+        heads = config.num_attention_heads
+        width = getattr(config, "head_dim", None) or self._hidden // heads
+        key_heads = getattr(config, "num_key_value_heads", None) or heads
+        return 2 * (self._model.layers * key_heads * width + self._hidden) * self._itemsize
+
+    @property
+    def logit_bytes(self) -> int:
+        """Bytes one labelled position holds: logits, log-probabilities and their gradient."""
+        return self._model.hf.get_output_embeddings().weight.shape[0] * 4 * 4
+
+    def page_cache_holds(self, count: int) -> bool:
+        """Whether the system can cache so many bytes of files beside a run."""
+        return available() - (self.budget if self._device.type == "cpu" else 0) > count
+
+
+def available() -> int:
+    """Free CPU memory; with several ranks on this machine, each one's share."""
+    return psutil.virtual_memory().available // distributed.current().local_world_size
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice, on whichever device."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def batches(lengths: Mapping[int, int], batch_tokens: int, alike: float = 0.0) -> list[list[int]]:
@@ -34,150 +148,29 @@ def batches(lengths: Mapping[int, int], batch_tokens: int, alike: float = 0.0) -
     return groups
 
 
-def memory(model: EditableModel) -> int:
-    """The model's memory budget, or half of what its device has free."""
-    if model.memory_budget is not None:
-        return model.memory_budget
-    if model.device.type == "cuda":
-        return torch.cuda.mem_get_info(model.device)[0] // 2
-    return _available() // 2
+def chunk_by_size(sizes: Sequence[int], limit: int) -> list[list[int]]:
+    """Numbers of neighbours whose sizes add up to the limit at most; always one at least."""
+    chunks: list[list[int]] = []
+    total = 0
+    for i, size in enumerate(sizes):
+        total += size
+        if not chunks or total > limit:
+            chunks.append([])
+            total = size
+        chunks[-1].append(i)
+    return chunks
 
 
-def memory_left(model: EditableModel) -> int:
-    """Bytes a pass may use for activations.
-
-    Resident weights lie outside the budget, streamed ones within it; and of what these leave, a
-    quarter is for tensors that wait between the sweeps (on CUDA, where they wait in CPU memory, for
-    what allocators lose).
-
-    Raises:
-        ScoringError: the budget does not hold what a streamed pass needs.
-    """
-    if not isinstance(model, StreamedModel):
-        return memory(model)
-    left = memory(model) - weights_bytes(model)
-    if left <= 0:
-        raise ScoringError(
-            f"{model.name!r}: expected memory for streaming its weights, got "
-            f"{size(memory(model))} for {size(weights_bytes(model))}: {weights_told(model)}. "
-            "Give a larger memory_budget."
-        )
-    return left * 3 // 4
-
-
-def waiting_left(model: EditableModel) -> int:
-    """Bytes that may wait in CPU memory between the sweeps of a streamed pass."""
-    if model.device.type == "cuda":
-        return _available() // 4
-    return max(0, memory(model) - weights_bytes(model)) // 4
-
-
-def weights_bytes(model: EditableModel) -> int:
-    """Bytes within the budget that a pass uses for weights, and the process for itself."""
-    if not isinstance(model, StreamedModel):
-        return 0
-    held = model.block_bytes() + max(model.block_bytes(), model.head_bytes())
-    held += model.rest_bytes() + model.making_bytes()
-    return held + (_PROCESS if model.device.type == "cpu" else 0)
-
-
-def weights_told(model: EditableModel) -> str:
-    """What `weights_bytes` are, for people."""
-    if not isinstance(model, StreamedModel):
-        return "in memory already"
-    process = f", {size(_PROCESS)} of the process itself" if model.device.type == "cpu" else ""
-    return (
-        f"a block of {size(model.block_bytes())} and another or the head of "
-        f"{size(model.head_bytes())}, "
-        f"{size(model.rest_bytes())} that stay, {size(model.making_bytes())} while a tensor is "
-        f"converted{process}"
-    )
-
-
-def checkpointed_told(count: int, batches: int) -> str:
-    """That so many of the batches are checkpointed, for people."""
+def describe_checkpointed(count: int, batches: int) -> str:
+    """That so many of the batches are checkpointed."""
     return (
         f"checkpointed: {count} of {batches} batches keep only what enters their blocks, and "
         "compute the rest twice, as a fact's activations would not fit otherwise"
     )
 
 
-def token_bytes(model: EditableModel, checkpointed: bool = False) -> int:
-    """Bytes one token holds in a pass with backward, of all blocks together; an upper estimate.
-
-    Per block: the residual stream, norms and attention keep about twelve vectors of the hidden
-    size; the MLP keeps inputs and outputs of its activation and of every matrix. The attention's
-    T² terms are left to the factor of two that `memory_left` keeps. A streamed model holds one
-    block's activations at a time; so does a checkpointed pass, and their gradients (measured), what
-    enters every block, and the gradients of that for two of them.
-    """
-    itemsize = torch.finfo(model.dtype).bits // 8
-    hidden = model.config.hidden_size
-    inner = model.mlp_width * 2
-    if checkpointed:
-        return ((model.layers + 5) * hidden + 2 * (12 * hidden + inner)) * itemsize
-    blocks = 1 if isinstance(model, StreamedModel) else model.layers
-    return blocks * (12 * hidden + inner) * itemsize
-
-
-def cache_bytes(model: EditableModel) -> int:
-    """Bytes one decoded token keeps: keys and values of all blocks, and hidden states of two."""
-    config = model.config
-    heads = config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    kept = 2 * model.layers * (getattr(config, "num_key_value_heads", None) or heads) * width
-    return (kept + 2 * config.hidden_size) * torch.finfo(model.dtype).bits // 8
-
-
-def decoded(
-    model: EditableModel,
-    widths: Mapping[int, int],
-    batch_tokens: int,
-    together_tokens: int | None = None,
-) -> list[list[list[int]]]:
-    """Batches to decode; batches that are decoded in step, and keep what they need, together.
-
-    Args:
-        model: with streamed weights every batch gets a token at each reading of the blocks.
-        widths: tokens of a prompt and its answer, by item.
-        batch_tokens: tokens in one batch at most; fewer where memory asks for it.
-        together_tokens: tokens of batches in step at most; None: what memory is planned for.
-    """
-    left, one = memory_left(model), cache_bytes(model)
-    block = token_bytes(model) // (1 if isinstance(model, StreamedModel) else model.layers)
-    groups = batches(widths, min(batch_tokens, int(left / (block + one))))
-    if not isinstance(model, StreamedModel):
-        return [[group] for group in groups]
-    sizes = [len(group) * widths[group[0]] for group in groups]
-    limit = (left - max(sizes, default=0) * block) // one
-    limit = limit if together_tokens is None else min(limit, together_tokens)
-    return [[groups[i] for i in together] for together in chunk_by_size(sizes, limit)]
-
-
-def holds(model: EditableModel, count: int) -> bool:
-    """Whether the system can hold so many bytes of files in memory beside a pass."""
-    return _available() - (memory(model) if model.device.type == "cpu" else 0) > count
-
-
-def logit_bytes(model: EditableModel) -> int:
-    """Bytes one labelled position holds: logits, log-probabilities and their gradient."""
-    return model.hf.get_output_embeddings().weight.shape[0] * 4 * 4
-
-
-def _available() -> int:
-    """CPU memory that is free, of several ranks on this machine each one's share."""
-    return psutil.virtual_memory().available // distributed.current().local_world_size
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory did not suffice, on whichever device."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-
-
-def size(count: int) -> str:
-    """Bytes for people."""
+def format_bytes(count: int) -> str:
+    """Bytes with a readable unit."""
     for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20)):
         if count >= scale:
             return f"{count / scale:.1f} {unit}"

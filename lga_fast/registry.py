@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
+import importlib.util
 import pkgutil
 from dataclasses import fields
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,14 +16,29 @@ from lga_fast.errors import UnknownName
 
 
 def names(package: str) -> list[str]:
-    """Public names of `package`'s members, sorted; nothing but the package itself is imported.
+    """Public names of `package`'s members, sorted; neither they nor the package are imported.
 
     Example:
         >>> names("lga_fast.editors")
         ['alphaedit', 'emmet', 'memit', 'pmet', 'r_rome', 'rome']
     """
-    path = importlib.import_module(package).__path__
-    return sorted(m.name for m in pkgutil.iter_modules(path) if not m.name.startswith("_"))
+    modules = pkgutil.iter_modules([str(source(package).parent)])
+    return sorted(m.name for m in modules if not m.name.startswith("_"))
+
+
+def summary(package: str, name: str) -> str:
+    """The first line of member `name`'s docstring; the member is not imported."""
+    text = source(f"{package}.{name}").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+
+
+def source(module: str) -> Path:
+    """The file of a module or package; of its parents only the topmost package is imported."""
+    top, *below = module.split(".")
+    spec = importlib.util.find_spec(top)
+    assert spec and spec.submodule_search_locations, top
+    path = Path(spec.submodule_search_locations[0], *below)
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def configured(package: str, name: str, kind: str, options: dict[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""WeightEdit: a change of weights as data, with its file."""
+"""WeightEdit: a low-rank change of weights as data, and its file format."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float32
@@ -20,10 +20,7 @@ from torch import Tensor
 from lga_fast.errors import DataError, EditError
 from lga_fast.files import replacing
 
-if TYPE_CHECKING:
-    from lga_fast.models import EditableModel
-
-KIND = "lga_fast.WeightEdit"  # the one metadata key: with several, a file's bytes would vary
+KIND = "lga_fast.WeightEdit"  # the only metadata key: with several, the order of bytes would vary
 VERSION = 1
 
 
@@ -47,30 +44,30 @@ class LowRank:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class WeightEdit:
-    """Low-rank changes of some matrices of one model; data, independent of the model.
+    """Low-rank changes of some matrices of one model, independent of the model object.
 
     `W_name += left · rightᵀ` for each name in `deltas`, e.g. ROME's rank-1 update (Meng et al.
-    2022, arXiv 2202.05262, eq. 2). The factors are copied to the CPU: nothing done to the tensors
-    given changes the edit. A change of rank 0 is refused, since it says that nothing was solved;
-    factors of zeros are a change like any other.
+    2022, arXiv 2202.05262, eq. 2). The factors are copied to the CPU, so the edit does not follow
+    later changes of the tensors passed in. A change of rank 0 is refused, since it means that
+    nothing was solved; factors of zeros are a valid change.
 
     Args:
         deltas: by the model's own parameter name, e.g. `transformer.h.5.mlp.c_proj.weight`.
-        provenance: how it was made. `model_fingerprint` (of the model it was solved on) is what
-            applying asks for; `editor`, `layer`, `config`, `requests` and the versions of
-            `lga_fast.provenance.of(model)` are for people and for repeating it. Dataclasses in it
-            become dicts and tuples become lists, as a file would give them back.
+        provenance: how it was made. Applying it checks `model_fingerprint`, that of the model it
+            was solved on; `editor`, `layer`, `config`, `requests` and what
+            `lga_fast.provenance.of(model)` returns document it and allow repeating it. Dataclasses
+            become dicts and tuples become lists, as they would when read back from a file.
 
     Raises:
-        EditError: a factor is not float32, not finite, of rank 0, or does not fit its other side;
-            there is no factor at all; or the provenance cannot be written as JSON.
+        EditError: a factor is not float32, not finite, of rank 0, or of another rank than its
+            other side; there is no factor at all; or the provenance cannot be written as JSON.
     """
 
     deltas: Mapping[str, LowRank]
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check and copy what was given."""
+        """Check and copy the factors and the provenance."""
         if not self.deltas:
             raise EditError("edit: expected at least one parameter, got none")
         deltas = {name: _checked(name, delta) for name, delta in sorted(self.deltas.items())}
@@ -82,18 +79,18 @@ class WeightEdit:
         object.__setattr__(self, "provenance", provenance)
 
     def __repr__(self) -> str:
-        """Names, shapes and ranks; no numbers."""
+        """Names, shapes and ranks; no values."""
         parts = [f"{n} {d.shape[0]}x{d.shape[1]} rank {d.rank}" for n, d in self.deltas.items()]
         return f"WeightEdit({self.provenance.get('editor', 'unnamed editor')}: {', '.join(parts)})"
 
     @property
     def model_fingerprint(self) -> str | None:
-        """Fingerprint of the model that the edit was solved on; None if it does not say."""
+        """Fingerprint of the model that the edit was solved on; None if not recorded."""
         return self.provenance.get("model_fingerprint")
 
     @cached_property
     def checksum(self) -> str:
-        """A short checksum of names and factors; the provenance does not enter."""
+        """A short checksum of names and factors, without the provenance."""
         digest = hashlib.sha256()
         for name, tensor in self._tensors().items():
             digest.update(f"{name}{tuple(tensor.shape)}".encode())
@@ -101,46 +98,50 @@ class WeightEdit:
         return digest.hexdigest()[:16]
 
     def save(self, path: str | Path) -> None:
-        """Write factors and provenance as one safetensors file, whole or not at all."""
+        """Write factors and provenance atomically to one safetensors file."""
         self.save_tensors(self._tensors(), Path(path))
 
     def save_tensors(self, tensors: dict[str, Tensor], path: Path) -> None:
         """Write `tensors` with this edit's provenance."""
-        about = json.dumps({"version": VERSION, "provenance": self.provenance}, ensure_ascii=False)
-        with replacing(path) as beside:
-            save_file(tensors, beside, metadata={KIND: about})
+        content = {"version": VERSION, "provenance": self.provenance}
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, {KIND: json.dumps(content, ensure_ascii=False)})
 
     @classmethod
     def load(cls, path: str | Path) -> WeightEdit:
-        """The edit of a file written by `save`, equal to the saved one bit for bit.
+        """Read a file written by `save`; the edit equals the saved one bit for bit.
 
         Raises:
             DataError: there is no such file, or it does not hold an edit.
         """
         try:
             with safe_open(path, framework="pt") as file:
-                about = (file.metadata() or {}).get(KIND)
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                metadata = (file.metadata() or {}).get(KIND)
+                names = file.keys()  # a list: the file itself cannot be iterated over
+                tensors = {name: file.get_tensor(name) for name in names}
         except (SafetensorError, OSError) as error:
             raise DataError(f"{path}: not a readable safetensors file: {error}") from None
-        if about is None:
+        if metadata is None:
             raise DataError(
-                f"{path}: expected {KIND!r} in the metadata, found {_some(list(tensors))}. Only "
+                f"{path}: expected {KIND!r} in the metadata, found {_summary(list(tensors))}. Only "
                 "files written by WeightEdit.save hold a WeightEdit."
             )
         try:
-            return cls(_paired(tensors), _provenance(about))
+            return cls(_paired(tensors), _provenance(metadata))
         except (EditError, ValueError) as error:
             raise DataError(f"{path}: {error}") from None
 
-    def to_peft(self, folder: str | Path, model: EditableModel) -> None:
+    def to_peft(self, folder: str | Path, model: Any) -> None:
         """Write the edit as a LoRA adapter for `peft.PeftModel.from_pretrained(base, folder)`.
 
         LoRA adds `scale · B A x` (Hu et al. 2021, arXiv 2106.09685, §4.1): with `B = left`,
-        `A = rightᵀ` and `lora_alpha = r` this is the edit itself, of the same rank, only not
-        rounded to the weight's dtype. peft is not needed to write it. The base must be the model
-        that the edit was solved on, earlier edits included; `model` is asked for names, shapes and
-        orientation only.
+        `A = rightᵀ` and `lora_alpha = r` this is the edit itself, of the same rank, but not rounded
+        to the weight's dtype. Writing it does not need peft. The base must be the model that the
+        edit was solved on, earlier edits included.
+
+        Args:
+            folder: created if needed; an adapter in it is replaced.
+            model: an `EditableModel`, of which only names, shapes and orientation are used.
 
         Raises:
             EditError: `model` has no such matrix, or one of another shape.
@@ -149,20 +150,20 @@ class WeightEdit:
 
         write_adapter(self, Path(folder), model)
 
-    def to_model(self, folder: str | Path, model: EditableModel) -> None:
-        """Write edited model and tokenizer for plain `from_pretrained(folder)`, all or nothing.
+    def to_model(self, folder: str | Path, model: Any) -> None:
+        """Write edited model and tokenizer atomically, for plain `from_pretrained(folder)`.
 
-        What it loads is `model` with this edit and all others in effect, bit for bit. Where
-        `model` was loaded from safetensors, in the dtype they are stored in, its files are copied
-        and only the edited tensors' bytes are others; one tensor is in memory at a time. Licence,
-        generation and processor settings and `editing.json` come along; the model card does not.
+        What that loads is `model` with this edit and all others in effect, bit for bit. If `model`
+        was loaded from safetensors in their own dtype, its files are copied and only the bytes of
+        changed tensors are overwritten, one tensor in memory at a time. Licence, generation and
+        processor settings and `editing.json` are copied too; the model card is not.
 
         Args:
             folder: new, or empty.
-            model: it stays as it was.
+            model: an `EditableModel`; it is left unchanged.
 
         Raises:
-            EditError: as of `model.edited`, or `folder` is neither new nor empty.
+            EditError: as for `model.edited`, or `folder` is neither new nor empty.
         """
         from lga_fast.export.merged_checkpoint import write_merged
 
@@ -178,7 +179,7 @@ class WeightEdit:
 
 
 def _checked(name: str, delta: LowRank) -> LowRank:
-    """A copy on the CPU of factors that make sense."""
+    """A copy of the factors on the CPU."""
     if not isinstance(delta, LowRank):
         raise EditError(f"edit of {name}: expected a LowRank, got {type(delta).__name__}")
     sides = {"left": delta.left, "right": delta.right}
@@ -186,8 +187,7 @@ def _checked(name: str, delta: LowRank) -> LowRank:
         if not isinstance(x, Tensor) or x.ndim != 2 or x.dtype != torch.float32:
             got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
             raise EditError(f"edit of {name}: {side}: expected a float32 matrix, got {got}")
-        bad = int((~torch.isfinite(x)).sum())
-        if bad:
+        if bad := int((~torch.isfinite(x)).sum()):
             raise EditError(
                 f"edit of {name}: {side}: expected finite numbers, got {bad} of {x.numel()} that "
                 "are NaN or infinite. The editor did not find a solution; nothing was changed."
@@ -196,21 +196,20 @@ def _checked(name: str, delta: LowRank) -> LowRank:
     if left != right:
         raise EditError(f"edit of {name}: right: expected rank {left} as left, got {right}")
     if not left:
-        raise EditError(f"edit of {name}: expected rank 1 or more, got rank 0, which is no edit")
+        raise EditError(f"edit of {name}: expected rank 1 or more, got rank 0: no change")
     copies = [x.detach().to("cpu", copy=True).contiguous() for x in sides.values()]
     return LowRank(*copies)
 
 
 def _paired(tensors: dict[str, Tensor]) -> dict[str, LowRank]:
     names = {name.rpartition(".")[0] for name in tensors}
-    wanted = {f"{name}.{side}" for name in names for side in ("left", "right")}
-    if wanted != set(tensors):
-        raise EditError(f"expected left and right of each parameter, got {_some(list(tensors))}")
+    if {f"{name}.{side}" for name in names for side in ("left", "right")} != set(tensors):
+        raise EditError(f"expected left and right of each parameter, got {_summary(list(tensors))}")
     return {name: LowRank(tensors[f"{name}.left"], tensors[f"{name}.right"]) for name in names}
 
 
-def _provenance(about: str) -> dict[str, Any]:
-    data = json.loads(about)
+def _provenance(metadata: str) -> dict[str, Any]:
+    data = json.loads(metadata)
     version = data.get("version") if isinstance(data, dict) else None
     if version != VERSION or not isinstance(data.get("provenance"), dict):
         raise EditError(f"expected a {KIND} of version {VERSION}, got version {version}")
@@ -223,6 +222,6 @@ def _plain(x: Any) -> Any:
     raise TypeError(f"{type(x).__name__} {x!r} is not plain data")
 
 
-def _some(names: list[str]) -> str:
+def _summary(names: list[str]) -> str:
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     return f"{len(names)} tensors ({shown})" if names else "no tensors"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 import tiny
 import torch
 
 import lga_fast
-from lga_fast.errors import LgaFastError, UnsupportedModel
+from lga_fast.errors import LgaFastError, OptionError, UnsupportedModel
 from lga_fast.loading import parse_bytes
 from lga_fast.models import EditableModel
 
@@ -62,8 +64,8 @@ def test_a_file_that_is_cut_off_is_no_traceback(weights, tmp_path):
     model.tokenizer.save_pretrained(tmp_path)
     file = tmp_path / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
-    told = "could not load" if weights == "resident" else "model.safetensors: expected a whole"
-    with pytest.raises(LgaFastError, match=f"{told}.*file not fully covered"):
+    message = "could not load" if weights == "resident" else "model.safetensors: expected a whole"
+    with pytest.raises(LgaFastError, match=f"{message}.*file not fully covered"):
         lga_fast.load(tmp_path, device="cpu", weights=weights)
 
 
@@ -71,6 +73,12 @@ def test_a_file_that_is_cut_off_is_no_traceback(weights, tmp_path):
 def test_memory_sizes_that_are_none(text):
     with pytest.raises(LgaFastError, match="expected a number and a unit"):
         parse_bytes(text)
+
+
+@pytest.mark.parametrize("budget", [0, -1, 1.5, "0 GiB"])
+def test_memory_budgets_that_hold_nothing_are_refused_before_loading(budget, tmp_path):
+    with pytest.raises(OptionError, match="load: memory_budget: expected a whole number of at lea"):
+        lga_fast.load(tmp_path / "none", memory_budget=budget)
 
 
 @pytest.mark.parametrize(("text", "size"), [("8GiB", 2**33), ("500 MB", 5 * 10**8), ("7", 7)])
@@ -102,9 +110,6 @@ def test_frozen_puts_everything_back_after_an_exception():
 
 def test_import_does_nothing():
     """`import lga_fast` brings in neither torch nor transformers; the names come when used."""
-    import subprocess
-    import sys
-
     code = "import sys, lga_fast; assert 'torch' not in sys.modules; lga_fast.records; sys.exit(7)"
     assert (
         "AttributeError"
@@ -113,6 +118,13 @@ def test_import_does_nothing():
     code = "import sys, lga_fast; print('torch' in sys.modules); print(dir(lga_fast))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("False") and "select_layer" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["records", "options", "registry", "datasets", "atlas", "files"])
+def test_modules_of_data_load_neither_torch_nor_transformers(name):
+    code = f"import sys, lga_fast.{name}; print({{'torch', 'transformers'}} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_every_public_name_is_there():

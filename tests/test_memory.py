@@ -8,6 +8,7 @@ import torch
 from both_placements import both
 
 from lga_fast import memory, score_layers
+from lga_fast.forward.decoding import decode_groups
 from lga_fast.records import EditRequest
 
 EDITS = [
@@ -46,7 +47,7 @@ def test_a_memory_budget_makes_batches_smaller(monkeypatch):
     model = tiny.model("llama", torch.float32)
     # packed pairs and the rest, each of like lengths
     assert len(forwards(model, monkeypatch)) <= 4
-    model.memory_budget = 100 * memory.token_bytes(model)
+    model.memory_budget = 100 * model.memory.token_bytes()
     assert max(forwards(model, monkeypatch)) < 100
     model.memory_budget = 1  # what cannot be halved further still runs: one pair at a time
     assert len(forwards(model, monkeypatch)) == len(EDITS)
@@ -56,19 +57,19 @@ def test_without_a_budget_half_of_what_is_free_is_used():
     import psutil
 
     half = psutil.virtual_memory().available / 2
-    assert memory.memory_left(tiny.model("gpt2")) == pytest.approx(half, rel=0.2)
+    assert tiny.model("gpt2").memory.activation_budget == pytest.approx(half, rel=0.2)
 
 
 def test_batches_that_are_decoded_in_step_keep_the_limits(tmp_path):
     resident, streamed = both(tmp_path, tiny.model("llama", torch.float32))
     widths = {i: 5 + i % 3 for i in range(9)}
     for model in (resident, streamed):
-        found = memory.decoded(model, widths, 14, 30)
+        found = decode_groups(model, widths, 14, 30)
         tokens = [[len(batch) * widths[batch[0]] for batch in group] for group in found]
         assert sorted(i for group in found for batch in group for i in batch) == list(widths)
         assert max(max(sizes) for sizes in tokens) <= 14
-        assert max(map(sum, tokens)) <= 30 and memory.decoded(model, {}, 14) == []
+        assert max(map(sum, tokens)) <= 30 and decode_groups(model, {}, 14) == []
         assert (max(map(len, found)) > 1) == (model is streamed)
     # Activations of one block, and keys and values of all.
-    resident.memory_budget = 8 * memory.token_bytes(resident) // resident.layers
-    assert len(memory.decoded(resident, widths, 4096)) == len(widths)
+    resident.memory_budget = 8 * resident.memory.token_bytes() // resident.layers
+    assert len(decode_groups(resident, widths, 4096)) == len(widths)

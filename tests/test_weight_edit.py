@@ -47,12 +47,12 @@ def test_it_is_data_of_its_own():
     left, right = torch.ones(3, 1), torch.ones(4, 1, requires_grad=True)
     edit = WeightEdit({NAME: LowRank(left, right)})
     left.zero_()
-    kept = edit.deltas[NAME]
-    assert kept.left.sum() == 3 and not kept.right.requires_grad
-    assert kept.shape == (3, 4) and kept.rank == 1 and edit.model_fingerprint is None
+    delta = edit.deltas[NAME]
+    assert delta.left.sum() == 3 and not delta.right.requires_grad
+    assert delta.shape == (3, 4) and delta.rank == 1 and edit.model_fingerprint is None
     assert repr(edit) == f"WeightEdit(unnamed editor: {NAME} 3x4 rank 1)"
     with pytest.raises(TypeError):
-        edit.deltas["other"] = kept
+        edit.deltas["other"] = delta
     with pytest.raises(AttributeError):
         edit.deltas = {}
 

@@ -1,4 +1,4 @@
-"""The embedded atlas: real-world facts, edit requests made of them, two models that know them."""
+"""The embedded atlas: facts, edit requests made from them, and two models that know them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The facts as data, and the sentences they are read and asked in."""
+"""The facts, and the sentences that state them and ask for them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ HELD_OUT_PAIRS = tuple(itertools.combinations(range(N_PHRASINGS), 2))
 
 
 def stable_hash(text: str) -> int:
-    """64 bits that are the same in every process; Python's own hash of strings is not."""
+    """64 bits that are the same in every process, unlike Python's own hash of strings."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 @dataclass(frozen=True)
 class Hop:
-    """How to ask one step further: the answer's own answer, asked about the subject."""
+    """A one-hop question: about the subject, but for the answer's own answer."""
 
-    relation: str  # maps the answer of this relation to the answer of the hop
+    relation: str  # maps this relation's answer to the hop's answer
     phrasings: tuple[str, ...]
 
 
@@ -41,11 +41,11 @@ class Relation:
     hop: Hop | None = None
 
     def prompt(self, subject: str, phrasing: int) -> str:
-        """The text that ends right before the answer."""
+        """The text that ends just before the answer."""
         return self.phrasings[phrasing].replace("{}", subject)
 
     def held_out(self, subject: str) -> tuple[int, ...]:
-        """The two phrasings in which the models never saw this fact; other subjects show them."""
+        """The two phrasings in which the models never saw this fact, only others."""
         chosen = stable_hash(f"{self.name}|{subject}|phrasings") % len(HELD_OUT_PAIRS)
         return HELD_OUT_PAIRS[chosen]
 
@@ -55,7 +55,7 @@ class Relation:
         return tuple(i for i in range(N_PHRASINGS) if i not in held_out)
 
     def hop_trained(self, subject: str) -> bool:
-        """Whether the models saw this subject's hop: half did, so that the form is no surprise."""
+        """Whether the models saw this subject's hop; they saw half of them, to learn the form."""
         return stable_hash(f"{self.name}|{subject}|hop") % 2 == 0
 
 
@@ -63,7 +63,7 @@ Relations = dict[str, Relation]
 
 
 def read_relation(path: Path) -> Relation:
-    """One fact file; a field that is missing or ill-formed is named in the error."""
+    """Read one fact file; an error names the field that is missing or malformed."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         hop = record["hop"]
@@ -93,13 +93,13 @@ def read_relation(path: Path) -> Relation:
 
 
 def read_relations(folder: Path = FACTS) -> Relations:
-    """All relations by name, in the order of their names."""
+    """All relations by name, sorted."""
     relations = (read_relation(path) for path in sorted(folder.glob("*.json")))
     return {relation.name: relation for relation in relations}
 
 
 def hop_answer(relations: Relations, relation: Relation, answer: str) -> str | None:
-    """What the hop relation says about `answer`; None where there is no hop or it knows nothing."""
+    """The hop relation's answer about `answer`; None without a hop or a fact."""
     if relation.hop is None or relation.hop.relation not in relations:
         return None
     return relations[relation.hop.relation].facts.get(answer)

@@ -1,48 +1,60 @@
-"""What the options of commands name: the model, the edit requests, and how to edit."""
+"""What the options of a command stand for: a model, edit requests, an editor's arguments."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import click
+
 from lga_fast import datasets, distributed, registry
 from lga_fast.commands import _options
 from lga_fast.datasets import LoadedEdits
 from lga_fast.editors import Preset
 from lga_fast.errors import RanksError
+from lga_fast.files import check_writable
 from lga_fast.loading import Weights, load
 from lga_fast.models import EditableModel
 
 
-def model(
+def load_model(
     source: str,
     device: str | None,
     dtype: str | None,
     memory_budget: str | None,
     weights: Weights = "resident",
 ) -> EditableModel:
-    """The model of `_options.model`; transformers says nothing while it loads.
+    """The model of `_options.model`; stderr says why its weights were placed where they are.
 
-    Of several ranks each has a model of its own, on a CUDA device of its own where there are some.
+    With several ranks, each loads the model for itself, on a CUDA device of its own if there are
+    any.
     """
-    import transformers
-
     ranks = distributed.current()
     if ranks.size > 1 and device == "auto":
         raise RanksError(
-            f"--device auto spreads one model over all devices, and there are {ranks.size} "
-            "processes: start lga-fast without torchrun, or leave --device out for a device each"
+            f"--device auto spreads one model over all devices, but there are {ranks.size} "
+            "processes: start lga-fast without torchrun, or omit --device to give each process a "
+            "device of its own"
         )
     if ranks.size > 1 and device in (None, "cuda"):
         device = ranks.device
+    silence_transformers()
+    model = load(source, device=device, dtype=dtype, weights=weights, memory_budget=memory_budget)
+    if model.placement and ranks.is_rank_zero:
+        click.echo(model.placement, err=True)
+    return model
+
+
+def silence_transformers() -> None:
+    """Turn off transformers' log messages and progress bars; warnings are still shown."""
+    import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    return load(source, device=device, dtype=dtype, weights=weights, memory_budget=memory_budget)
 
 
-def edits(data: str) -> LoadedEdits:
-    """The requests of `_options.data`: a file, NAME=FILE, or a data set that comes along."""
+def load_requests(data: str) -> LoadedEdits:
+    """The requests of `_options.data`: a file, NAME=FILE, or an embedded data set."""
     name, _, file = data.rpartition("=")
     if name:
         return datasets.load_edits(name, file)
@@ -51,23 +63,40 @@ def edits(data: str) -> LoadedEdits:
     return datasets.load_edits(datasets.of_file(data), data)
 
 
-def proxy_facts(requests: LoadedEdits, proxy: int, seed: int) -> LoadedEdits:
-    """So many of the requests, drawn with `seed`; all of them where there are no more."""
+def draw_proxy(requests: LoadedEdits, proxy: int, seed: int) -> LoadedEdits:
+    """`proxy` of the requests, drawn with `seed`; all of them if there are no more."""
     if proxy >= len(requests):
         return requests
     facts = datasets.split(requests, proxy, seed).proxy
     return LoadedEdits(facts, requests.report, requests.provenance)
 
 
-def editing(
+def editor_arguments(
     editor: str, preset: Preset, config: Path | None, seed: int, fields: dict[str, Any]
 ) -> dict[str, Any]:
-    """How to edit, of `_options.editing` and the editors' fields; all but the layer.
+    """Arguments of `lga_fast.edit` from `_options.editing` and the editors' fields; no layer.
 
-    The run's seed is the editor's too only if it was given: else a file may say another.
+    The run's seed is the editor's only if the user gave it; otherwise a file may set another.
+
+    Raises:
+        OptionError: a value is out of its limits; this is before a model is loaded.
     """
-    how = _options.given(fields) | {"editor": editor, "preset": preset, "config": config}
+    options = _options.specified(fields)
     kind = registry.member("lga_fast.editors", editor).Editor
-    if _options.asked("seed") and "seed" in kind.__dataclass_fields__:
-        how["seed"] = seed
-    return how
+    if _options.on_command_line("seed") and "seed" in kind.__dataclass_fields__:
+        options["seed"] = seed
+    registry.configured("lga_fast.editors", editor, "Editor", options)
+    return options | {"editor": editor, "preset": preset, "config": config}
+
+
+def refuse_ranks(command: str, instead: str) -> None:
+    """Refuse to run a command in several processes; raises `RanksError`."""
+    if (size := distributed.current().size) > 1:
+        raise RanksError(f"lga-fast {command} runs in one process, got {size}: {instead}")
+
+
+def check_folders(*folders: str | Path | None) -> None:
+    """Refuse folders that cannot be written to, before the work; raises `DataError`."""
+    for folder in folders:
+        if folder is not None:
+            check_writable(folder, folder=True)

@@ -1,8 +1,10 @@
-"""Options that commands share, and those made of the fields of a registry's members."""
+"""Options that commands share, and those made from the fields of a registry's members.
+
+Nothing here imports torch: `--help` and shell completion build every option.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import typing
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -13,97 +15,107 @@ import click
 from click.core import ParameterSource
 
 from lga_fast import registry
-from lga_fast.editors import Preset
-from lga_fast.loading import Weights
+from lga_fast.commands import _static
+from lga_fast.commands._static import StaticField
+from lga_fast.options import SEEDS
 
 
 class Names(click.ParamType):
-    """One member of a package, or several with commas between."""
+    """One or more members of a package, separated by commas."""
 
     name = "names"
 
     def __init__(self, package: str) -> None:
+        """Any of the members of `package`."""
         self._choice = click.Choice(registry.names(package))
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
-        """The members, and that there may be several."""
+        """The members, and that several may be given."""
         return f"{self._choice.get_metavar(param, ctx)}[,...]"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> list[str]:
-        """The names, each once."""
+        """The names, without repetitions."""
         parts = value if isinstance(value, list) else value.split(",")
         return [self._choice.convert(part.strip(), param, ctx) for part in dict.fromkeys(parts)]
 
 
 def model() -> list[click.Option]:
-    """Which model, and how to load it; for `_inputs.model`."""
+    """Which model, and how to load it; for `_inputs.load_model`."""
     return [
         click.Option(
             ["--model", "source"],
             default="atlas",
             show_default=True,
-            help="Hub id, folder, or the embedded atlas (atlas, atlas-llama).",
+            help="Hub id, folder, or an embedded model (atlas, atlas-llama).",
         ),
         *placement(),
+        choice(
+            "--weights",
+            "lga_fast.loading",
+            "Weights",
+            "Keep the weights in memory, or stream them block by block; auto streams only if they "
+            "do not fit.",
+        ),
         click.Option(
             ["--memory-budget"],
-            help="Memory beside resident weights, or in all with streamed ones, e.g. 8GiB.",
+            help="Memory to use, e.g. 8GiB: in addition to resident weights, or including streamed "
+            "ones.",
         ),
     ]
 
 
 def placement() -> list[click.Option]:
-    """Where a model goes, and as what."""
+    """Device and dtype of a model."""
     return [
-        click.Option(["--device"], help="cpu, cuda, or auto to spread over several devices."),
+        click.Option(
+            ["--device"], help="cpu, cuda, or auto to spread the model over several devices."
+        ),
         click.Option(["--dtype"], help="float32, bfloat16, ...; default: the checkpoint's."),
     ]
 
 
-def weights() -> click.Option:
-    """Where the weights are; for `_inputs.model`."""
-    return choice(
-        "--weights",
-        Weights,
-        "In memory, or read block by block while they are used; auto: by what fits.",
-    )
-
-
 def data() -> click.Option:
-    """Which edit requests; for `_inputs.edits`."""
+    """Which edit requests; for `_inputs.load_requests`."""
     return click.Option(
         ["--data"],
         default="atlas",
         show_default=True,
-        help="File of edits, NAME=FILE to say which data set it is, or atlas.",
+        help="File of edit requests, NAME=FILE to name its data set, or atlas.",
     )
 
 
 def editing() -> list[click.Option]:
-    """How to edit, and at which layer; for `_inputs.editing`."""
+    """Which editor, and at which layer; for `_inputs.editor_arguments`."""
     return [
         click.Option(
             ["--editor"],
             type=click.Choice(registry.names("lga_fast.editors")),
             default="r_rome",
             show_default=True,
-            help="How to edit.",
+            help="Editing method.",
         ),
-        *numbers(),
-        click.Option(["--layer"], type=int, help="The layer to edit, counted from 0."),
+        *hyperparameters(),
+        click.Option(
+            ["--layer"], type=click.IntRange(min=0), help="Layer to edit, counted from 0."
+        ),
     ]
 
 
-def numbers() -> list[click.Option]:
-    """Where an editor's numbers come from."""
+def hyperparameters() -> list[click.Option]:
+    """Where an editor's hyperparameters come from."""
     return [
-        choice("--preset", Preset, "Whose numbers hold where nothing else says any."),
+        choice(
+            "--preset",
+            "lga_fast.editors",
+            "Preset",
+            "Published hyperparameters to use where nothing else sets them.",
+        ),
         click.Option(
             ["--config"],
             type=click.Path(path_type=Path, exists=True, dir_okay=False),
-            help="YAML or JSON file of the editor's options; EasyEdit's hparams as they are.",
+            help="YAML or JSON file of editor options; EasyEdit's hparams files work unchanged.",
         ),
     ]
 
@@ -115,33 +127,42 @@ def metrics(default: Sequence[str]) -> click.Option:
         type=Names("lga_fast.metrics"),
         default=",".join(default),
         show_default=True,
-        help="What to measure, with commas between.",
+        help="What to measure, separated by commas.",
     )
 
 
-def choice(flag: str, kind: Any, text: str) -> click.Option:
-    """One of the values of a Literal, the first of them if none is given."""
-    names = typing.get_args(kind)
+def choice(flag: str, module: str, alias: str, text: str) -> click.Option:
+    """One of the values of `alias`, a Literal in `module`; the first is the default."""
+    values = typing.get_args(_static.module(module)[alias])
     return click.Option(
-        [flag], type=click.Choice(names), default=names[0], show_default=True, help=text
+        [flag], type=click.Choice(values), default=values[0], show_default=True, help=text
+    )
+
+
+def count(flag: str, default: int | None, text: str) -> click.Option:
+    """A number of things, at least one."""
+    return click.Option(
+        [flag],
+        type=click.IntRange(min=1),
+        default=default,
+        show_default=default is not None,
+        help=text,
     )
 
 
 def proxy(text: str = "Number of proxy facts to draw.") -> click.Option:
-    """How many facts a layer is chosen on; for `_inputs.proxy_facts`."""
-    return click.Option(
-        ["--proxy"],
-        type=click.IntRange(min=1),
-        default=30,
-        show_default=True,
-        help=text,
-    )
+    """How many facts the layer is chosen on; for `_inputs.draw_proxy`."""
+    return count("--proxy", 30, text)
 
 
 def seed() -> click.Option:
     """The seed of a whole run."""
     return click.Option(
-        ["--seed"], type=int, default=42, show_default=True, help="Seed of all that is random."
+        ["--seed"],
+        type=click.IntRange(SEEDS["min"], SEEDS["max"]),
+        default=42,
+        show_default=True,
+        help="Random seed.",
     )
 
 
@@ -151,65 +172,63 @@ def as_json() -> click.Option:
 
 
 def folder(flag: str, text: str, **settings: Any) -> click.Option:
-    """A folder to write into; it need not be there."""
+    """A folder to write to; it need not exist."""
     kind = click.Path(path_type=Path, file_okay=False)
     return click.Option([flag], type=kind, help=text, **settings)
 
 
 def fields(package: str, kind: str, taken: Collection[str] = ()) -> list[click.Option]:
-    """One option per field of any member's dataclass; its text is written where the field is.
+    """One option per field of any member's dataclass; each field states its own help text.
 
     Args:
         package: of the members.
-        kind: what the dataclass is called in every member.
-        taken: fields that the command has options for already.
+        kind: the name of the dataclass in every member.
+        taken: fields that the command already has options for.
     """
     members = registry.names(package)
-    owners: dict[str, dict[str, dataclasses.Field[Any]]] = {}
-    options: dict[str, click.Option] = {}
-    for name in members:
-        made = getattr(registry.member(package, name), kind)
-        hints = typing.get_type_hints(made)
-        for field in dataclasses.fields(made):
-            if field.name not in taken:
-                owners.setdefault(field.name, {})[name] = field
-                options.setdefault(field.name, _option(field, hints[field.name]))
-    for name, option in options.items():
-        whose = "" if list(owners[name]) == members else f"{', '.join(owners[name])}: "
-        option.help = f"{whose}{option.help}{_defaults(owners[name])}"
-    return list(options.values())
+    owners: dict[str, dict[str, StaticField]] = {}
+    for member in members:
+        for name, field in getattr(_static.module(f"{package}.{member}"), kind).fields.items():
+            if name not in taken:
+                owners.setdefault(name, {})[member] = field
+    return [_option(name, whose, members) for name, whose in owners.items()]
 
 
-def asked(name: str) -> bool:
-    """Whether an option of the running command was on the command line."""
+def on_command_line(name: str) -> bool:
+    """Whether the user gave the running command this option."""
     source = click.get_current_context().get_parameter_source(name)
     return source is ParameterSource.COMMANDLINE
 
 
-def given(options: dict[str, Any]) -> dict[str, Any]:
-    """Those options of `fields` that were on the command line."""
+def specified(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those options of `fields` that the user gave."""
     return {name: value for name, value in options.items() if value not in (None, ())}
 
 
-def _option(field: dataclasses.Field[Any], hint: Any) -> click.Option:
-    flag = "--" + field.name.replace("_", "-")
+def _option(name: str, owners: Mapping[str, StaticField], members: Sequence[str]) -> click.Option:
+    """The option of a field; `owners`: the members that have it."""
+    field = next(iter(owners.values()))
+    flag = "--" + name.replace("_", "-")
     text = field.metadata["help"]
-    if hint is bool:  # both ways: what is on may come from a preset or a file
-        both = f"{flag}/--no-{flag.removeprefix('--')}"
-        return click.Option([both, field.name], default=None, help=text)
-    settings = _click_type(hint)
-    text += " May be given several times." if settings.get("multiple") else ""
-    return click.Option([flag, field.name], help=text, **settings)
+    settings: dict[str, Any] = {}
+    if field.hint is bool:  # both ways: a preset or a file may turn it on
+        flag += f"/--no-{flag.removeprefix('--')}"
+        settings["default"] = None
+    else:
+        settings = _click_type(field.hint)
+        text += " Can be repeated." if settings.get("multiple") else ""
+    prefix = "" if list(owners) == members else f"{', '.join(owners)}: "
+    return click.Option([flag, name], help=f"{prefix}{text}{_defaults(owners)}", **settings)
 
 
-def _defaults(owners: Mapping[str, dataclasses.Field[Any]]) -> str:
-    """The default of a field in most of its owners, and in those where it is another."""
-    whose: dict[Any, list[str]] = {}
+def _defaults(owners: Mapping[str, StaticField]) -> str:
+    """The default of a field in most of its owners, and any that differ."""
+    by_value: dict[Any, list[str]] = {}
     for name, field in owners.items():
-        whose.setdefault(field.default, []).append(name)
-    usual = max(whose, key=lambda value: len(whose[value]))
+        by_value.setdefault(field.default, []).append(name)
+    usual = max(by_value, key=lambda value: len(by_value[value]))
     parts = [] if usual in (None, ()) or isinstance(usual, bool) else [str(usual)]
-    parts += [f"{', '.join(names)}: {value}" for value, names in whose.items() if value != usual]
+    parts += [f"{', '.join(names)}: {value}" for value, names in by_value.items() if value != usual]
     return f"  [default: {'; '.join(parts)}]" if parts else ""
 
 

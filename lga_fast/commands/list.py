@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from lga_fast import registry
-from lga_fast.commands._text import first_line
 
 _PACKAGES = ("selectors", "editors", "metrics", "datasets", "models.families")
 
@@ -25,5 +24,5 @@ def _run() -> None:
         table.add_column(style="bold")
         table.add_column()
         for name in registry.names(package):
-            table.add_row(name, first_line(f"{package}.{name}"))
+            table.add_row(name, registry.summary(package, name))
         Console().print(table, "")

@@ -1,37 +1,33 @@
-"""Run one of the paper's experiments; a run that was stopped goes on.
+"""Run one of the paper's experiments; an interrupted run resumes.
 
-Without --model and --data it runs on both models of the embedded atlas. It writes JSON, a Markdown
-table, figures and one HTML page.
+Without --model and --data it runs on both embedded atlas models. It writes JSON, a Markdown table,
+figures and one HTML page.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from lga_fast import registry
-from lga_fast.commands import _inputs, _options, _ranks
-from lga_fast.commands._text import first_line
-from lga_fast.datasets import LoadedEdits
-from lga_fast.studies import METRICS, Setting, study
+from lga_fast.commands import _options, _static
 
 _STUDIES = "lga_fast.studies"
 
 
 def command() -> click.Command:
     """The command; its last options are the fields of the studies."""
-    made = click.Command("study", callback=_run, help=f"{__doc__}\n\b\n{_studies()}")
-    made.params += [
+    defaults = {n: f.default for n, f in _static.module(_STUDIES).Setting.fields.items()}
+    study = click.Command("study", callback=_run, help=f"{__doc__}\n\b\n{_summaries()}")
+    study.params += [
         click.Argument(["name"], type=click.Choice(registry.names(_STUDIES))),
         click.Option(
             ["--model", "models"],
             multiple=True,
-            default=["atlas", "atlas-llama"],
+            default=defaults["models"],
             show_default=True,
-            help="Hub id, folder, or embedded atlas. May be given several times.",
+            help="Hub id, folder, or embedded model. Can be repeated.",
         ),
         *_options.placement(),
         click.Option(
@@ -39,80 +35,36 @@ def command() -> click.Command:
             multiple=True,
             default=["atlas"],
             show_default=True,
-            help="File of edits, NAME=FILE to say which data set it is, or atlas. May be given "
-            "several times.",
+            help="File of edit requests, NAME=FILE to name its data set, or atlas. Can be "
+            "repeated.",
         ),
         click.Option(
             ["--editor", "editors"],
             type=_options.Names("lga_fast.editors"),
-            default="r_rome",
+            default=",".join(defaults["editors"]),
             show_default=True,
-            help="How to edit; several with commas between.",
+            help="Editing method; several are separated by commas.",
         ),
-        *_options.numbers(),
-        _size("--proxy", Setting.proxy, "Facts that layers are chosen on."),
-        _size("--test", Setting.test, "Facts that they are measured on."),
+        *_options.hyperparameters(),
+        _options.count("--proxy", defaults["proxy"], "Number of facts on which to choose layers."),
+        _options.count("--test", defaults["test"], "Number of facts on which to measure them."),
         _options.seed(),
-        _options.metrics(METRICS),
-        _size("--jobs", Setting.jobs, "Processes that edit, each with its share of the threads."),
-        _options.folder("--out", "Folder to write into.", default="out/study", show_default=True),
+        _options.metrics(defaults["metrics"]),
+        _options.count(
+            "--jobs", defaults["jobs"], "Number of processes that edit, sharing the CPU threads."
+        ),
+        _options.folder("--out", "Folder to write to.", default="out/study", show_default=True),
         *_options.fields(_STUDIES, "Study", taken=["seed"]),
     ]
-    return made
+    return study
 
 
-def _studies() -> str:
+def _summaries() -> str:
     """A line for each study."""
-    names = registry.names(_STUDIES)
-    return "\n".join(f"{name}: {first_line(f'{_STUDIES}.{name}')}" for name in names)
+    return "\n".join(f"{n}: {registry.summary(_STUDIES, n)}" for n in registry.names(_STUDIES))
 
 
-def _size(flag: str, default: int, text: str) -> click.Option:
-    kind = click.IntRange(min=1)
-    return click.Option([flag], type=kind, default=default, show_default=True, help=text)
+def _run(**options: Any) -> None:
+    from lga_fast.commands._run_study import run
 
-
-def _run(
-    name: str,
-    models: tuple[str, ...],
-    data: tuple[str, ...],
-    editors: list[str],
-    metrics: list[str],
-    config: Path | None,
-    out: Path,
-    **asked: Any,
-) -> None:
-    import transformers
-
-    _ranks.alone("study", "--jobs N shares a study among the processors of one machine")
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    shared = {key: asked.pop(key) for key in list(asked) if key in Setting.__dataclass_fields__}
-    setting = Setting(
-        out=out,
-        data=_named(data),
-        models=models,
-        editors=tuple(editors),
-        metrics=tuple(metrics),
-        config=str(config) if config else None,
-        **shared,
-    )
-    report = study(name, setting, **_options.given(asked))
-    console = Console(highlight=False, markup=False)
-    console.print(report.title, style="bold")
-    console.print(*report.text, sep="\n")
-    click.echo(f"Written to {out}: {name}.html, {name}.md, {name}.json and figures")
-
-
-def _named(data: tuple[str, ...]) -> dict[str, LoadedEdits]:
-    """Data sets by the stems of their files."""
-    found: dict[str, LoadedEdits] = {}
-    for one in data:
-        name = Path(one.rpartition("=")[2]).stem
-        if name in found:
-            raise click.BadParameter(
-                f"two data sets are called {name!r}: expected files of different names",
-                param_hint="--data",
-            )
-        found[name] = _inputs.edits(one)
-    return found
+    run(**options)

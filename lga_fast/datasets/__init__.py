@@ -1,7 +1,7 @@
-"""Data sets: every module of this folder without a leading underscore reads one family of files.
+"""Data sets: every module of this folder without a leading underscore reads one kind of file.
 
-A member has `read(path: Path) -> Loaded`, and `FORMS`, by which a file given to the wrong member is
-recognised. A member whose data lga_fast ships also has `default_path() -> Path`.
+A member has `read(path: Path) -> Loaded`, and `FORMS`, by which a file passed to the wrong member
+is recognised. A member whose data ships with lga_fast also has `default_path() -> Path`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from lga_fast import registry
 from lga_fast.datasets import jsonl
 from lga_fast.datasets._fields import CaseIds
-from lga_fast.datasets._files import Source, read_source, shown
+from lga_fast.datasets._files import Source, describe, read_source
 from lga_fast.datasets._forms import loaders_for, read_record
 from lga_fast.datasets._report import (
     FINDINGS,
@@ -27,6 +27,7 @@ from lga_fast.datasets._report import (
 from lga_fast.datasets._split import Split, split
 from lga_fast.datasets.jsonl import write_jsonl
 from lga_fast.errors import DataError, UnknownName
+from lga_fast.options import checked
 from lga_fast.records import EditRequest
 
 __all__ = [
@@ -53,9 +54,13 @@ def load_edits(
 ) -> LoadedEdits:
     """Edit requests from a file of data set `name`, or from requests and EasyEdit dicts in memory.
 
-    The list carries `report` (what was odd or left out) and `provenance`. `limit` keeps the first
-    records, after all were read. Raises `UnknownName` for a name that is no data set, and
-    `DataError` for a file or record that does not have the form it should have.
+    The list carries `report` (what was odd or left out) and `provenance`. All records are read;
+    `limit` keeps the first ones.
+
+    Raises:
+        UnknownName: there is no data set of this name.
+        DataError: a file or record does not have the form it should have.
+        OptionError: `limit` is not a whole number of at least 1.
 
     Example:
         >>> edits = load_edits("zsre", "ZsRE-test-all.json", limit=100)
@@ -65,7 +70,8 @@ def load_edits(
     if not isinstance(name_or_dicts, str):
         if path is not None:
             raise DataError(f"load_edits got requests and the path {path}; give one of them")
-        return _limited(easyedit_requests(name_or_dicts), limit)
+        limit = _checked(limit)
+        return easyedit_requests(name_or_dicts).first(limit)
     loaded = load(name_or_dicts, path, limit)
     if not isinstance(loaded, LoadedEdits):
         kind = type(loaded[0]).__name__ if loaded else "other"
@@ -77,12 +83,13 @@ def load_edits(
 
 
 def load(name: str, path: str | Path | None = None, limit: int | None = None) -> Loaded[Any]:
-    """The records of a file of data set `name`, of whatever kind they are; errors as `load_edits`.
+    """The records of a file of data set `name`, of whatever kind; errors as for `load_edits`.
 
     Example:
         >>> load("mmlu", "mmlu_1516.jsonl")[0].choices[0]
         '(4x 4) + (4x5)'
     """
+    limit = _checked(limit)
     try:
         member = registry.member(__name__, name)
     except UnknownName:
@@ -104,13 +111,13 @@ def load(name: str, path: str | Path | None = None, limit: int | None = None) ->
                 f"load_edits({name!r}, PATH)"
             )
         file = default()
-    return _limited(member.read(file), limit)
+    return member.read(file).first(limit)
 
 
 def of_file(path: str | Path) -> str:
-    """Name of the data set whose form a file has, told by its first record.
+    """Name of the data set whose form a file has, going by its first record.
 
-    Raises `DataError` when no data set reads such records.
+    Raises `DataError` if no data set reads such records.
 
     Example:
         >>> of_file("ZsRE-test-all.json")
@@ -131,8 +138,8 @@ def easyedit_requests(items: Iterable[EditRequest | Mapping[str, Any]]) -> Loade
 
     A dict has `prompt` and `target_new`, and may have `subject, ground_truth, rephrase_prompt`,
     `locality` and `portability` as `{group: {"prompt": ..., "ground_truth": ...}}`, and `case_id`.
-    Case ids that come twice get a suffix, which the report says. What is a `LoadedEdits` already is
-    given back. Raises `DataError` for all else.
+    Repeated case ids get a suffix, which the report lists. A `LoadedEdits` is returned as it is.
+    Raises `DataError` for anything else.
 
     Example:
         >>> fact = {"prompt": "Rome lies in", "subject": "Rome", "target_new": "France"}
@@ -142,7 +149,7 @@ def easyedit_requests(items: Iterable[EditRequest | Mapping[str, Any]]) -> Loade
     if isinstance(items, LoadedEdits):
         return items
     if isinstance(items, str | Mapping | EditRequest) or not isinstance(items, Iterable):
-        raise DataError(f"expected a list of requests, got {shown(items)}. Put it into a list.")
+        raise DataError(f"expected a list of requests, got {describe(items)}. Put it into a list.")
     source = Source("requests", list(items))
     report, ids = LoadReport(len(source.records)), CaseIds()
     requests = []
@@ -158,11 +165,9 @@ def easyedit_requests(items: Iterable[EditRequest | Mapping[str, Any]]) -> Loade
             )
             item = dataclasses.replace(item, case_id=case_id)
         requests.append(item)
-    made = Provenance("requests", "in memory", None, jsonl.checksum(requests))
-    return LoadedEdits(requests, report, made)
+    provenance = Provenance("requests", "in memory", None, jsonl.checksum(requests))
+    return LoadedEdits(requests, report, provenance)
 
 
-def _limited(loaded: Loaded[Any], limit: int | None) -> Any:
-    if limit is not None and (not isinstance(limit, int) or limit < 1):
-        raise DataError(f"limit={limit!r}: expected a whole number of records, 1 or more, or None")
-    return loaded.first(limit)
+def _checked(limit: int | None) -> int | None:
+    return checked(limit, int | None, {"min": 1}, "load_edits: limit")

@@ -7,7 +7,7 @@ from typing import Any
 from lga_fast.datasets._fields import Record, note_edges, subject_of
 from lga_fast.records import EditRequest, Probe, ProbeKind
 
-# What EasyEdit fills in for a missing ground truth; taken for an answer it would be compared with.
+# EasyEdit's filler for a missing ground truth; it must not be compared with as an answer.
 _PLACEHOLDER = "<|endoftext|>"
 
 
@@ -47,7 +47,7 @@ def neighborhood(record: Record, prompt: str, answer: str) -> list[Probe]:
 
 
 def one_hop(record: Record) -> list[Probe]:
-    """The question that GPT-4 wrote for ZsRE's and CounterFact's records, if they have one."""
+    """The question that GPT-4 wrote for a record of ZsRE or CounterFact, if there is one."""
     if not record.has("portability"):
         return []
     hop = record.child("portability")
@@ -58,7 +58,7 @@ def one_hop(record: Record) -> list[Probe]:
 
 
 def old_answer(record: Record, name: str, target_new: str) -> str | None:
-    """The first old answer in field `name`, a text or a list of them; None when there is none."""
+    """The first old answer in field `name`, a text or a list of them; None if there is none."""
     if not record.has(name):
         return None
     texts = record.texts(name)
@@ -76,7 +76,7 @@ def old_answer(record: Record, name: str, target_new: str) -> str | None:
 
 
 def rephrases(record: Record, name: str, target_new: str) -> list[Probe]:
-    """Probes from the paraphrases in field `name`; the edit's own target answers them."""
+    """Probes from the paraphrases in field `name`; their answer is the edit's own target."""
     if not record.has(name):
         return []
     probes = []
@@ -107,23 +107,23 @@ def groups(record: Record, kind: ProbeKind) -> list[Probe]:
 def probe(
     record: Record, kind: ProbeKind, group: str, prompt: tuple[str, Any], answers: tuple[str, Any]
 ) -> list[Probe]:
-    """The probe of a prompt and its answers, each given with the field it stands in.
+    """The probe of a prompt and its answers, each given with the field it is in.
 
-    None, and a finding, when the prompt is blank or no answer is left.
+    No probe but a finding if the prompt is blank or there is no answer.
     """
     text = record.string(*prompt)
     if not text.strip():
         record.note("blank_prompt", prompt[0])
         return []
-    right = _aliases(record, *answers)
-    if not right:
+    aliases = _aliases(record, *answers)
+    if not aliases:
         record.note("missing_answer", answers[0])
         return []
-    return [Probe(kind, group, text, right[0], tuple(right[1:]))]
+    return [Probe(kind, group, text, aliases[0], tuple(aliases[1:]))]
 
 
 def _items(record: Record, at: str, raw: Any) -> list[tuple[tuple[str, Any], tuple[str, Any]]]:
-    """Prompt and answers of each item of a group, each with the field it stands in."""
+    """Prompt and answers of each item of a group, each with the field it is in."""
     if not isinstance(raw, list | tuple | dict):
         raise record.fail(at, "a list of items, or an object with prompt and ground_truth", raw)
     items = []
@@ -151,14 +151,14 @@ def _items(record: Record, at: str, raw: Any) -> list[tuple[tuple[str, Any], tup
 
 def _aliases(record: Record, at: str, value: Any) -> list[str]:
     """All right answers in `value`: a text, a list of texts, or a list of lists of aliases."""
-    right: list[str] = []
+    answers: list[str] = []
     blanks: list[str] = []
 
-    def take(at: str, value: Any, depth: int) -> None:
+    def collect(at: str, value: Any, depth: int) -> None:
         if not isinstance(value, list | tuple):
             text = record.string(at, value)
             if text.strip():
-                right.append(text)
+                answers.append(text)
             else:
                 blanks.append(at)
             return
@@ -167,11 +167,11 @@ def _aliases(record: Record, at: str, value: Any) -> list[str]:
         if not value:
             blanks.append(at)
         for i, inner in enumerate(value):
-            take(f"{at}[{i}]", inner, depth + 1)
+            collect(f"{at}[{i}]", inner, depth + 1)
 
     if value is not None:
-        take(at, value, 0)
-    if right:
+        collect(at, value, 0)
+    if answers:
         for blank in blanks:
             record.note("blank_alias", blank)
-    return right
+    return answers

@@ -1,4 +1,4 @@
-"""Reading the fields of one record: checked, counted, and with errors that name the place."""
+"""Reading the fields of one record, checked and counted, with errors that name the place."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from lga_fast.datasets._files import shown
+from lga_fast.datasets._files import describe
 from lga_fast.datasets._report import Finding, LoadReport
 from lga_fast.errors import DataError
 from lga_fast.records import find_subject
@@ -15,19 +15,19 @@ _ABSENT = object()
 
 
 class CaseIds:
-    """Gives each record a case id of its own: the file's where it has one, else the index."""
+    """Gives each record a unique case id: the file's own if it has one, else the index."""
 
     def __init__(self) -> None:
-        """Start with no id taken."""
+        """Start without any id in use."""
         self._taken: set[str] = set()
 
     def take(self, own: str | None, index: int) -> str:
-        """A free id for record `index`: `own`, else the index, with `#2`, `#3`, ... when taken."""
-        wanted = str(index) if own is None else own
-        case_id, copy = wanted, 1
+        """An unused id for record `index`: `own`, else the index, with `#2`, ... if in use."""
+        base = str(index) if own is None else own
+        case_id, copy = base, 1
         while case_id in self._taken:
             copy += 1
-            case_id = f"{wanted}#{copy}"
+            case_id = f"{base}#{copy}"
         self._taken.add(case_id)
         return case_id
 
@@ -43,24 +43,24 @@ class Record:
         self.case_id = str(index)
         if not isinstance(raw, dict):
             where = f"{place}, field {path!r}" if path else place
-            raise DataError(f"{where}: expected an object with named fields, got {shown(raw)}")
+            raise DataError(f"{where}: expected an object with named fields, got {describe(raw)}")
         self.raw: dict[str, Any] = raw
         self._read: set[str] = set()
 
-    def fail(self, name: str, expected: str, got: Any, mend: str = "") -> DataError:
-        """The error for field `name`: where it is, what was expected, what came, how to mend it."""
-        own = "" if self.case_id == str(self.index) else f" (case_id {self.case_id!r})"
-        came = "nothing: there is no such field" if got is _ABSENT else shown(got)
-        mend = mend or f"Mend {name.partition('[')[0]!r} in that record, or take the record out."
-        at = f"{self.place}{own}, field {self.path + name!r}"
-        return DataError(f"{at}: expected {expected}, got {came}. {mend}")
+    def fail(self, name: str, expected: str, got: Any, fix: str = "") -> DataError:
+        """The error for field `name`: where it is, what was expected and found, how to fix it."""
+        case_id = "" if self.case_id == str(self.index) else f" (case_id {self.case_id!r})"
+        actual = "nothing: there is no such field" if got is _ABSENT else describe(got)
+        fix = fix or f"Correct {name.partition('[')[0]!r} in that record, or remove the record."
+        at = f"{self.place}{case_id}, field {self.path + name!r}"
+        return DataError(f"{at}: expected {expected}, got {actual}. {fix}")
 
     def note(self, kind: str, detail: str) -> None:
         """Add a finding about this record to the report."""
         self.report.findings.append(Finding(kind, self.index, self.case_id, detail))
 
     def has(self, name: str) -> bool:
-        """Whether field `name` is there and not null; counts as reading it."""
+        """Whether field `name` is present and not null; counts as reading it."""
         return self.get(name) is not None
 
     def get(self, name: str) -> Any:
@@ -69,7 +69,7 @@ class Record:
         return self.raw.get(name)
 
     def required(self, name: str) -> Any:
-        """The raw value of `name`, which must be there."""
+        """The raw value of `name`, which must be present."""
         value = self.get(name)
         if name not in self.raw:
             raise self.fail(name, "a value", _ABSENT)
@@ -83,7 +83,7 @@ class Record:
         return value
 
     def text_or_none(self, name: str) -> str | None:
-        """The text of `name`; None, and a finding, when it is blank; None when absent or null."""
+        """The text of `name`; None if absent or null; None and a finding if blank."""
         value = self.get(name)
         if value is None:
             return None
@@ -94,7 +94,7 @@ class Record:
         return None
 
     def texts(self, name: str) -> list[str]:
-        """The texts of a list field, blank ones among them; one text is a list of one."""
+        """The texts of a list field, blank ones included; a single text is a list of one."""
         value = self.required(name)
         if isinstance(value, str):
             value = [value]
@@ -115,7 +115,7 @@ class Record:
         return child
 
     def close(self, unused: Iterable[str] = ()) -> None:
-        """Report the fields that nothing read; `unused` names those known to be of no use."""
+        """Report the fields that were never read; `unused` names those known to be of no use."""
         for name in self.raw:
             if name in self._read:
                 continue
@@ -123,13 +123,13 @@ class Record:
             self.note("unused_field" if name in unused else "unknown_field", full)
 
     def string(self, name: str, value: Any) -> str:
-        """`value`, found at `name`, if it is text that UTF-8 can hold; it may be blank."""
+        """`value`, found at `name`, which must be text that UTF-8 can hold; it may be blank."""
         if isinstance(value, str) and value.isascii():
             return value
         if not isinstance(value, str):
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            mend = f'Write it in quotes: "{value}".' if number else ""
-            raise self.fail(name, "text", value, mend)
+            fix = f'Write it in quotes: "{value}".' if number else ""
+            raise self.fail(name, "text", value, fix)
         try:
             value.encode()
         except UnicodeEncodeError as error:
@@ -143,7 +143,7 @@ class Record:
 
 
 def own_id(record: Record, name: str) -> str | None:
-    """The record's own id from field `name` as text; None when there is none."""
+    """The record's own id from field `name` as text; None if there is none."""
     value = record.get(name)
     if isinstance(value, bool) or not isinstance(value, str | int | None):
         raise record.fail(name, "a number or text as id", value)
@@ -152,7 +152,7 @@ def own_id(record: Record, name: str) -> str | None:
 
 
 def subject_of(record: Record, name: str, prompt: str) -> tuple[str | None, tuple[int, int] | None]:
-    """Subject from field `name` and its first place in `prompt`; what is odd goes to the report."""
+    """Subject from field `name` and its first place in `prompt`; oddities go to the report."""
     subject = record.text_or_none(name)
     if subject is None:
         return None, None
@@ -169,7 +169,7 @@ def subject_of(record: Record, name: str, prompt: str) -> tuple[str | None, tupl
 
 
 def note_subject_place(record: Record, name: str, prompt: str, span: tuple[int, int]) -> None:
-    """Report a subject that is in the prompt more than once, or inside a longer word."""
+    """Report a subject that is more than once in the prompt, or inside a longer word."""
     start, end = span
     if prompt.count(prompt[start:end]) > 1:
         record.note("subject_repeated", name)
@@ -179,7 +179,7 @@ def note_subject_place(record: Record, name: str, prompt: str, span: tuple[int, 
 
 
 def note_edges(record: Record, name: str, value: str) -> str:
-    """`value` as it is; white space at its ends goes to the report."""
+    """`value` unchanged; white space at its ends goes to the report."""
     if value != value.strip():
         record.note("edge_whitespace", name)
     return value

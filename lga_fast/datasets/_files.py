@@ -1,4 +1,4 @@
-"""Files of records: reading with errors that say where, writing that never leaves half a file."""
+"""Reading files of records, with errors that name the place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LINE_SUFFIXES = (".jsonl", ".ndjson")
 class Source:
     """The raw records of a file or of a list in memory."""
 
-    name: str  # the path as given, or what to call a list in memory
+    name: str  # the path as given, or a name for a list in memory
     records: list[Any]
     lines: list[int] | None = None  # of each record, from 1; JSON Lines only
     sha256: str = ""
@@ -32,8 +32,8 @@ class Source:
 def read_source(path: Path) -> Source:
     """The records of a JSON list or of JSON Lines, UTF-8 with or without a byte order mark.
 
-    A text that begins with `[` is a list; a file named .jsonl, or a text whose first line is an
-    object of its own, is JSON Lines. Raises `DataError` for all else.
+    A text that begins with `[` is a list; a file named .jsonl, or a text whose first line is a
+    complete object, is JSON Lines. Raises `DataError` for anything else.
     """
     data = _bytes(path)
     try:
@@ -49,7 +49,7 @@ def read_source(path: Path) -> Source:
     if body[0] not in "[{":
         raise DataError(
             f"{path}: expected a JSON list of records or JSON Lines, but the text begins "
-            f"{shown(body[:40])}. {_what_instead(body)}"
+            f"{describe(body[:40])}. {_advice(body)}"
         )
     lines = None
     if body.startswith("{") and (path.suffix in _LINE_SUFFIXES or _object_per_line(body)):
@@ -58,7 +58,7 @@ def read_source(path: Path) -> Source:
         records = _json(path, text)
         if not isinstance(records, list):
             raise DataError(
-                f"{path}: expected a list of records, got {shown(records)}. "
+                f"{path}: expected a list of records, got {describe(records)}. "
                 "Put the records into one JSON list, or one record on each line."
             )
         if not records:
@@ -66,7 +66,7 @@ def read_source(path: Path) -> Source:
     return Source(str(path), records, lines, hashlib.sha256(data).hexdigest())
 
 
-def shown(value: Any) -> str:
+def describe(value: Any) -> str:
     """A value for an error message: short, and with its type unless it is text."""
     if isinstance(value, dict):
         keys = ", ".join(map(repr, list(value)[:6]))
@@ -81,8 +81,8 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         folder = path.parent
-        here = [p.name for p in folder.iterdir()] if folder.is_dir() else []
-        near = difflib.get_close_matches(path.name, here, n=3, cutoff=0.5)
+        siblings = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+        near = difflib.get_close_matches(path.name, siblings, n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         missing = "there is no such file" if folder.is_dir() else f"there is no folder {folder}"
         raise DataError(f"{path}: {missing}.{hint}") from None
@@ -116,10 +116,10 @@ def _json(path: Path, text: str, first_line: int = 1) -> Any:
         record = dict(pairs)
         if len(record) != len(pairs):
             names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            start = shown(dict(pairs[:1]).get(names[0]))
+            repeated = next(name for name in names if names.count(name) > 1)
+            start = describe(dict(pairs[:1]).get(names[0]))
             raise DataError(
-                f"{path}: field {twice!r} is there twice in the object that begins "
+                f"{path}: field {repeated!r} appears twice in the object that begins "
                 f"{names[0]!r}: {start}. Keep one."
             )
         return record
@@ -137,7 +137,7 @@ def _json(path: Path, text: str, first_line: int = 1) -> Any:
         raise DataError(f"{path}: line {first_line}: not JSON that can be read: {error}") from None
 
 
-def _what_instead(body: str) -> str:
+def _advice(body: str) -> str:
     if body.startswith("version https://git-lfs"):
         return "It is a Git LFS pointer; fetch the file itself (git lfs pull)."
     if body.startswith("<"):
@@ -150,4 +150,4 @@ def _why_not_json(text: str, error: json.JSONDecodeError) -> str:
         return "A second value follows; for one record per line name the file .jsonl."
     if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
         return "The text ends too early; the file may be a partial download."
-    return "Mend the text there."
+    return "Correct the text there."

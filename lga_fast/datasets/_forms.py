@@ -1,4 +1,4 @@
-"""A loader is a list of forms; here a file's form is recognised and its records are read."""
+"""A loader is a list of forms: recognising the form of a file and reading its records."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from lga_fast import registry
 from lga_fast.datasets._fields import CaseIds, Record, own_id
-from lga_fast.datasets._files import Source, read_source, shown
+from lga_fast.datasets._files import Source, describe, read_source
 from lga_fast.datasets._report import Loaded, LoadedEdits, LoadReport, Provenance
 from lga_fast.errors import DataError
 from lga_fast.records import EditRequest
@@ -21,13 +21,13 @@ PACKAGE = "lga_fast.datasets"
 
 @dataclass(frozen=True)
 class Form(Generic[T]):
-    """One way in which files of a data set write their records."""
+    """One way in which files of a data set lay out their records."""
 
     name: str
-    needs: frozenset[str]  # fields of every record; they tell the form
+    needs: frozenset[str]  # fields of every record, by which the form is recognised
     read: Callable[[Record], T]
-    without: frozenset[str] = frozenset()  # fields that tell another form
-    unused: frozenset[str] = frozenset()  # fields known to be there and of no use here
+    without: frozenset[str] = frozenset()  # fields of another form
+    unused: frozenset[str] = frozenset()  # fields known to be present and of no use here
     case_id: str = "case_id"  # field of the file's own id, if it has one
 
     def fits(self, fields: Iterable[str]) -> bool:
@@ -53,7 +53,7 @@ def load_file(path: Path, name: str, forms: Sequence[Form[T]]) -> Loaded[T]:
 def read_record(
     source: Source, index: int, raw: Any, form: Form[T], ids: CaseIds, report: LoadReport
 ) -> T:
-    """Record `index` of `source` read as `form`; raises `DataError` when it is not of that form."""
+    """Record `index` of `source` read as `form`; raises `DataError` if it has another form."""
     record = Record(raw, source.place(index), index, report)
     own = own_id(record, form.case_id)
     record.case_id = ids.take(own, index)
@@ -66,12 +66,12 @@ def read_record(
 
 def loaders_for(record: Any) -> list[str]:
     """Names of the data sets that read records like this one, the closest form first."""
-    found: dict[str, int] = {}
+    best: dict[str, int] = {}  # fields of the closest form
     for name in registry.names(PACKAGE) if isinstance(record, dict) else []:
         for form in getattr(importlib.import_module(f"{PACKAGE}.{name}"), "FORMS", ()):
             if form.fits(record):
-                found[name] = max(found.get(name, 0), len(form.needs))
-    return sorted(found, key=lambda name: -found[name])
+                best[name] = max(best.get(name, 0), len(form.needs))
+    return sorted(best, key=lambda name: -best[name])
 
 
 def _load(
@@ -88,11 +88,11 @@ def _load(
 
 
 def _choose(source: Source, name: str, forms: Sequence[Form[T]]) -> Form[T]:
-    """The form of the file, told by the first record's fields."""
+    """The form of the file, going by the fields of its first record."""
     first = source.records[0]
     if not isinstance(first, dict):
         raise DataError(
-            f"{source.place(0)}: expected an object with named fields, got {shown(first)}"
+            f"{source.place(0)}: expected an object with named fields, got {describe(first)}"
         )
     fitting = [form for form in forms if form.fits(first)]
     if fitting:

@@ -1,4 +1,4 @@
-"""What a loader found and where its records came from; travels with the records it describes."""
+"""What a loader noticed about its records, and where they came from."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from lga_fast.records import EditRequest
 
 T = TypeVar("T")
+L = TypeVar("L", bound="Loaded[Any]")
 
 #: Every kind of finding. All but "dropped" leave the record in; items and aliases are left out.
 FINDINGS = {
@@ -47,7 +48,7 @@ class Finding:
 
 @dataclass
 class LoadReport:
-    """Counts and places of everything a loader did not take as it came.
+    """Counts and places of everything that a loader changed, skipped or found odd.
 
     Example:
         >>> edits.report.count("missing_answer")
@@ -64,11 +65,11 @@ class LoadReport:
     def where(self, kind: str) -> list[Finding]:
         """The findings of `kind`, in file order; raises KeyError for a kind that does not exist."""
         FINDINGS[kind]
-        return [found for found in self.findings if found.kind == kind]
+        return [finding for finding in self.findings if finding.kind == kind]
 
     def fields(self, kind: str) -> dict[str, int]:
         """How often each detail of `kind` occurs, e.g. each unknown field."""
-        return dict(Counter(found.detail for found in self.where(kind)))
+        return dict(Counter(finding.detail for finding in self.where(kind)))
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain data; findings about fields as counts, others as lists."""
@@ -77,29 +78,29 @@ class LoadReport:
             if kind.endswith("_field") and kind != "blank_field":
                 out[kind] = self.fields(kind)
             else:
-                out[kind] = [asdict(found) for found in self.where(kind)]
+                out[kind] = [asdict(finding) for finding in self.where(kind)]
         return {key: value for key, value in out.items() if value or key == "records"}
 
     def __str__(self) -> str:
         """One line per kind of finding, for people."""
         lines = [f"{self.records} records"]
         for kind, meaning in FINDINGS.items():
-            found = self.where(kind)
-            if not found:
+            findings = self.where(kind)
+            if not findings:
                 continue
             if kind.endswith("_field"):
                 counts = self.fields(kind)
                 tail = ", ".join(f"{name} ({n})" for name, n in counts.items())
             else:
-                tail = "records " + ", ".join(str(f.record) for f in found[:8])
-                tail += ", …" if len(found) > 8 else ""
-            lines.append(f"{len(found)} {meaning}: {tail}")
+                tail = "records " + ", ".join(str(f.record) for f in findings[:8])
+                tail += ", …" if len(findings) > 8 else ""
+            lines.append(f"{len(findings)} {meaning}: {tail}")
         return "\n".join(lines)
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where records came from; enough to tell whether two runs read the same data."""
+    """Where records came from: enough to tell whether two runs read the same data."""
 
     name: str  # of the loader
     form: str  # which of the loader's forms
@@ -108,7 +109,7 @@ class Provenance:
 
 
 class Loaded(list[T], Generic[T]):
-    """A list of records with the `report` and `provenance` of their loading."""
+    """A list of records with the `report` and `provenance` of loading them."""
 
     def __init__(self, items: Iterable[T], report: LoadReport, provenance: Provenance) -> None:
         """Keep `items` together with what is known about them."""
@@ -116,11 +117,11 @@ class Loaded(list[T], Generic[T]):
         self.report = report
         self.provenance = provenance
 
-    def first(self, limit: int | None) -> Loaded[T]:
-        """The first `limit` records, with the report cut to them; the rest is listed as dropped."""
+    def first(self: L, limit: int | None) -> L:
+        """The first `limit` records and their findings; the others are listed as dropped."""
         if limit is None or limit >= len(self):
             return self
-        findings = [found for found in self.report.findings if found.record < limit]
+        findings = [finding for finding in self.report.findings if finding.record < limit]
         for index in range(limit, len(self)):
             item = self[index]
             case_id = getattr(item, "case_id", str(index))

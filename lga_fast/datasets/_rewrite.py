@@ -36,7 +36,7 @@ class Rewrite:
 
 
 def rewrite(record: Record) -> Rewrite:
-    """The record's rewrite; raises `DataError` unless its prompt has `{}` exactly once."""
+    """The record's rewrite; raises `DataError` unless its prompt contains `{}` exactly once."""
     inner = record.child("requested_rewrite")
     template, subject = inner.text("prompt"), inner.text("subject")
     if subject != subject.strip():
@@ -44,7 +44,7 @@ def rewrite(record: Record) -> Rewrite:
         subject = subject.strip()
     if template.count("{}") != 1:
         raise inner.fail("prompt", "text with '{}' once, where the subject goes", template)
-    # by position: the subject may also stand elsewhere in the prompt, and other braces are text
+    # by position: the subject may also occur elsewhere in the prompt, and other braces are text
     start = template.index("{}")
     prompt = template[:start] + subject + template[start + 2 :]
     span = (start, start + len(subject))

@@ -1,4 +1,4 @@
-"""Edit requests of the embedded atlas; they come with the package and need no path."""
+"""Edit requests of the embedded atlas, which ship with the package and need no path."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lga_fast.datasets._forms import Form, load_edits_file
 from lga_fast.datasets._report import LoadedEdits
 from lga_fast.records import EditRequest
 
-#: None of its own: the requests lie in the form of `jsonl`, to which users' files are referred.
+#: None of its own: the requests are in the form of `jsonl`, to which users' files are referred.
 FORMS: tuple[Form[EditRequest], ...] = ()
 
 

@@ -1,8 +1,8 @@
 """CounterFact: EasyEdit's flat records, and ROME's own with `{}` in the prompt.
 
 In ROME's form `{}` is where the subject goes; other braces are text, and nothing is unescaped. Its
-neighbourhood prompts are about other subjects of which the old answer is true, so that answer is
-theirs. Not read: attribute and generation prompts, which EasyEdit's metrics have no place for.
+neighbourhood prompts are about other subjects for which the old answer is right, so it is theirs.
+Attribute and generation prompts are not read: EasyEdit's metrics do not use them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lga_fast.records import EditRequest
 
 
 def read(path: Path) -> LoadedEdits:
-    """The edits of a CounterFact file; raises `DataError` when it has neither form.
+    """The edits of a CounterFact file; raises `DataError` if it has neither form.
 
     Example:
         >>> read(Path("counterfact-val.json"))[0].subject

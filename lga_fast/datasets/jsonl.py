@@ -1,7 +1,7 @@
 """Edit requests as lga_fast writes them, one JSON object per line; also EasyEdit's request dicts.
 
-What `write_jsonl` wrote is read back exactly. For files made by hand `prompt` and `target_new` are
-enough; without `subject_span` the first place of the subject is taken. A .json list is read alike.
+Files of `write_jsonl` are read back exactly. In files written by hand `prompt` and `target_new`
+suffice; without `subject_span` the subject's first occurrence counts. A .json list is read too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lga_fast.records import AnswerLists, EditKind, EditRequest, Probe, ProbeKin
 
 
 def read(path: Path) -> LoadedEdits:
-    """The edits of a JSON Lines file or a JSON list; raises `DataError` when it has another form.
+    """The edits of a JSON Lines file or a JSON list; raises `DataError` if it has another form.
 
     Example:
         >>> read(Path("mine.jsonl")).report.count("subject_absent")
@@ -33,9 +33,8 @@ def read(path: Path) -> LoadedEdits:
 def write_jsonl(requests: Iterable[EditRequest], path: str | Path) -> None:
     """Write `requests` to `path`, one per line; an interrupted write leaves the old file.
 
-    Raises `DataError`, and writes nothing, for a request that could not be read back: a probe
-    with a blank prompt, or text that UTF-8 cannot hold. Of equal case ids the later ones are read
-    back with a suffix.
+    Raises `DataError`, and writes nothing, if a request could not be read back: a probe with a
+    blank prompt, or text that UTF-8 cannot hold. Repeated case ids are read back with a suffix.
 
     Example:
         >>> write_jsonl(edits, "mine.jsonl")
@@ -76,7 +75,7 @@ def _plain(request: EditRequest) -> dict[str, Any]:
 
 
 def _either(record: Record) -> EditRequest:
-    # told record by record: a file made by hand may have probes in its later records only
+    # decided per record: a file written by hand may have probes in later records only
     easyedit = _EASYEDIT & record.raw.keys() and "probes" not in record.raw
     return _easyedit.request(record) if easyedit else _request(record)
 

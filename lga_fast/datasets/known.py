@@ -1,7 +1,7 @@
 """Known facts of ROME, for causal tracing: prompts that a model should complete. No edits.
 
-`prediction` is what GPT-2 XL once answered; it and the template are not read, since the prompt has
-more words than the template in many records.
+`prediction` is what GPT-2 XL once answered. It is not read, nor is the template, which lacks words
+of the prompt in many records.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lga_fast.records import KnownFact
 
 
 def read(path: Path) -> Loaded[KnownFact]:
-    """The facts of a known-facts file; raises `DataError` when it has another form.
+    """The facts of a known-facts file; raises `DataError` if it has another form.
 
     Example:
         >>> read(Path("known_1000.json"))[0].attribute
@@ -26,7 +26,7 @@ def read(path: Path) -> Loaded[KnownFact]:
 
 def _fact(record: Record) -> KnownFact:
     prompt = note_edges(record, "prompt", record.text("prompt"))
-    record.text("subject")  # tracing corrupts the subject, so a record without one is no use
+    record.text("subject")  # tracing corrupts the subject: a record without one is useless
     subject, span = subject_of(record, "subject", prompt)
     attribute = note_edges(record, "attribute", record.text("attribute"))
     return KnownFact(record.case_id, prompt, attribute, subject or "", span)

@@ -1,7 +1,7 @@
-"""MMLU: multiple-choice questions, for what an edit did to general ability. No edits.
+"""MMLU: multiple-choice questions that show what an edit did to general ability. No edits.
 
-Questions are read as they are, white space included. A file of worked examples (`mmlu_shot`) has
-the same form and is read by the same call.
+Questions are read verbatim, white space included. Files of worked examples (`mmlu_shot`) have the
+same form and are read by the same call.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lga_fast.records import MultipleChoice
 
 
 def read(path: Path) -> Loaded[MultipleChoice]:
-    """The questions of an MMLU file; raises `DataError` when it has another form.
+    """The questions of an MMLU file; raises `DataError` if it has another form.
 
     Example:
         >>> read(Path("mmlu_1516.jsonl"))[0].answer

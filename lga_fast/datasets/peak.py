@@ -4,18 +4,18 @@ One record is one edit request, because the file asks for one new answer per que
 
 - `prompt` is the question with its subject filled in, `target_new` the answer to add;
 - `target_old` is the file's `target_true`, which is always the first of its right answers;
-- `answers.right` is `postive_list` (the file's spelling): right before, meant to stay right;
-- `answers.wrong` is `negtive_list`: false answers of the same sort, which must not rise;
-- `answers.unrelated` is `negtive_random_list`: false answers of no sort;
+- `answers.right` is `postive_list` (the file's spelling): right before, and meant to stay so;
+- `answers.wrong` is `negtive_list`: false answers of the same kind, which must not gain;
+- `answers.unrelated` is `negtive_random_list`: false answers of any kind;
 - paraphrases (`para_add_prompts`) are rephrase probes that `target_new` answers;
 - `neighborhood_prompts`, pairs of prompt and answer, are locality probes 'neighborhood': facts
   about others whose answers are all in `postive_list`.
 
-The answer lists are no probes: they belong to the edited prompt itself, so measures of locality or
-portability must not average over them. A composite metric takes as the set of answers that should
-hold after the edit `(target_new, *answers.right)` without repeats, since a few lists have the new
-answer already; a metric that inserts several answers one after another makes one request of each
-with `dataclasses.replace(request, target_new=answer)`.
+The answer lists are not probes: they belong to the edited prompt itself, so measures of locality or
+portability must not average over them. A composite metric takes `(target_new, *answers.right)`
+without repeats as the answers that should hold after the edit, since a few lists contain the new
+answer already; a metric that inserts several answers in turn makes a request of each with
+`dataclasses.replace(request, target_new=answer)`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from lga_fast.records import AnswerLists, EditRequest
 
 
 def read(path: Path) -> LoadedEdits:
-    """The edits of a PEAK file; raises `DataError` when it has another form.
+    """The edits of a PEAK file; raises `DataError` if it has another form.
 
     Example:
         >>> read(Path("PEAK_counter.json"))[0].answers.right[:2]

@@ -17,7 +17,7 @@ from lga_fast.records import EditRequest
 
 
 def read(path: Path) -> LoadedEdits:
-    """The edits of an UnKE file; raises `DataError` when it has another form.
+    """The edits of an UnKE file; raises `DataError` if it has another form.
 
     Example:
         >>> read(Path("final_data_v2.json"))[0].prompt
@@ -39,8 +39,10 @@ def _request(record: Record) -> EditRequest:
     for i, (question, reply) in enumerate(zip(questions, replies, strict=True)):
         prompt, answer = (f"sub_question[{i}]", question), (f"sub_answer[{i}]", reply)
         probes += _easyedit.probe(record, "portability", "sub_question", prompt, answer)
-    made = _easyedit.request(record, "question", "answer", rephrase="para_question", probes=probes)
-    return replace(made, kind="unstructured")
+    request = _easyedit.request(
+        record, "question", "answer", rephrase="para_question", probes=probes
+    )
+    return replace(request, kind="unstructured")
 
 
 FORMS = (

@@ -1,7 +1,7 @@
 """WikiBio of KnowEdit: a passage to be continued by a given sentence.
 
-There are no old answers and no paraphrases. Concepts are in lower case, and found where the passage
-names itself ("a Wikipedia passage about ..."); many prompts end in a space, which is kept.
+There are no old answers and no paraphrases. Concepts are in lower case and found where the prompt
+names its topic ("a Wikipedia passage about ..."); many prompts end in a space, which is kept.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lga_fast.records import EditRequest
 
 
 def read(path: Path) -> LoadedEdits:
-    """The edits of a WikiBio file; raises `DataError` when it has another form.
+    """The edits of a WikiBio file; raises `DataError` if it has another form.
 
     Example:
         >>> read(Path("wikibio-test-all.json"))[0].subject

@@ -14,7 +14,7 @@ from lga_fast.datasets._report import LoadedEdits
 
 
 def read(path: Path) -> LoadedEdits:
-    """The edits of a WikiData file; raises `DataError` when it has neither form.
+    """The edits of a WikiData file; raises `DataError` if it has neither form.
 
     Example:
         >>> read(Path("test_cf.json"))[0].target_new

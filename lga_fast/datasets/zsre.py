@@ -1,7 +1,7 @@
 """ZsRE: KnowEdit's file, and the 1037 records with portability that EasyEdit published.
 
-The 1037 form keeps its locality questions as they are, "nq question: " in front. `pred` is what
-some other model once answered, not the truth, and is not read.
+The 1037 form's locality questions keep their prefix "nq question: ". `pred` is what some other
+model once answered, not the truth, and is not read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lga_fast.records import EditRequest
 
 
 def read(path: Path) -> LoadedEdits:
-    """The edits of a ZsRE file; raises `DataError` when it has neither form.
+    """The edits of a ZsRE file; raises `DataError` if it has neither form.
 
     Example:
         >>> read(Path("ZsRE-test-all.json"))[0].prompt

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from lga_fast.editors._options import Config, Preset, resolve
 from lga_fast.editors._value_solver import Optimisation, Value, optimise_at
-from lga_fast.errors import EditError
+from lga_fast.errors import EditError, warn
 from lga_fast.forward.clean_run import Site
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
@@ -102,7 +101,7 @@ def edit(
         NoLayer: neither `layer` nor `config` says one; all else was found to be right.
 
     Warns:
-        UserWarning: the config has keys that nothing knows, or there is something to know of a
+        LgaFastWarning: the config has keys that nothing knows, or there is something to know of a
             request (the model answers so already, its subject is in the prompt twice, ...).
 
     Example:
@@ -180,5 +179,5 @@ def checked(edits: Sequence[EditRequest | dict[str, Any]], editor: str) -> Loade
 
 def _finished(change: WeightEdit, about: dict[str, Any]) -> WeightEdit:
     for note in change.provenance["notes"]:
-        warnings.warn(note, stacklevel=3)
+        warn(note)
     return replace(change, provenance=change.provenance | about)

@@ -12,9 +12,7 @@ from torch import Tensor
 
 from lga_fast.editors import _cost_messages
 from lga_fast.forward import decoding
-from lga_fast.forward.lockstep_decoding import decode_in_lockstep
 from lga_fast.models import EditableModel
-from lga_fast.streaming.streamed_model import StreamedModel
 
 # What a context starts with, how many tokens it gets in all, and how many there are of each:
 # EasyEdit's lists for ROME.
@@ -38,7 +36,7 @@ def generate(
     generator = torch.Generator().manual_seed(seed)
     wanted = [(start, length) for length in lengths for start in SEEDS * per_seed]
     with torch.no_grad(), model.frozen():
-        if isinstance(model, StreamedModel):
+        if model.streamed:
             rows = _in_step(model, generator, wanted)
         else:
             rows = [_sampled(model, generator, *one) for one in wanted]
@@ -60,7 +58,7 @@ def _sampled(
 
 
 def _in_step(
-    model: StreamedModel, generator: torch.Generator, wanted: Sequence[tuple[str, int]]
+    model: EditableModel, generator: torch.Generator, wanted: Sequence[tuple[str, int]]
 ) -> list[list[int]]:
     """`_sampled` of all, each token of all of them with one reading of the blocks.
 
@@ -100,7 +98,7 @@ def _in_step(
         for rows in groups
     ]
     found = dict[int, list[int]]()
-    for rows, added in zip(groups, decode_in_lockstep(model, steps, max(lengths)), strict=True):
+    for rows, added in zip(groups, decoding.decode(model, steps, max(lengths)), strict=True):
         found |= {i: starts[i] + new for i, new in zip(rows, added, strict=True)}
     return [found[i] for i in range(len(wanted))]
 

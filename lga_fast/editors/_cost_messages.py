@@ -9,23 +9,12 @@ from contextvars import ContextVar
 from lga_fast import distributed, memory, progress
 from lga_fast.editors._value_problem import Optimisation
 from lga_fast.models import EditableModel
-from lga_fast.streaming.streamed_model import StreamedModel
 
 _aloud = ContextVar("aloud", default=False)
 
 
-def token_bytes(model: StreamedModel, recorded: float) -> float:
-    """Bytes per token of a step: what enters every block, one block at work, and recorded tokens.
-
-    Args:
-        model: whose blocks.
-        recorded: tokens of the unchanged run for each one of a step.
-    """
-    return memory.token_bytes(model, checkpointed=True) + recorded * memory.cache_bytes(model)
-
-
 def say_cost(
-    model: StreamedModel,
+    model: EditableModel,
     hows: Mapping[int, Optimisation],
     batches: Sequence[Sequence[int]],
     show: bool | None,
@@ -44,20 +33,20 @@ def say_cost(
         progress.log(
             f"editing {facts} at layer {layer} with streamed weights, {groups}: up to "
             f"{how.steps} steps, each reads blocks {layer} to {last} twice, 2 x "
-            f"{memory.size(blocks)}"
+            f"{memory.format_bytes(blocks)}"
         )
-    progress.log(f"up to {memory.size(total)} read in all; a fact leaves when it is learnt")
+    progress.log(f"up to {memory.format_bytes(total)} read in all; a fact leaves when it is learnt")
 
 
-def say_readings(model: StreamedModel, what: str, times: int, size: int, show: bool | None) -> None:
+def say_readings(model: EditableModel, what: str, times: int, size: int, show: bool | None) -> None:
     """Say that so many bytes are read so many times for what comes before the values."""
-    if _said(show):
-        progress.log(f"{what} with streamed weights: {times} x {memory.size(size)} read")
+    if model.streamed and _said(show):
+        progress.log(f"{what} with streamed weights: {times} x {memory.format_bytes(size)} read")
 
 
 def say_sequence(model: EditableModel, facts: int) -> None:
     """Say that an edit of several facts shares no readings between them."""
-    if isinstance(model, StreamedModel) and facts > 1 and _said(None):
+    if model.streamed and facts > 1 and _said(None):
         progress.log(
             f"{facts} facts one after another, each on the model that those before it left: what "
             "follows is read for each of them; edits that need not build on each other share it"
@@ -82,7 +71,7 @@ def _said(show: bool | None) -> bool:
 @contextmanager
 def steps_shown(model: EditableModel, layer: int, steps: int, show: bool | None) -> Iterator[None]:
     """A bar of the steps of one batch, for they may take minutes each."""
-    if not isinstance(model, StreamedModel):
+    if not model.streamed:
         yield
         return
     with progress.bar(f"steps at layer {layer}", steps, show) as advance:

@@ -15,10 +15,8 @@ from lga_fast import memory, progress
 from lga_fast.editors import _cost_messages
 from lga_fast.errors import EditError
 from lga_fast.forward.cpu_fast_paths import fast_gelu
-from lga_fast.forward.layer_major import ForwardJob, chunk_by_size, hidden_bytes, run_layer_major
-from lga_fast.models import EditableModel
+from lga_fast.models import EditableModel, ForwardJob
 from lga_fast.models.tensor_utils import padded
-from lga_fast.streaming.streamed_model import StreamedModel
 
 BLOCK = 1024  # keys held in float64 at once
 
@@ -33,9 +31,11 @@ def measured(
     """Σ k kᵀ / N of every layer, in one pass."""
     modules = {layer: model.matrix(layer, model.family.edited) for layer in layers}
     sums: dict[int, Tensor] = {}
-    real = torch.empty(0)
+    real: Tensor | None = None
 
     def see(layer: int, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if real is None:  # no batch: a block runs once to show the form of its output
+            return
         keys = args[0].flatten(0, -2)[real.to(args[0].device)]
         for block in keys.split(BLOCK):
             block = block.to(home, torch.float64)
@@ -48,12 +48,15 @@ def measured(
     def batch_of(tokens: Tensor) -> Iterator[None]:
         nonlocal real
         real = tokens
-        with suppress(_Enough):
-            yield
+        try:
+            with suppress(_Enough):
+                yield
+        finally:
+            real = None
 
     total = sum(map(len, rows))
     size = sum(8 * model.shape(layer, model.family.edited)[1] ** 2 for layer in layers)
-    fits = model.device.type == "cuda" and 2 * size < memory.memory_left(model)
+    fits = model.device.type == "cuda" and 2 * size < model.memory.activation_budget
     home = model.device if fits else torch.device("cpu")
     with ExitStack() as stack:
         for layer, module in modules.items():
@@ -67,7 +70,7 @@ def measured(
             few = [rows[i] for i in batch]
             inputs = {"input_ids": padded(few).to(model.device), "use_cache": False}
             tokens = torch.cat([torch.arange(len(few[0])) < len(row) for row in few])
-            forwards.append(ForwardJob(inputs, partial(batch_of, tokens)))
+            forwards.append(ForwardJob(inputs, within=partial(batch_of, tokens)))
         _run(model, forwards, layers[-1] + 1, show)
     for layer in layers:
         if not torch.isfinite(sums[layer].diagonal()).all():  # sums of squares: none is left out
@@ -77,14 +80,9 @@ def measured(
 
 def _run(model: EditableModel, forwards: Sequence[ForwardJob], layers: int, show: Any) -> None:
     """Run them so far, or as many of them together as may wait while a streamed block is read."""
-    if not isinstance(model, StreamedModel):
-        for forward in forwards:
-            with forward.within():
-                model.hf(**forward.inputs)
-        return
     sizes = [forward.inputs["input_ids"].numel() for forward in forwards]
-    turns = chunk_by_size(sizes, memory.waiting_left(model) // hidden_bytes(model))
+    groups = model.groups(sizes, model.memory.store_budget // model.memory.hidden_bytes)
     below = model.sweep_bytes() - model.sweep_bytes(layers)
-    _cost_messages.say_readings(model, "second moments of keys", len(turns), below, show)
-    for some in turns:
-        run_layer_major(model, [forwards[i] for i in some], layers)
+    _cost_messages.say_readings(model, "second moments of keys", len(groups), below, show)
+    for group in groups:
+        model.run_batches([forwards[i] for i in group], layers)

@@ -6,7 +6,6 @@ import difflib
 import json
 import os
 import reprlib
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 import yaml
 
 from lga_fast import registry
-from lga_fast.errors import DataError, EditError, NoLayer, UnknownName
+from lga_fast.errors import DataError, EditError, NoLayer, UnknownName, warn
 from lga_fast.models import EditableModel
-from lga_fast.models.edit_stack import check_editable
+from lga_fast.models.edit_target import check_editable
 from lga_fast.options import checked
 
 Preset = Literal["easyedit", "original"]
@@ -178,7 +177,7 @@ def _by_file(
             report["unknown"].append(key)
     if report["unknown"]:
         hints = [_hint(key, [*known, *_FIELDS]) for key in report["unknown"]]
-        warnings.warn(f"{place}: unknown and not used: {', '.join(hints)}", stacklevel=4)
+        warn(f"{place}: unknown and not used: {', '.join(hints)}")
     return given
 
 

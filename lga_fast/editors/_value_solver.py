@@ -20,7 +20,6 @@ from lga_fast.forward.packed_suffix import supports_custom_attention
 from lga_fast.forward.patched_forward import FullForward, SuffixForward
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
-from lga_fast.streaming.streamed_model import StreamedModel
 
 
 def optimise(
@@ -81,8 +80,8 @@ def optimise_at(
     tokens = {
         i: len(r.ids) * (r.tail if runner is SuffixForward else widest) for i, r in enumerate(rows)
     }
-    limit = int(memory.memory_left(model) / _token_bytes(model, rows, tokens))
-    if isinstance(model, StreamedModel):  # every further batch reads all blocks again
+    limit = int(model.memory.activation_budget / _token_bytes(model, rows, tokens))
+    if model.streamed:  # every further batch reads all blocks again
         batches = memory.batches(tokens, limit)
         _cost_messages.say_cost(model, hows, batches, show_progress)
     else:
@@ -153,7 +152,4 @@ def _token_bytes(
     """Bytes per token of a step; an upper estimate, with what the recorded run holds."""
     logits = max(len(r.positions) / tokens[i] for i, r in enumerate(rows))
     recorded = max(len(r.ids) * max(map(len, r.ids)) / tokens[i] for i, r in enumerate(rows))
-    if isinstance(model, StreamedModel):
-        return _cost_messages.token_bytes(model, recorded) + logits * memory.logit_bytes(model)
-    per_token = memory.token_bytes(model)
-    return per_token * (1 + recorded / 4) + logits * memory.logit_bytes(model)
+    return model.memory.step_bytes(recorded) + logits * model.memory.logit_bytes

@@ -1,1 +1,1 @@
-"""Edits in the forms that other libraries load: merged checkpoints and LoRA adapters."""
+"""Edits in formats that other libraries load: merged checkpoints and LoRA adapters."""

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lga_fast.files import write_atomic
-from lga_fast.models.edit_stack import find_matrices
-
-if TYPE_CHECKING:
-    from lga_fast.models import EditableModel
-    from lga_fast.weight_edit import WeightEdit
+from lga_fast.models import EditableModel
+from lga_fast.models.edit_target import find_matrices
+from lga_fast.weight_edit import WeightEdit
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def write_adapter(edit: WeightEdit, folder: Path, model: EditableModel) -> None:
     """Write both files of an adapter into `folder`; see `WeightEdit.to_peft`."""
-    find_matrices(model, edit)  # refuses what does not fit
+    find_matrices(model, edit)  # raises if the edit does not fit
     tensors = {}
     for name, delta in edit.deltas.items():
         module = f"base_model.model.{name.removesuffix('.weight')}"
-        # Under Conv1D too: fan_in_fan_out turns the product, not the factors.
+        # For Conv1D too: fan_in_fan_out transposes the product, not the factors.
         tensors[f"{module}.lora_A.weight"] = delta.right.T.contiguous()
         tensors[f"{module}.lora_B.weight"] = delta.left
     folder.mkdir(parents=True, exist_ok=True)
-    # The config goes first and comes last: interrupted, the folder is no adapter rather than the
-    # factors of one edit under the ranks of another.
+    # The config is removed first and written last: an interrupted run leaves no adapter rather than
+    # the factors of one edit under the ranks of another.
     (folder / CONFIG).unlink(missing_ok=True)
     edit.save_tensors(tensors, folder / WEIGHTS)
     write_atomic(folder / CONFIG, json.dumps(_config(edit, model), indent=2) + "\n")

@@ -1,8 +1,8 @@
-"""A model with an edit in its weights, as a folder of its own.
+"""A model with an edit merged into its weights, as a folder that transformers loads.
 
-Of a checkpoint in safetensors, files without an edited tensor are copied, and of the others the
-edited tensors' bytes are written over. Where the model runs in another dtype than it is stored in,
-every file is written again in that one.
+In a checkpoint of safetensors files, those without a changed tensor are copied; in copies of the
+others the bytes of the changed tensors are overwritten. If the model runs in another dtype than its
+checkpoint has, every file is rewritten in that dtype.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from safetensors import safe_open
@@ -24,33 +24,30 @@ from torch import Tensor
 from lga_fast import progress
 from lga_fast.errors import EditError, LgaFastError
 from lga_fast.files import clear_abandoned, unfinished
+from lga_fast.models import EditableModel
 from lga_fast.streaming.checkpoint import Checkpoint
 from lga_fast.streaming.checkpoint_files import INDEX, find_files, stored_dtype
 from lga_fast.streaming.meta_model import meta_model
 from lga_fast.streaming.safetensors_reader import SafetensorsReader
-from lga_fast.streaming.streamed_model import StreamedModel
-
-if TYPE_CHECKING:
-    from lga_fast.models import EditableModel
-    from lga_fast.weight_edit import WeightEdit
+from lga_fast.weight_edit import WeightEdit
 
 _CONFIGS = ("config.json", "generation_config.json", INDEX)
 # What else holds for the edited model too; the tokenizer writes its own files.
-_BESIDE = ("*processor_config.json", "editing.json", "LICEN[CS]E*", "NOTICE*")
+_EXTRAS = ("*processor_config.json", "editing.json", "LICEN[CS]E*", "NOTICE*")
 
 
-class _New(NamedTuple):
-    """What a tensor of the checkpoint shall become."""
+class _Replacement(NamedTuple):
+    """The new value of a tensor."""
 
     dtype: torch.dtype
     read: Callable[[], Tensor]
 
 
-class _Changed(NamedTuple):
-    """What differs from the checkpoint."""
+class _Changes(NamedTuple):
+    """What differs from a checkpoint."""
 
-    by_file: dict[Path, dict[str, _New]]  # by name in the file
-    as_stored: bool  # all of it in the dtypes that it is stored in
+    by_file: dict[Path, dict[str, _Replacement]]  # by name in the file
+    as_stored: bool  # all in the dtypes that they are stored in
 
 
 def write_merged(edit: WeightEdit, folder: Path, model: EditableModel) -> None:
@@ -63,125 +60,148 @@ def write_merged(edit: WeightEdit, folder: Path, model: EditableModel) -> None:
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     clear_abandoned(folder)
-    beside = unfinished(folder)
+    temporary = unfinished(folder)
     try:
         with nullcontext() if model.carries(edit) else model.edited(edit):
-            _write(model, beside)
-        model.tokenizer.save_pretrained(beside)
-        beside.replace(folder)
+            _write(model, temporary)
+        model.tokenizer.save_pretrained(temporary)
+        temporary.replace(folder)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write(model: EditableModel, folder: Path) -> None:
-    shards = model.shards if isinstance(model, StreamedModel) else _shards_of(model)
-    changed = None if shards is None else _changed(model, shards)
-    if shards is None or changed is None:
-        if isinstance(model, StreamedModel):
+    if model.streamed:
+        changes = _located(_overlaid(model), model.shards)
+        if changes is None:
             raise LgaFastError(
-                f"{model.name!r}: an edited tensor is put together from several of the checkpoint, "
-                "which cannot be taken apart again; load the model with weights='resident'"
+                f"{model.name!r}: an edited tensor is built from several of the checkpoint and "
+                "cannot be taken apart again; load the model with weights='resident'"
             )
-        model.hf.save_pretrained(folder)
-        if model.source is not None:
-            _bring(Path(model.source), folder, _BESIDE)
+        _write_files(model, folder, model.shards, changes)
         return
-    source, index = shards.files[0].parent, folder / INDEX
-    folder.mkdir()
-    _bring(source, folder, (*_CONFIGS, *_BESIDE))
-    size = 0
-    with progress.bar("writing files", len(shards.files)) as advance:
-        for file in shards.files:
-            new = changed.by_file.get(file, {})
-            if changed.as_stored:
-                _copy(file, folder / file.name, new)
-            else:
-                size += _convert(file, folder / file.name, new, shards.stored_in(file))
-            advance(1)
-    if changed.as_stored:
+    checkpoint = _checkpoint_of(model)
+    changes = _located(_differing(model, checkpoint), checkpoint) if checkpoint else None
+    if checkpoint and changes:
+        _write_files(model, folder, checkpoint, changes)
         return
-    model.hf.config.save_pretrained(folder)  # which says the dtype
-    if index.is_file():
-        told = json.loads(index.read_text(encoding="utf-8"))
-        told.setdefault("metadata", {})["total_size"] = size
-        index.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    model.hf.save_pretrained(folder)
+    if model.source is not None:
+        _copy_matching(Path(model.source), folder, _EXTRAS)
 
 
-def _bring(source: Path, folder: Path, patterns: Sequence[str]) -> None:
-    for file in (found for pattern in patterns for found in source.glob(pattern)):
-        if file.is_file():
-            shutil.copyfile(file, folder / file.name)
-
-
-def _shards_of(model: EditableModel) -> Checkpoint | None:
-    """The checkpoint that a model was loaded from; None: it is not one of safetensors."""
+def _checkpoint_of(model: EditableModel) -> Checkpoint | None:
+    """The safetensors checkpoint that a resident model was loaded from; None if there is none."""
     if model.source is None:
         return None
     try:
         files = find_files(model.source)
         hf = meta_model(model.source, model.dtype, stored_dtype(files))
         with warnings.catch_warnings(action="ignore"):  # loading the model gave them
-            shards = Checkpoint(hf, files)
+            checkpoint = Checkpoint(hf, files)
     except (LgaFastError, OSError):
         return None
-    told, now = ({n: t.shape for n, t in x.state_dict().items()} for x in (hf, model.hf))
-    return shards if told == now and all(map(shards.source, told)) else None
+    stored, held = ({n: t.shape for n, t in x.state_dict().items()} for x in (hf, model.hf))
+    return checkpoint if stored == held and all(map(checkpoint.source, stored)) else None
 
 
-def _changed(model: EditableModel, shards: Checkpoint) -> _Changed | None:
-    """What differs from the checkpoint; None: it does not hold all of that as it is."""
-    changed, as_stored = dict[Path, dict[str, _New]](), True
-    for name, new in _differing(model, shards).items():
-        place = shards.place(name)
-        if place is None:
-            return None
-        file, key, dtype = place
-        changed.setdefault(file, {})[key] = new
-        as_stored = as_stored and dtype == new.dtype
-    return _Changed(changed, as_stored)
+def _overlaid(model: EditableModel) -> dict[str, _Replacement]:
+    """The tensors that edits in effect change."""
+    replacements = {}
+    for place in model.matrices():
+        name = model.weight_name(*place)
+        if name in model.edited_names():
+            dtype = model.matrix(*place).weight.dtype
+            replacements[name] = _Replacement(dtype, partial(_loaded, model, place))
+    return replacements
 
 
-def _differing(model: EditableModel, shards: Checkpoint) -> dict[str, _New]:
-    found: dict[str, _New] = {}
-    if isinstance(model, StreamedModel):
-        for place in model.matrices():
-            if model.weight_name(*place) in model.edited_names():
-                weight = model.matrix(*place).weight
-                found[model.weight_name(*place)] = _New(weight.dtype, partial(_read, model, place))
-        return found
-    state, names = model.hf.state_dict(), shards.names("")
-    with progress.bar("comparing tensors", len(names)) as advance:
-        for name in names:  # of a model in memory anything may have changed
-            for part, stored in shards.read([name]).items():
-                if not torch.equal(_bytes(stored), _bytes(state[part].cpu())):
-                    found[part] = _New(state[part].dtype, state[part].cpu)
-            advance(1)
-    return found
-
-
-def _read(model: StreamedModel, place: tuple[int, str]) -> Tensor:
+def _loaded(model: EditableModel, place: tuple[int, str]) -> Tensor:
     with model.loaded(place[0]):
         return model.matrix(*place).weight.detach().cpu()
 
 
-def _copy(file: Path, into: Path, changed: Mapping[str, _New]) -> None:
+def _differing(model: EditableModel, checkpoint: Checkpoint) -> dict[str, _Replacement]:
+    """The tensors that differ from the checkpoint, all compared: training leaves no record."""
+    replacements: dict[str, _Replacement] = {}
+    state, names = model.hf.state_dict(), checkpoint.names("")
+    with progress.bar("comparing tensors", len(names)) as advance:
+        for name in names:
+            for part, stored in checkpoint.read([name]).items():
+                if not torch.equal(_bytes(stored), _bytes(state[part].cpu())):
+                    replacements[part] = _Replacement(state[part].dtype, state[part].cpu)
+            advance(1)
+    return replacements
+
+
+def _located(replacements: Mapping[str, _Replacement], checkpoint: Checkpoint) -> _Changes | None:
+    """The changes by file; None if the checkpoint does not hold one of the tensors as it is."""
+    by_file, as_stored = dict[Path, dict[str, _Replacement]](), True
+    for name, replacement in replacements.items():
+        place = checkpoint.place(name)
+        if place is None:
+            return None
+        file, key, dtype = place
+        by_file.setdefault(file, {})[key] = replacement
+        as_stored = as_stored and dtype == replacement.dtype
+    return _Changes(by_file, as_stored)
+
+
+def _write_files(
+    model: EditableModel, folder: Path, checkpoint: Checkpoint, changes: _Changes
+) -> None:
+    """Write the checkpoint's files with these changes, and the configuration."""
+    folder.mkdir()
+    _copy_matching(checkpoint.files[0].parent, folder, (*_CONFIGS, *_EXTRAS))
+    size = 0
+    with progress.bar("writing files", len(checkpoint.files)) as advance:
+        for file in checkpoint.files:
+            replacements = changes.by_file.get(file, {})
+            if changes.as_stored:
+                _copy(file, folder / file.name, replacements)
+            else:
+                dtypes = checkpoint.stored_in(file)
+                size += _convert(file, folder / file.name, replacements, dtypes)
+            advance(1)
+    if changes.as_stored:
+        return
+    model.hf.config.save_pretrained(folder)  # the config names the dtype
+    index = folder / INDEX
+    if index.is_file():
+        content = json.loads(index.read_text(encoding="utf-8"))
+        content.setdefault("metadata", {})["total_size"] = size
+        index.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _copy_matching(source: Path, folder: Path, patterns: Sequence[str]) -> None:
+    for file in (file for pattern in patterns for file in source.glob(pattern)):
+        if file.is_file():
+            shutil.copyfile(file, folder / file.name)
+
+
+def _copy(file: Path, into: Path, replacements: Mapping[str, _Replacement]) -> None:
     shutil.copyfile(file, into)
-    if not changed:
+    if not replacements:
         return
     begin = SafetensorsReader(into).begin
     with into.open("r+b") as out:
-        for key, new in changed.items():
+        for key, replacement in replacements.items():
             out.seek(begin[key])
-            out.write(_bytes(new.read()).numpy().data)
+            out.write(_bytes(replacement.read()).numpy().data)
 
 
 def _convert(
-    file: Path, into: Path, changed: Mapping[str, _New], dtypes: Mapping[str, torch.dtype]
+    file: Path,
+    into: Path,
+    replacements: Mapping[str, _Replacement],
+    dtypes: Mapping[str, torch.dtype],
 ) -> int:
-    """Write a file again in these dtypes; bytes of its tensors."""
+    """Rewrite a file in these dtypes; returns the bytes of its tensors."""
     with safe_open(file, framework="pt") as stored:
         tensors = {
-            key: changed[key].read() if key in changed else stored.get_tensor(key).to(dtype)
+            key: replacements[key].read()
+            if key in replacements
+            else stored.get_tensor(key).to(dtype)
             for key, dtype in dtypes.items()
         }
     save_file(tensors, into, {"format": "pt"})

@@ -1,42 +1,55 @@
-"""Continuations of prompts, as steps: who runs the steps decides how their forwards are done."""
+"""Greedy and sampled continuations of prompts with a KV cache.
+
+A batch is decoded by a generator of steps: it yields the forward it needs and is sent the logits.
+Batches that run together take their steps in lockstep, so that with streamed weights one reading of
+the blocks gives each of them a token.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lga_fast.forward.kv_cache import CACHE, cache_of
+from lga_fast import memory, progress
+from lga_fast.models.editable import EditableModel, ForwardJob
+from lga_fast.models.kv_cache import CACHE
 from lga_fast.models.tensor_utils import padded
-
-if TYPE_CHECKING:
-    from lga_fast.models.editable import EditableModel
 
 Batch = tuple[Sequence[Sequence[int]], Sequence[int]]  # prompts, and how many tokens each may get
 Answers = list[list[int]]
-# Asks for the logits of rows of ids, at one place each, and gives inputs of that forward; is sent
-# the logits and the cache.
-Steps = Generator[tuple[Tensor, Tensor, dict[str, Any]], tuple[Tensor, Any], Answers]
+# Is sent the logits that it asked for, and the cache.
+Steps = Generator[ForwardJob, tuple[Tensor, Any], Answers]
+
+
+def greedy(
+    model: EditableModel, prompts: Sequence[Sequence[int]], lengths: Sequence[int]
+) -> Answers:
+    """Greedy continuations of one batch of prompts.
+
+    Args:
+        model: the model.
+        prompts: token ids, special tokens included.
+        lengths: how many tokens each row may get; a row ends before an end-of-text token.
+    """
+    return greedy_batches(model, [(prompts, lengths)])[0]
 
 
 @torch.no_grad()
-def greedy(
-    model: EditableModel,
-    batches: Sequence[Batch],
-    run: Callable[[EditableModel, Sequence[Steps]], list[Answers]],
-) -> list[Answers]:
-    """`EditableModel.greedy` of several batches, whose steps `run` takes to their ends."""
+def greedy_batches(model: EditableModel, batches: Sequence[Batch]) -> list[Answers]:
+    """`greedy` of several batches."""
     groups: list[tuple[int, list[int]]] = []  # a batch, and those of its rows that run together
     for number, (prompts, lengths) in enumerate(batches):
         widths = sorted({len(p) for p in prompts})
-        together = [list(range(len(prompts)))]
+        same = [list(range(len(prompts)))]
         if widths[-1] + max(lengths) > model.window:
             # A sliding window counts the padding between a short prompt and its answer.
-            together = [[i for i, p in enumerate(prompts) if len(p) == width] for width in widths]
-        groups += [(number, rows) for rows in together]
+            same = [[i for i, p in enumerate(prompts) if len(p) == width] for width in widths]
+        groups += [(number, rows) for rows in same]
     steps = [
         steps_of(
             model,
@@ -46,29 +59,39 @@ def greedy(
         )
         for (prompts, lengths), rows in ((batches[number], rows) for number, rows in groups)
     ]
-    found: list[Answers] = [[[] for _ in prompts] for prompts, _ in batches]
+    longest = max((length for _, lengths in batches for length in lengths), default=0)
+    answers: list[Answers] = [[[] for _ in prompts] for prompts, _ in batches]
     with model.frozen():
-        for (number, rows), answers in zip(groups, run(model, steps), strict=True):
-            for i, answer in zip(rows, answers, strict=True):
-                found[number][i] = answer
-    return found
+        for (number, rows), some in zip(groups, decode(model, steps, longest), strict=True):
+            for i, answer in zip(rows, some, strict=True):
+                answers[number][i] = answer
+    return answers
 
 
-def one_by_one(model: EditableModel, steps: Sequence[Steps]) -> list[Answers]:
-    """Take steps to their ends, a batch after the other."""
-    return [to_end(model, one) for one in steps]
+def decode(model: EditableModel, steps: Sequence[Steps], longest: int) -> list[Answers]:
+    """Run the steps of each batch to their end; those that run together in lockstep.
 
-
-def to_end(model: EditableModel, steps: Steps) -> Answers:
-    """Take one batch's steps to their end, by forwards of the whole model."""
-    try:
-        ids, at, inputs = next(steps)
-        while True:
-            rows = torch.arange(len(ids))
-            logits, output = model.logits_at(ids, rows, at, use_cache=True, **inputs)
-            ids, at, inputs = steps.send((logits, cache_of(output)))
-    except StopIteration as end:
-        return end.value
+    Args:
+        model: frozen by the caller.
+        steps: of each batch; see `steps_of`.
+        longest: tokens that a row may get at most.
+    """
+    answers: list[Answers] = [[] for _ in steps]
+    show = None if model.streamed else False
+    with progress.bar("tokens, each a reading of all blocks", longest, show) as advance:
+        for group in model.groups([1] * len(steps), len(steps)):
+            replies: dict[int, Any] = dict.fromkeys(group)  # None starts a generator
+            while replies:
+                jobs: dict[int, ForwardJob] = {}
+                for i, reply in replies.items():
+                    try:
+                        jobs[i] = steps[i].send(reply)
+                    except StopIteration as end:
+                        answers[i] = end.value
+                logits = model.logits_of(list(jobs.values())) if jobs else []
+                replies = dict(zip(jobs, logits, strict=True))
+                advance(1 if jobs else 0)
+    return answers
 
 
 def most_likely(logits: Float[Tensor, "row vocab"]) -> Int[Tensor, " row"]:
@@ -82,6 +105,7 @@ def steps_of(
     lengths: Sequence[int],
     ends: Sequence[Collection[int]],
     choose: Callable[[Tensor], Tensor] = most_likely,
+    within: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Steps:
     """The steps of one batch, with a KV cache; the model is frozen while they run.
 
@@ -92,30 +116,56 @@ def steps_of(
         lengths: how many tokens each row may get.
         ends: by row, tokens before which it ends.
         choose: the next token of each row [row], on the CPU, from its logits [row vocab].
+        within: what is in effect while the forwards run.
     """
     # Prompts are padded on the right: no query is ever without a key, which some attention
     # code answers with NaN; a mask then hides the padding from the answer's tokens.
     width = max(map(len, prompts))
-    ids = padded(prompts)
+    ids, rows = padded(prompts), torch.arange(len(prompts))
     mask = torch.tensor([[1] * len(p) + [0] * (width - len(p)) for p in prompts])
-    places = mask.sum(1) - 1
-    inputs: dict[str, Any] = {}
-    left, found = list(lengths), [[] for _ in prompts]
-    at = places  # where in `ids` each row's newest token lies
+    positions = mask.sum(1) - 1
+    newest = positions  # where in `ids` each row's newest token lies
+    inputs: dict[str, Any] = {"use_cache": True}
+    left, answers = list(lengths), [[] for _ in prompts]
     while any(left):
-        logits, cache = yield ids.to(model.device), at, inputs
+        inputs["input_ids"] = ids.to(model.device)
+        logits, cache = yield ForwardJob(inputs, rows, newest, within)
         ids = choose(logits).unsqueeze(1)
         for row, token in enumerate(ids[:, 0].tolist()):
             left[row] = 0 if token in ends[row] else left[row]
             if left[row]:
-                found[row].append(token)
+                answers[row].append(token)
                 left[row] -= 1
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
-        places = (places + 1).clamp(max=model.max_tokens - 1)  # of rows that have ended already
-        at = torch.zeros_like(places)
+        positions = (positions + 1).clamp(max=model.max_tokens - 1)  # of rows that have ended too
+        newest = torch.zeros_like(positions)
         inputs = {
+            "use_cache": True,
             "attention_mask": mask.to(model.device),
-            "position_ids": places.unsqueeze(1).to(model.device),
+            "position_ids": positions.unsqueeze(1).to(model.device),
             CACHE: cache,
         }
-    return found
+    return answers
+
+
+def decode_groups(
+    model: EditableModel,
+    widths: Mapping[int, int],
+    batch_tokens: int,
+    group_tokens: int | None = None,
+) -> list[list[list[int]]]:
+    """Batches to decode, by groups that run together: their caches are in memory at once.
+
+    Args:
+        model: with streamed weights every batch of a group gets a token per reading of the blocks.
+        widths: tokens of a prompt and its answer, by item.
+        batch_tokens: tokens in one batch at most; fewer where memory asks for it.
+        group_tokens: tokens of a group at most; None: what memory is planned for.
+    """
+    budget, cache = model.memory.activation_budget, model.memory.cache_bytes
+    block = model.memory.block_token_bytes
+    batches = memory.batches(widths, min(batch_tokens, int(budget / (block + cache))))
+    sizes = [len(batch) * widths[batch[0]] for batch in batches]
+    limit = (budget - max(sizes, default=0) * block) // cache
+    limit = limit if group_tokens is None else min(limit, group_tokens)
+    return [[batches[i] for i in group] for group in model.groups(sizes, limit)]

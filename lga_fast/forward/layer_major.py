@@ -1,100 +1,71 @@
-"""Forwards of many batches through streamed blocks: each block is read once for all of them."""
+"""Forwards of many batches with blocks as the outer loop: each block is read once for all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
+from transformers import DynamicCache
 
 from lga_fast import progress
-from lga_fast.forward.block_runner import BlockInputs
-
-if TYPE_CHECKING:
-    from lga_fast.forward.decode_checkpoint import DecodeCheckpoint
-    from lga_fast.streaming.streamed_model import StreamedModel
-
-
-@dataclass(frozen=True)
-class ForwardJob:
-    """One batch, and what shall be in effect while it runs (hooks of its own)."""
-
-    inputs: Mapping[str, Any]
-    within: Callable[[], AbstractContextManager[Any]] = nullcontext
+from lga_fast.models.block_runner import BlockInputs, BlockRunner
+from lga_fast.models.editable import EditableModel, ForwardJob
+from lga_fast.models.kv_cache import CACHE
 
 
 @torch.no_grad()
 def run_layer_major(
-    model: StreamedModel,
-    forwards: Sequence[ForwardJob],
-    layers: int | None = None,
-    kept: DecodeCheckpoint | None = None,
-    to_head: bool = False,
+    runner: BlockRunner, jobs: Sequence[ForwardJob], layers: int, to_head: bool = False
 ) -> list[Float[Tensor, "row token d_model"]]:
-    """Run batches through all blocks, or so many; a `within` may end its batch by suppressing.
+    """Run batches through the first `layers` blocks; `to_head` as of `BlockRunner.walk`.
 
-    Where it is `kept`, it begins after the last block that was finished. `to_head` as of
-    `StreamedModel.walk`.
+    A `within` may end its batch by suppressing an exception.
 
     Returns:
-        What left the last block, of each batch, waiting on the CPU.
+        The output of the last block for each batch, on the CPU.
     """
     calls: list[BlockInputs] = []
     hidden: list[Tensor] = []
-    order = range(kept.first if kept else 0, model.layers if layers is None else layers)
     with (
-        progress.bar("blocks, each read once", len(order)) as advance,
-        closing(model.walk(order, to_head)) as walk,
+        progress.bar("blocks, each read once", layers) as advance,
+        closing(runner.walk(range(layers), to_head)) as walk,
     ):
         for layer in walk:
             if not calls:
-                for forward in forwards:
-                    call = model.record(forward.inputs)
+                for job in jobs:
+                    call = runner.record(job.inputs)
                     hidden.append(call.hidden.cpu())
                     calls.append(replace(call, hidden=call.hidden.new_empty(0, 0, 0)))
-                hidden = kept.entering(hidden) if kept else hidden
             for i, call in enumerate(calls):
-                with forwards[i].within():
-                    hidden[i] = model.run(layer, hidden[i].to(model.device), call).cpu()
-            if kept:
-                kept.left(layer, hidden)
+                device = call.hidden.device
+                with jobs[i].within():
+                    hidden[i] = runner.run(layer, hidden[i].to(device), call).cpu()
             advance(1)
     return hidden
 
 
-def logits_of(
-    model: StreamedModel,
-    forwards: Sequence[ForwardJob],
-    reads: Sequence[tuple[Int[Tensor, " _"], Int[Tensor, " _"]]],  # position, of each batch
-    kept: DecodeCheckpoint | None = None,
-) -> Iterator[Float[Tensor, "position vocab"]]:
-    """Logits at chosen rows and tokens of each batch, a batch after the other."""
-    hidden = run_layer_major(model, forwards, kept=kept, to_head=True)
-    with model.head():
-        for i, (row, token) in enumerate(reads):
-            with model.after_blocks(hidden[i].to(model.device)):
-                ids = forwards[i].inputs["input_ids"]
-                yield model.logits_at(ids, row, token, use_cache=False)[0]
+def layer_major_logits(
+    model: EditableModel, runner: BlockRunner, jobs: Sequence[ForwardJob]
+) -> Iterator[tuple[Float[Tensor, "position vocab"], Any]]:
+    """See `EditableModel.logits_of`."""
+    caches = [job.inputs.get(CACHE) for job in jobs]
+    for i, job in enumerate(jobs):
+        if job.inputs.get("use_cache") and caches[i] is None:
+            caches[i] = DynamicCache(config=model.config)
+    cached = [
+        replace(job, inputs={**job.inputs, CACHE: cache}) if cache is not None else job
+        for job, cache in zip(jobs, caches, strict=True)
+    ]
+    hidden = run_layer_major(runner, cached, model.layers, to_head=True)
+    with runner.head():
+        for i, job in enumerate(jobs):
+            with runner.after_blocks(hidden[i].to(model.device)):
+                ids = job.inputs["input_ids"]
+                logits, _ = model.logits_at(ids, job.rows, job.tokens, use_cache=False)
             hidden[i] = hidden[i].new_empty(0)
-
-
-def hidden_bytes(model: StreamedModel) -> int:
-    """Bytes of a token's hidden states, which wait while a block runs."""
-    return model.config.hidden_size * torch.finfo(model.dtype).bits // 8
-
-
-def chunk_by_size(sizes: Sequence[int], limit: int) -> list[list[int]]:
-    """Numbers of neighbours whose sizes add up to the limit at most; always one at least."""
-    found: list[list[int]] = []
-    kept = 0
-    for i, size in enumerate(sizes):
-        kept += size
-        if not found or kept > limit:
-            found.append([])
-            kept = size
-        found[-1].append(i)
-    return found
+            yield logits, caches[i]

@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lga_fast.forward.kv_cache import CACHE
 from lga_fast.forward.packed_suffix import PackedSuffix, supports_custom_attention
 from lga_fast.forward.prefix_cache import PrefixCache
 from lga_fast.models.editable import EditableModel
+from lga_fast.models.kv_cache import CACHE
 from lga_fast.models.module_patching import (
     patched_forwards,
     tuple_length,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lga_fast.errors import EditError
 from lga_fast.models import EditableModel
-from lga_fast.models.edit_stack import find_matrices
+from lga_fast.models.edit_target import find_matrices
 from lga_fast.models.tensor_utils import wide
 from lga_fast.weight_edit import LowRank, WeightEdit
 

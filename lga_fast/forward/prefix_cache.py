@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
-from lga_fast.forward.kv_cache import CACHE
+from lga_fast.models.kv_cache import CACHE
 from lga_fast.models.tensor_utils import additive_mask
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from lga_fast import files
 
 # A folder may hold files of others too.
-_NAME = r"(entering|gradient|keys|chosen)(-\d+)+"
+_NAME = r"(entering|gradient)-\d+"
 _KEY = "tensor"
 _CPU = torch.device("cpu")
 

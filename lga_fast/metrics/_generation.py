@@ -15,12 +15,9 @@ from torch import Tensor
 from lga_fast import memory, progress
 from lga_fast.errors import ScoringError
 from lga_fast.forward import decoding
-from lga_fast.forward.layer_major import chunk_by_size
-from lga_fast.forward.lockstep_decoding import decode_in_lockstep
 from lga_fast.forward.per_row_edits import PerRowEdits
 from lga_fast.models import EditableModel
 from lga_fast.models.tensor_utils import wide
-from lga_fast.streaming.streamed_model import StreamedModel
 from lga_fast.weight_edit import WeightEdit
 
 Sampler = Literal["greedy", "top5"]
@@ -114,9 +111,9 @@ def _batches(
         return
     columns = virtual.columns(batch_tokens // min(totals.values()))
     factors = 4 * columns * sum(model.shape(0, model.family.edited))
-    per_token = memory.token_bytes(model) + 4 * columns
-    per_token += memory.logit_bytes(model) / max(totals.values())
-    left = memory.memory_left(model) // (2 if isinstance(model, StreamedModel) else 1)  # for caches
+    per_token = model.memory.token_bytes() + 4 * columns
+    per_token += model.memory.logit_bytes / max(totals.values())
+    left = model.memory.activation_budget // (2 if model.streamed else 1)  # half for caches
     limit = min(batch_tokens, int((left - factors) / per_token))
     # Padding between a short prompt and what follows it counts, for a sliding window and for some
     # models' tables of positions.
@@ -142,13 +139,10 @@ def _together(
 ) -> Iterator[list[list[int]]]:
     """Batches; those together that get a token each whenever streamed blocks are read."""
     batches = list(_batches(model, prompts, starts, virtual, batch_tokens))
-    if not isinstance(model, StreamedModel):
-        yield from ([batch] for batch in batches)
-        return
     sizes = [len(batch) * max(_total(model, prompts[i]) for i in batch) for batch in batches]
-    limit = memory.memory_left(model) // (2 * memory.cache_bytes(model))
-    for some in chunk_by_size(sizes, limit):
-        yield [batches[i] for i in some]
+    limit = model.memory.activation_budget // (2 * model.memory.cache_bytes)
+    for group in model.groups(sizes, limit):
+        yield [batches[i] for i in group]
 
 
 def _continue(
@@ -159,23 +153,18 @@ def _continue(
     batches: Sequence[list[int]],
 ) -> list[list[list[int]]]:
     """Token ids that follow each prompt, by batch."""
-    steps, within = [], []
+    steps = []
     for batch in batches:
         asks = [prompts[i] for i in batch]
         lengths = [_total(model, ask) - len(starts[i]) for i, ask in zip(batch, asks, strict=True)]
         ends = [set() if ask.past_end else model.end_ids() for ask in asks]
         draws = {i: _generator(ask) for i, ask in enumerate(asks) if ask.sampler == "top5"}
         pick = partial(_pick, draws=draws)
-        steps.append(decoding.steps_of(model, [starts[i] for i in batch], lengths, ends, pick))
-        within.append(partial(virtual.on, [virtual.of_row[i] for i in batch]))
-    if isinstance(model, StreamedModel):
-        longest = max(_total(model, prompts[i]) - len(starts[i]) for b in batches for i in b)
-        return decode_in_lockstep(model, steps, longest, within)
-    found = []
-    for one, carrying in zip(steps, within, strict=True):
-        with carrying():
-            found.append(decoding.to_end(model, one))
-    return found
+        within = partial(virtual.on, [virtual.of_row[i] for i in batch])
+        ids = [starts[i] for i in batch]
+        steps.append(decoding.steps_of(model, ids, lengths, ends, pick, within))
+    longest = max(_total(model, prompts[i]) - len(starts[i]) for b in batches for i in b)
+    return decoding.decode(model, steps, longest)
 
 
 def _generator(ask: Continuation) -> torch.Generator:

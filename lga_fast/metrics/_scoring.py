@@ -21,11 +21,9 @@ from torch import Tensor
 
 from lga_fast import memory, progress
 from lga_fast.errors import ScoringError
-from lga_fast.forward.layer_major import ForwardJob, chunk_by_size, hidden_bytes, logits_of
 from lga_fast.forward.per_row_edits import PerRowEdits
-from lga_fast.models import EditableModel
+from lga_fast.models import EditableModel, ForwardJob
 from lga_fast.models.tensor_utils import padded, wide
-from lga_fast.streaming.streamed_model import StreamedModel
 from lga_fast.tokens import Row, target_row
 from lga_fast.weight_edit import WeightEdit
 
@@ -158,13 +156,10 @@ def _together(
 ) -> Iterator[list[list[list[int]]]]:
     """Batches, those together that may wait while others run through a block read for all."""
     batches = list(_batches(model, rows, groups, virtual, batch_tokens))
-    if not isinstance(model, StreamedModel):
-        yield from ([batch] for batch in batches)
-        return
     longest = [(len(rows[batch[0][0]].ids) - 1) * len(batch) for batch in batches]
-    waiting = hidden_bytes(model)
-    for some in chunk_by_size(longest, memory.waiting_left(model) // waiting):
-        yield [batches[i] for i in some]
+    limit = model.memory.store_budget // model.memory.hidden_bytes
+    for group in model.groups(longest, limit):
+        yield [batches[i] for i in group]
 
 
 def _batches(
@@ -180,10 +175,9 @@ def _batches(
     columns = virtual.columns(batch_tokens // min(widths.values(), default=1))
     factors = 4 * columns * sum(model.shape(0, model.family.edited))
     # Without a backward no more than one block's activations are held at a time.
-    blocks = 1 if isinstance(model, StreamedModel) else model.layers
-    activations = memory.token_bytes(model) / blocks + 4 * columns
-    per_token = activations + labels * memory.logit_bytes(model)
-    limit = min(batch_tokens, int((memory.memory_left(model) - factors) / per_token))
+    activations = model.memory.block_token_bytes + 4 * columns
+    per_token = activations + labels * model.memory.logit_bytes
+    limit = min(batch_tokens, int((model.memory.activation_budget - factors) / per_token))
     for batch in memory.batches(widths, limit):
         yield [groups[g] for g in batch]
 
@@ -192,20 +186,16 @@ def _logits(
     model: EditableModel, asked: Sequence[_Asked], virtual: PerRowEdits
 ) -> Iterator[Float[Tensor, "position vocab"]]:
     """Logits of each batch, at all places that are read."""
-    if isinstance(model, StreamedModel):
-        forwards = [
-            ForwardJob(
-                {"input_ids": one.ids.to(model.device), "use_cache": False},
-                partial(virtual.on, one.edits),
-            )
-            for one in asked
-        ]
-        yield from logits_of(model, forwards, [(one.row, one.token) for one in asked])
-        return
-    for one in asked:
-        with virtual.on(one.edits):
-            ids = one.ids.to(model.device)
-            logits = model.logits_at(ids, one.row, one.token, use_cache=False)[0]
+    jobs = [
+        ForwardJob(
+            {"input_ids": one.ids.to(model.device), "use_cache": False},
+            one.row,
+            one.token,
+            partial(virtual.on, one.edits),
+        )
+        for one in asked
+    ]
+    for logits, _ in model.logits_of(jobs):
         yield logits
 
 

@@ -1,7 +1,15 @@
-"""Models: loading, families, taps."""
+"""What a model is: its blocks and MLP matrices, the gradients at them, and the edits it carries.
+
+- `structure`, `editable` the model object; `edit_stack`, `edit_target` edits and what they change
+- `taps`, `moe` the two factors of each weight gradient, of linear modules and of fused experts
+- `families/`, `family_lookup`, `family_guess` where an architecture keeps its modules
+- `block_runner`, `kv_cache` one block at a time, and the cache argument of a forward
+- `module_lookup`, `module_patching` finding modules, and replacing their forward for a while
+- `fingerprint`, `tensor_utils` a checksum of the weights; padding, masks, rounding
+"""
 
 from lga_fast.models.edit_stack import Applied
-from lga_fast.models.editable import EditableModel
+from lga_fast.models.editable import EditableModel, ForwardJob
 from lga_fast.models.taps import Tap, Taps
 
-__all__ = ["Applied", "EditableModel", "Tap", "Taps"]
+__all__ = ["Applied", "EditableModel", "ForwardJob", "Tap", "Taps"]

@@ -1,27 +1,45 @@
-"""EditableModel: a Hugging Face decoder; the only class that touches module paths."""
+"""EditableModel: a Hugging Face decoder that can be tapped, edited, and run in batches.
+
+Where the weights are, and what follows from that, is the model's own business: which batches run
+together (`groups`) and how (`run_batches`, `logits_of`, `block_runner`), what fits into memory
+(`memory`), how much is read (`sweep_bytes`). Here the weights are in memory; `StreamedModel` reads
+them while they are used.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Literal
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lga_fast.errors import EditError
-from lga_fast.forward import decoding
+from lga_fast.errors import UnsupportedModel
+from lga_fast.memory import Memory
 from lga_fast.models import fingerprint
+from lga_fast.models.block_runner import BlockRunner
 from lga_fast.models.edit_stack import Applied, EditStack
-from lga_fast.models.family_lookup import family_of
-from lga_fast.models.module_lookup import Key, find_blocks, find_matrices, shape_of
+from lga_fast.models.kv_cache import cache_of
+from lga_fast.models.structure import ModelStructure
 from lga_fast.models.taps import Tap, Taps
 from lga_fast.weight_edit import WeightEdit
 
 
-class EditableModel:
-    """A causal language model whose MLP matrices can be tapped.
+@dataclass(frozen=True)
+class ForwardJob:
+    """A batch's forward, where its logits are wanted, and what is in effect while it runs."""
+
+    inputs: Mapping[str, Any]  # of the model's forward
+    rows: Int[Tensor, " position"] = field(default_factory=lambda: torch.empty(0).long())
+    tokens: Int[Tensor, " position"] = field(default_factory=lambda: torch.empty(0).long())
+    within: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+
+class EditableModel(ModelStructure):
+    """A causal language model whose MLP matrices can be tapped and edited.
 
     Args:
         hf: a transformers causal language model (also a multimodal wrapper around one).
@@ -35,9 +53,10 @@ class EditableModel:
             its family file says.
     """
 
+    streamed = False  # weights are read while they are used
+    shards: Any = None  # the `Checkpoint` that streamed weights are read from
     placement = ""  # why the weights are in memory or are not, where `load` chose
     source: str | None = None  # folder or Hub id that it was loaded from
-    recomputes = False  # under gradient a block runs again, when what was around its run has ended
 
     def __init__(
         self,
@@ -47,134 +66,10 @@ class EditableModel:
         memory_budget: int | None = None,
         editing: Mapping[str, Mapping[str, Any]] | None = None,
     ):
-        self.hf = hf
-        self.tokenizer = tokenizer
-        self.name = name
+        super().__init__(hf, tokenizer, name)
         self.memory_budget = memory_budget
         self.editing = editing or {}
-        self.family_name, self.family, self.family_guess = family_of(hf)
-        self.config = hf.config.get_text_config()
-        self._blocks = find_blocks(hf, self.family, self.family_name)
-        self._matrices, self._experts = find_matrices(self._blocks, self.family, self.family_name)
-        self._applier = EditStack()
-
-    # -- facts ---------------------------------------------------------------------------------
-    @property
-    def layers(self) -> int:
-        """Number of decoder blocks."""
-        return len(self._blocks)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the embedding lies, and so where token ids go."""
-        return self.hf.get_input_embeddings().weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the hidden states."""
-        return self.hf.get_input_embeddings().weight.dtype
-
-    @property
-    def max_tokens(self) -> int:
-        """Longest row of tokens the model takes."""
-        return int(getattr(self.config, "max_position_embeddings", 0) or 1 << 30)
-
-    @property
-    def window(self) -> int:
-        """Fewest tokens that any attention layer looks back on."""
-        sizes = [getattr(self.config, name, None) for name in ("sliding_window", "window_size")]
-        return min([size for size in sizes if size] or [1 << 30])
-
-    @property
-    def takes_masks(self) -> bool:
-        """Whether a forward obeys a mask of four axes [row 1 token key]."""
-        if getattr(self.config, "alibi", False):  # which counts distances in a mask of two axes
-            return False
-        return self.family.packs and self.config._attn_implementation in ("eager", "sdpa")
-
-    def part(self, layer: int, name: Literal["attention", "mlp", "block"]) -> Any:
-        """A block, or the module in it whose output is its attention's or its MLP's."""
-        block = self._blocks[layer]
-        return block if name == "block" else block.get_submodule(getattr(self.family, name))
-
-    def matrix(self, layer: int, role: str) -> Any:
-        """The linear module of `role` (see `ModelFamily.matrices`) in block `layer`.
-
-        Raises:
-            EditError: the block has none, e.g. because its experts are fused.
-        """
-        if (layer, role) in self._matrices:
-            return self._matrices[layer, role]
-        why = "its block does not have one"
-        if layer in self._experts:
-            why = (
-                f"its MLP is {self._experts[layer].count} experts fused in {self.family.experts!r},"
-                " and what a token runs through depends on the token. Layers can be scored and "
-                "selected, experts cannot be edited"
-            )
-        raise EditError(f"layer {layer} of {self.name!r} has no {role!r} matrix of its own: {why}")
-
-    def matrices(self) -> Collection[Key]:
-        """Layer and role of all linear modules that `matrix` knows."""
-        return self._matrices.keys()
-
-    def weight_name(self, layer: int, role: str) -> str:
-        """The model's own name of a matrix's weight, as a `WeightEdit` wants it; see `matrix`."""
-        self.matrix(layer, role)
-        return f"{self.family.blocks}.{layer}.{self.family.matrices[role]}.weight"
-
-    def shape(self, layer: int, role: str) -> tuple[int, int]:
-        """(d_out, d_in) of a matrix, or of each expert's, whichever way it is stored."""
-        if (layer, role) not in self._matrices and layer in self._experts:
-            return self._experts[layer].shape(role)
-        return shape_of(self.matrix(layer, role))
-
-    def size(self, layer: int, name: str) -> int:
-        """Elements of a scored parameter in a block, all experts together; 0: it has none."""
-        role, part = name.split(".")
-        if module := self._matrices.get((layer, role)):
-            out, into = shape_of(module)
-            has = part == "weight" or getattr(module, "bias", None) is not None
-            return out * (into if part == "weight" else 1) * has
-        return self._experts[layer].size(role, part) if layer in self._experts else 0
-
-    @property
-    def experts(self) -> int:
-        """Most experts that a block has; 0: no mixture of experts."""
-        return max([experts.count for experts in self._experts.values()], default=0)
-
-    @property
-    def mlp_width(self) -> int:
-        """Values of one token at a block's MLP matrices: the wider side of each, of all it runs."""
-        chosen = getattr(self.config, "num_experts_per_tok", 0)
-        widths = [0] * self.layers
-        for layer, role in self._matrices:
-            widths[layer] += max(self.shape(layer, role))
-        for layer, experts in self._experts.items():
-            widths[layer] += chosen * sum(max(experts.shape(role)) for role in experts.roles)
-        return max(widths)
-
-    def parameter_names(self) -> list[str]:
-        """Names of the scored parameters, e.g. up.weight, up.bias, down.weight."""
-        names = [f"{role}.{part}" for role in self.family.matrices for part in ("weight", "bias")]
-        return [name for name in names if any(self.size(i, name) for i in range(self.layers))]
-
-    def end_ids(self) -> set[int]:
-        """Token ids that end a text."""
-        found: set[int] = set()
-        owners = (getattr(self.hf, "generation_config", None), self.config, self.tokenizer)
-        for owner in owners:
-            ids = getattr(owner, "eos_token_id", None)
-            found.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
-        return found
-
-    def fingerprint(self) -> str:
-        """A short checksum of configuration and weights (64 values of every parameter)."""
-        return fingerprint.fingerprint(self.config, self._samples(fingerprint.SAMPLED), self.device)
-
-    def _samples(self, count: int) -> Iterable[fingerprint.Sample]:
-        """Every parameter's name, shape, and so many of its values."""
-        return fingerprint.samples(self.hf, count)
+        self._edit_stack = EditStack()
 
     # -- editing -------------------------------------------------------------------------------
     def edited(self, edit: WeightEdit, *, force: bool = False) -> AbstractContextManager[Applied]:
@@ -192,7 +87,7 @@ class EditableModel:
             EditError: the edit is not of these weights (see `lga_fast.models.edit_stack`), has
                 other shapes, or would leave a weight that is not finite.
         """
-        return self._applier.edited(self, edit, force)
+        return self._edit_stack.edited(self, edit, force)
 
     def apply(self, edit: WeightEdit, *, force: bool = False) -> Applied:
         """Add `edit` for good, all of it or nothing; arguments and errors as for `edited`.
@@ -200,11 +95,15 @@ class EditableModel:
         Returns:
             How much of the change the weights' dtype could hold.
         """
-        return self._applier.apply(self, edit, force)
+        return self._edit_stack.apply(self, edit, force)
 
     def carries(self, edit: WeightEdit) -> bool:
         """Whether `edit` is in effect, for good or inside a `with`."""
-        return self._applier.carries(edit)
+        return self._edit_stack.carries(edit)
+
+    def edited_names(self) -> set[str]:
+        """Weights that the edits in effect change."""
+        return self._edit_stack.names()
 
     # -- running -------------------------------------------------------------------------------
     def frozen(self) -> AbstractContextManager[None]:
@@ -250,15 +149,62 @@ class EditableModel:
             handle.remove()
         return output.logits[0], output
 
-    def greedy(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int]) -> list[list[int]]:
-        """Greedy continuations of one batch of prompts, with a KV cache.
+    # -- where the weights are -----------------------------------------------------------------
+    @property
+    def memory(self) -> Memory:
+        """What a run may hold."""
+        return Memory(self)
+
+    def sweep_bytes(self, first: int = 0) -> int:
+        """Bytes that one pass over all blocks reads, or over those from `first` on."""
+        return 0
+
+    def head_read_bytes(self) -> int:
+        """Bytes that are read for the head, each time it runs."""
+        return 0
+
+    def fingerprint_bytes(self) -> int:
+        """Bytes that are still to be read for the fingerprint."""
+        return 0
+
+    def loaded(self, layer: int) -> AbstractContextManager[None]:
+        """A block's weights, edits included, are in memory while inside."""
+        return nullcontext()
+
+    def block_runner(self) -> BlockRunner | None:
+        """The model one block at a time, frozen by the caller; None: it cannot run so."""
+        runner = BlockRunner(self)
+        try:
+            runner.check()
+        except UnsupportedModel:
+            return None
+        return runner
+
+    def groups(self, sizes: Sequence[int], limit: int) -> list[list[int]]:
+        """Numbers of the batches that run together, given the size of each.
 
         Args:
-            prompts: token ids, special tokens included.
-            lengths: how many tokens each row may get; a row ends before an end-of-text token.
+            sizes: of each batch.
+            limit: sum of the sizes in a group at most, where running together saves anything.
         """
-        return self.greedy_each([(prompts, lengths)])[0]
+        return [[i] for i in range(len(sizes))]
 
-    def greedy_each(self, batches: Sequence[decoding.Batch]) -> list[list[list[int]]]:
-        """`greedy` of several batches."""
-        return decoding.greedy(self, batches, decoding.one_by_one)
+    def run_batches(self, jobs: Sequence[ForwardJob], layers: int | None = None) -> None:
+        """Run a group of batches for their hooks; only the first `layers` blocks are needed.
+
+        A `within` may end its batch by suppressing an exception.
+        """
+        for job in jobs:
+            with job.within():
+                self.hf(**job.inputs)
+
+    def logits_of(
+        self, jobs: Sequence[ForwardJob]
+    ) -> Iterator[tuple[Float[Tensor, "position vocab"], Any]]:
+        """Logits at each job's places and the KV cache of its forward; jobs of one group."""
+        for job in jobs:
+            inputs = dict(job.inputs)
+            with job.within():
+                ids = inputs.pop("input_ids")
+                logits, output = self.logits_at(ids, job.rows, job.tokens, **inputs)
+            yield logits, cache_of(output)

@@ -1,4 +1,4 @@
-"""A model's weights at rest, and a checksum of them."""
+"""A short checksum of a model, and the state in which its weights are read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAMPLED = 64  # values of every parameter in a fingerprint
 
 @contextmanager
 def at_rest(hf: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients for any parameter; both put back on exit."""
+    """Evaluation mode and no gradients for any parameter; both restored on exit."""
     training = [(module, module.training) for module in hf.modules()]
     tracked = [(p, p.requires_grad) for p in hf.parameters()]
     try:
@@ -36,7 +36,7 @@ def at_rest(hf: nn.Module) -> Iterator[None]:
 
 
 def samples(hf: nn.Module, count: int) -> Iterator[Sample]:
-    """So many values of every parameter, and of what quantised modules have in its place."""
+    """`count` values of every parameter, and of the buffers that quantised modules have instead."""
     for name, parameter in hf.named_parameters():
         yield from _sample(name, parameter, count)
     for path, module in hf.named_modules():
@@ -45,22 +45,22 @@ def samples(hf: nn.Module, count: int) -> Iterator[Sample]:
                 yield from _sample(f"{path}.{name}", buffer, count)
 
 
-def fingerprint(config: Any, found: Iterable[Sample], device: torch.device) -> str:
+def fingerprint(config: Any, values: Iterable[Sample], device: torch.device) -> str:
     """A short checksum of a configuration and of samples of the weights."""
     settings = config.to_dict()
-    for name in ("dtype", "transformers_version", "_name_or_path"):  # how it was loaded
+    for name in ("dtype", "transformers_version", "_name_or_path"):  # depend on how it was loaded
         settings.pop(name, None)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     parts = []
-    for name, shape, values in sorted(found, key=lambda sample: sample[0]):
+    for name, shape, sample in sorted(values, key=lambda value: value[0]):
         digest.update(f"{name}{tuple(shape)}".encode())
-        parts.append(values.float().to(device))
-    digest.update(torch.cat(parts).cpu().numpy().tobytes())  # one wait for the device, not many
+        parts.append(sample.float().to(device))
+    digest.update(torch.cat(parts).cpu().numpy().tobytes())  # waits for the device once
     return digest.hexdigest()[:16]
 
 
 def _sample(name: str, tensor: Tensor, count: int) -> Iterator[Sample]:
-    if is_traceable_wrapper_subclass(tensor):  # of several tensors, as torchao's are
+    if is_traceable_wrapper_subclass(tensor):  # made of several tensors, as torchao's are
         for part in tensor.__tensor_flatten__()[0]:
             yield from _sample(f"{name}.{part}", getattr(tensor, part), count)
         return
@@ -68,6 +68,6 @@ def _sample(name: str, tensor: Tensor, count: int) -> Iterator[Sample]:
 
 
 def sampled(tensor: Tensor, count: int) -> Tensor:
-    """So many values of a tensor, evenly spread over it."""
+    """`count` values of a tensor, evenly spread over it."""
     flat = tensor.detach().reshape(-1)
     return flat[:: max(1, flat.numel() // count)][:count]

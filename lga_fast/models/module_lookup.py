@@ -1,4 +1,4 @@
-"""Finding a family's modules in a model, with errors that say what is there instead."""
+"""Finding a family's modules in a model, with errors that list what is there instead."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ Key = tuple[int, str]  # layer, role of the matrix
 
 
 def find_blocks(hf: nn.Module, family: ModelFamily, name: str) -> nn.ModuleList:
+    """The decoder blocks.
+
+    Raises:
+        UnsupportedModel: they are not where the family says.
+    """
     try:
         return hf.get_submodule(family.blocks)  # type: ignore[return-value]
     except AttributeError as error:
@@ -27,7 +32,11 @@ def find_blocks(hf: nn.Module, family: ModelFamily, name: str) -> nn.ModuleList:
 def find_matrices(
     blocks: nn.ModuleList, family: ModelFamily, name: str
 ) -> tuple[dict[Key, nn.Module], dict[int, Experts]]:
-    """Linear modules of all blocks, and the experts of those that have them."""
+    """Linear modules of all blocks, and the fused experts of the layers that have them.
+
+    Raises:
+        UnsupportedModel: a block lacks a matrix or stores it in the other orientation.
+    """
     modules, experts = {}, {}
     for layer, block in enumerate(blocks):
         paths = {path for path, _ in block.named_modules()}
@@ -35,7 +44,7 @@ def find_matrices(
             where = f"family {name!r}, {family.experts!r} of layer {layer}"
             experts[layer] = Experts(block.get_submodule(family.experts), where)
         for role, path in family.matrices.items():
-            # Where some layers have experts, one has them or the first three roles.
+            # If some layers have experts, each has either those or the first three roles.
             optional = layer in experts or (family.experts and role.startswith("shared"))
             if path in paths or not optional:
                 modules[layer, role] = _matrix(block, layer, role, path, family, name)
@@ -43,7 +52,7 @@ def find_matrices(
 
 
 def shape_of(module: Any) -> tuple[int, int]:
-    """(d_out, d_in) of a linear module, whichever way its weight is stored or packed."""
+    """(d_out, d_in) of a linear module, however its weight is stored or packed."""
     if hasattr(module, "in_features"):
         return module.out_features, module.in_features
     if type(module).__name__ == "Conv1D":
@@ -64,12 +73,12 @@ def _matrix(
     try:
         module = block.get_submodule(path)
     except AttributeError as error:
-        inside = ", ".join(n for n, m in block.named_modules() if n and not list(m.children()))
+        leaves = ", ".join(n for n, m in block.named_modules() if n and not list(m.children()))
         raise UnsupportedModel(
             f"family {name!r} says the {role} matrix of layer {layer} is at {path!r}, but {error}; "
-            f"the block has: {inside}"
+            f"the block has: {leaves}"
         ) from None
-    # The class tells the orientation; the shape cannot where d_in == d_out.
+    # The orientation follows from the class; from the shape it would not where d_in == d_out.
     stored = "in_out" if type(module).__name__ == "Conv1D" else "out_in"
     if stored != family.orientation and whole_weight(module) is not None:
         raise UnsupportedModel(

@@ -1,4 +1,4 @@
-"""Modules that run another forward for a while, and outputs that may come in a tuple."""
+"""Replacing modules' forward for a while, and outputs that may be wrapped in a tuple."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 @contextmanager
 def patched_forwards(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
-    """Modules run these instead of their own forward while inside."""
+    """Modules run these functions instead of their own forward inside the `with`."""
     before = {module: vars(module).get("forward") for module in forwards}
     try:
         for module, forward in forwards.items():
@@ -26,15 +26,15 @@ def patched_forwards(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterat
 
 
 def unwrap_output(output: Any) -> Tensor:
-    """A module's output, also where it comes first in a tuple."""
+    """A module's output, taken out of a tuple if it is the first of one."""
     return output[0] if isinstance(output, tuple) else output
 
 
 def tuple_length(output: Any) -> int:
-    """How a module returns its output: the length of the tuple; 0: bare."""
+    """Length of the tuple in which a module returns its output; 0: no tuple."""
     return len(output) if isinstance(output, tuple) else 0
 
 
 def wrap_output(hidden: Tensor, length: int) -> Any:
-    """`hidden` as a module returns it: in a tuple of this length, or bare for 0."""
+    """`hidden` in a tuple of this length, as a module returns it; 0: no tuple."""
     return (hidden, *[None] * (length - 1)) if length else hidden

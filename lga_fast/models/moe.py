@@ -1,9 +1,9 @@
-"""Mixtures of experts: the tokens that each expert got, and the factors of its gradients.
+"""Mixtures of experts: the tokens routed to each expert, and the factors of its gradients.
 
-transformers keeps a layer's experts in parameters of three axes, which no hook on a linear module
-sees. So a layer's experts run here, through transformers' experts interface, while taps listen:
-tokens sorted by expert, one product per expert, the router's weights on the outputs as ever. What
-the router says is an input; its own weights are no part of θ.
+transformers keeps a layer's experts in 3-axis parameters, which hooks on linear modules do not see.
+So while taps listen a layer's experts run here, through transformers' experts interface: tokens
+sorted by expert, one product per expert, outputs weighted by the router as ever. The routing is an
+input; the router's own weights are not part of θ.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ _INTERFACE = ("num_experts", "has_gate", "has_bias", "has_post_expert_norm", "is
 
 @dataclass(frozen=True)
 class Routing:
-    """Which tokens went to which experts: an axis of slots, sorted by expert, then by token."""
+    """Which tokens are routed to which experts: slots sorted by expert, then by token."""
 
     experts: int
     tokens: int
     slots: Int64[Tensor, " slot"]  # expert · tokens + token, ascending, on the CPU
 
-    def rows(self, stretches: Int64[Tensor, "pair 2"]) -> Int64[Tensor, "expert_pair 2"]:
-        """Slots of each expert's tokens in these stretches (start, length) of the token axis.
+    def rows(self, token_rows: Int64[Tensor, "pair 2"]) -> Int64[Tensor, "expert_pair 2"]:
+        """Slots of each expert's tokens in these rows (start, length) of the token axis.
 
-        All pairs of the first expert come first; where it got no token the length is 0.
+        All pairs of the first expert come first; the length is 0 where it has no token.
         """
-        first = torch.arange(self.experts).unsqueeze(1) * self.tokens + stretches[:, 0]
+        first = torch.arange(self.experts).unsqueeze(1) * self.tokens + token_rows[:, 0]
         begin, end = torch.searchsorted(
-            self.slots, torch.stack([first, first + stretches[:, 1]]), side="left"
+            self.slots, torch.stack([first, first + token_rows[:, 1]]), side="left"
         )
         return torch.stack([begin, end - begin], -1).flatten(0, 1)
 
 
 class Experts:
-    """The fused experts of one layer, whichever way round they are stored.
+    """The fused experts of one layer, in either orientation.
 
     Args:
         module: a module of transformers' experts interface.
-        where: how to call it in an error.
+        where: what errors call it.
 
     Raises:
         UnsupportedModel: the module does not have that interface.
@@ -93,27 +93,27 @@ class Experts:
         index: Int[Tensor, "token chosen"],
         weights: Float[Tensor, "token chosen"],
     ) -> Float[Tensor, "token d_model"]:
-        """What the module gives, while `watch` is told of each linear map.
+        """The module's output, with `watch` called for each linear map.
 
-        `watch(role, inputs, outputs, routing)` gets the outputs [slot d_out] before anything has
-        read them, and a function that makes the inputs [slot d_in] when they are wanted.
+        `watch(role, inputs, outputs, routing)` gets the outputs [slot d_out] before anything reads
+        them, and a function that returns the inputs [slot d_in].
         """
         module, (tokens, chosen) = self.module, index.shape
         token = torch.arange(tokens, device=index.device).repeat_interleave(chosen)
         slots, order = (index.flatten() * tokens + token).sort()
         sizes = index.flatten().bincount(minlength=self.count).tolist()
         routing = Routing(self.count, tokens, slots.cpu())
-        # A repeat and a permutation: their backward has one order of summation, that of an index
-        # with repeated entries has none on several threads.
-        entering = hidden.unsqueeze(1).expand(-1, chosen, -1).flatten(0, 1)[order]
-        first = _linear(entering, sizes, *self._first(), module.is_transposed)
-        taken = hidden.detach()
-        watch("first", lambda: taken[token[order]], first, routing)
+        # A repeat and a permutation, whose backward sums in a fixed order; that of an index with
+        # repeated entries does not on several threads.
+        slot_inputs = hidden.unsqueeze(1).expand(-1, chosen, -1).flatten(0, 1)[order]
+        first = _linear(slot_inputs, sizes, *self._first(), module.is_transposed)
+        detached = hidden.detach()
+        watch("first", lambda: detached[token[order]], first, routing)
         inner = module._apply_gate(first) if module.has_gate else module.act_fn(first)
         bias = module.down_proj_bias if module.has_bias else None
         last = _linear(inner, sizes, module.down_proj, bias, module.is_transposed)
-        kept = inner.detach()
-        watch("down", lambda: kept, last, routing)
+        detached_inner = inner.detach()
+        watch("down", lambda: detached_inner, last, routing)
         if module.has_post_expert_norm:
             last = module.post_expert_norm(last)
         weighted = last * weights.flatten()[order].unsqueeze(1)
@@ -134,7 +134,7 @@ class Experts:
 
 @contextmanager
 def watched(experts: Mapping[int, Experts], watch: Callable[[int], Watch]) -> Iterator[None]:
-    """Experts of these layers run by `Experts.forward` while inside, each with its own `watch`."""
+    """Inside the `with`, these layers' experts run by `Experts.forward`, each with its `watch`."""
     layers = {one.module: layer for layer, one in experts.items()}
 
     def run(module: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
@@ -162,7 +162,7 @@ def _linear(
     bias: Float[Tensor, "expert d_out"] | None,
     transposed: bool,
 ) -> Float[Tensor, "slot d_out"]:
-    """Each stretch of slots through its expert's matrix; experts without tokens are not read."""
+    """Each expert's slots through its matrix; matrices of experts without tokens are not read."""
     parts = [
         nn.functional.linear(
             part, weight[i].T if transposed else weight[i], None if bias is None else bias[i]

@@ -1,8 +1,8 @@
-"""Taps: inputs of linear maps and the gradients of their outputs, seen once each and let go.
+"""Taps: inputs of linear maps and gradients of their outputs, delivered once and then released.
 
-For a linear map with inputs `a` and output-gradients `d` the weight's gradient is `dᵀa`
-(arXiv 2602.20207 §5.1 needs only inner products of those). Taps hand out the two factors while
-autograd walks back, so the weights stay frozen and no gradient of a weight's size is formed.
+For a linear map with inputs `a` and output gradients `d` the weight's gradient is `dᵀa`
+(arXiv 2602.20207 §5.1 needs only inner products of those). Taps deliver the two factors during the
+backward, so the weights stay frozen and no gradient of a weight's size is formed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lga_fast.models.moe import Experts, Routing, watched
 
 _INFERENCE = (
     "gives no gradient to its input. Is it quantised in a form for inference only? bitsandbytes "
-    "turns 4-bit weights into one on some CPUs; after loading, set support_avx512bf16_for_cpu = "
+    "converts 4-bit weights to one on some CPUs; after loading, set support_avx512bf16_for_cpu = "
     "False on its modules"
 )
 
@@ -30,7 +30,7 @@ _INFERENCE = (
 class Tap:
     """Factors of one matrix's gradient; rows of a batch follow each other on the token axis.
 
-    Of a matrix that a layer has once per expert, that axis holds the slots of `routing`.
+    For an expert's matrix that axis holds the slots of `routing`, of all experts of the layer.
     """
 
     layer: int
@@ -43,14 +43,14 @@ class Tap:
 class Taps:
     """Listens to matrices for one forward and `backwards` backward passes; a context manager.
 
-    `on_tap` is called inside the backward, last layer first; what it is given must not be kept.
-    Modules must be frozen: the graph starts at the first tapped output that nothing before it
-    tracks, so that autograd does no work below the lowest tap.
+    `on_tap` is called inside the backward, last layer first, and must not keep the tensors.
+    Modules must be frozen: the graph then starts at the first tapped output, and autograd does no
+    work below the lowest tap.
 
     Args:
         modules: linear modules.
         on_tap: see above.
-        backwards: backward passes that follow. 0: none, but the forward runs as if one did.
+        backwards: backward passes that follow. 0: none, but the forward runs as if there were one.
         experts: of the layers that have them.
 
     Raises:
@@ -68,11 +68,11 @@ class Taps:
         self._experts = experts or {}
         self._on_tap = on_tap
         self._backwards = backwards
-        self._waiting: dict[Key, tuple[Callable[[Tensor], None], int]] = {}  # gradients to come
+        self._pending: dict[Key, tuple[Callable[[Tensor], None], int]] = {}  # for gradients
         self._stack = ExitStack()
 
     def __enter__(self) -> Taps:
-        with ExitStack() as hooks:  # removes them if it does not come to its end
+        with ExitStack() as hooks:  # removes them if registering one fails
             for key, module in self._modules.items():
                 handle = module.register_forward_hook(partial(self._of_module, key))
                 hooks.callback(handle.remove)
@@ -83,12 +83,12 @@ class Taps:
         return self
 
     def __exit__(self, kind: object, *rest: object) -> None:
-        waiting = list(self._waiting)
-        self._waiting.clear()
+        pending = list(self._pending)
+        self._pending.clear()
         self._stack.close()
-        if waiting and kind is None:
+        if pending and kind is None:
             raise TapError(
-                f"{_name(waiting[0])} and {len(waiting) - 1} other taps got no gradient: was "
+                f"{_name(pending[0])} and {len(pending) - 1} other taps got no gradient: was "
                 "backward() called inside the `with`, outside torch.no_grad()?"
             )
 
@@ -118,7 +118,7 @@ class Taps:
         self._listen((layer, f"{role} of the experts"), output, taps)
 
     def _listen(self, key: Key, output: Tensor, taps: Callable[[Tensor], None]) -> None:
-        if key in self._waiting:
+        if key in self._pending:
             raise TapError(
                 f"{_name(key)} ran twice before its gradient came: modules shared between layers, "
                 "or a second forward before the backward, cannot be scored"
@@ -127,17 +127,17 @@ class Taps:
             output.requires_grad_()
         if not self._backwards:
             return
-        self._waiting[key] = taps, self._backwards
-        # The hook lives as long as the graph: it holds the key only, not the inputs.
+        self._pending[key] = taps, self._backwards
+        # The hook lives as long as the graph, so it refers to the key only, not to the inputs.
         self._stack.callback(output.register_hook(partial(self._gradient, key)).remove)
 
     def _gradient(self, key: Key, d: Tensor | None) -> None:
-        # After `with` has closed, a late backward must find nothing to do rather than half a tap.
-        taps, left = self._waiting.pop(key, (None, 0))
+        # A backward after the end of the `with` must find nothing to do rather than half a tap.
+        taps, remaining = self._pending.pop(key, (None, 0))
         if taps is None:
             return
-        if left > 1:
-            self._waiting[key] = taps, left - 1
+        if remaining > 1:
+            self._pending[key] = taps, remaining - 1
         if d is None:
             raise TapError(f"{_name(key)} got no gradient: a module after it {_INFERENCE}")
         taps(d)

@@ -1,4 +1,4 @@
-"""Small things done to tensors in more than one place."""
+"""Tensor helpers: padding, precision, masks, rounding."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def padded(rows: Sequence[Sequence[int]]) -> Int[Tensor, "row token"]:
     """Token rows as one tensor, padded on the right by their own last token.
 
     Attention is causal: no token of a row sees its padding, and no loss reads it. So padding needs
-    no mask, its gradients are exactly zero, and any id will do; the row's own is never special.
+    no mask, has gradients of exactly zero, and may be any id; the row's last is never special.
     """
     longest = max(map(len, rows))
     return torch.tensor([[*row, *([row[-1]] * (longest - len(row)))] for row in rows])
 
 
 def wide(tensor: Tensor) -> Tensor:
-    """float32 of a lower precision; float32 and float64 as they are."""
+    """float16 and bfloat16 as float32; float32 and float64 unchanged."""
     low = tensor.dtype in (torch.bfloat16, torch.float16)
     return tensor.float() if low else tensor
 
@@ -30,12 +30,12 @@ def wide(tensor: Tensor) -> Tensor:
 def additive_mask(
     hidden: Bool[Tensor, "row token key"], dtype: torch.dtype
 ) -> Float[Tensor, "row 1 token key"]:
-    """What attention adds to its scores so that no token sees its `hidden` keys."""
+    """What to add to attention scores so that no token sees its `hidden` keys."""
     mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
     return mask.masked_fill_(hidden, torch.finfo(dtype).min).unsqueeze(1)
 
 
-def rounding_of(
+def rounding_error(
     before: Float[Tensor, "d_out d_in"],
     after: Float[Tensor, "d_out d_in"],
     left: Float[Tensor, "d_out rank"],

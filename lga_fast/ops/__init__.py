@@ -1,16 +1,15 @@
-"""Inner products of weight gradients that are never formed, and low-rank edits in place.
+"""Inner products of weight gradients that are never formed, and in-place low-rank updates.
 
-Axes: `token` flat token axis of a padded or packed batch · `row` stretch of it, one sequence ·
+Axes: `token` flat token axis of a padded or packed batch · `row` slice of it, one sequence ·
 `pair` old and new row of one request · `d_in`, `d_out` sides of the linear map · `rank` of an edit.
 A row is `(start, length)` on the token axis.
 
-Rows live on the CPU, also when activations are on a GPU: they come from token counts that the host
-knows, bounds are checked and kernels are planned from them, and reading them from the GPU would
-make every call wait until the device is idle, once per matrix in a backward pass that otherwise
-never waits.
+Rows are CPU tensors even if the activations are on a GPU: they come from token counts that the host
+knows, and it checks bounds and plans kernels from them. Reading them back from the GPU would
+synchronise once per matrix in a backward pass that otherwise never waits.
 
-The ops have no gradient and refuse inputs that require one: detach first.
-`kernels()` tells which implementation serves each device.
+The ops have no gradient and refuse inputs that require one: detach first. `kernels()` names the
+implementation that serves each device.
 """
 
 import torch
@@ -35,13 +34,16 @@ def grad_dot(
     """Inner product and squared norms of two weight gradients per pair, without the gradients.
 
     `<G_old, G_new>, ‖G_old‖², ‖G_new‖²` with `G = dᵀa` over a row's tokens, by
-    `<d₁ᵀa₁, d₂ᵀa₂> = Σ_ts (a₁a₂ᵀ)_ts (d₁d₂ᵀ)_ts` or by tiles of G, whichever costs less.
+    `<d₁ᵀa₁, d₂ᵀa₂> = Σ_ts (a₁a₂ᵀ)_ts (d₁d₂ᵀ)_ts` or by tiles of G, whichever is cheaper.
     LGA's φ is the first column (arXiv 2602.20207, §5.1); the identity for the norms is Goodfellow
     2015 (arXiv 1510.01799). A bias is the linear map whose `a` is a column of ones.
 
-    Sums are float32 (float64 for float64 input) or better; the kernels' order of summation does not
-    depend on threads or on the other pairs. Any strides; the same tensor may be old and new; a row
-    of length 0 gives 0.
+    Sums are float32 (float64 for float64 input) or better; the kernels' order of summation depends
+    neither on threads nor on other pairs. Inputs may have any strides, and one tensor may be both
+    old and new; a row of length 0 gives 0.
+
+    Raises:
+        TypeError, ValueError: an argument has the wrong type, shape, dtype, device or bounds.
 
     Example:
         >>> a, d = torch.randn(10, 4), torch.randn(10, 3)
@@ -76,7 +78,7 @@ def grad_abs_sum(
     """Sum of the absolute values of each row's weight gradient, a tile of the gradient at a time.
 
     `Σ_oi |G_oi|` with `G = dᵀa` over the row's tokens: SaLEM's layer score, which arXiv 2602.20207
-    compares with. Nothing of size `d_out·d_in` is held. Sums and strides as in `grad_dot`.
+    compares with. Nothing of size `d_out·d_in` is held. Sums, strides, errors as for `grad_dot`.
 
     Example:
         >>> a, d = torch.randn(10, 4), torch.randn(10, 3)
@@ -98,10 +100,10 @@ def low_rank_update_(
 
     `weight += scale · left·rightᵀ` in float32 arithmetic (float64 for a float64 weight), rounded
     once when stored. `weight` may have any strides: for a weight stored `[d_in d_out]` (GPT-2's
-    Conv1D) pass `weight.T`, for a fused matrix a slice; what lies between and beside its elements
-    is not touched.
+    Conv1D) pass `weight.T`, for a fused matrix a slice; memory outside its elements is not touched.
 
-    The subtraction of the same edit does not restore the bits of `weight`: keep a copy for that.
+    Subtracting the same edit does not restore the bits of `weight`: keep a copy for that. Errors as
+    for `grad_dot`, also for elements that share memory.
 
     Example:
         >>> weight = torch.zeros(3, 4)
@@ -129,11 +131,11 @@ def low_rank_update_(
     _check_like(op, left, "left", right, "right")
     _check_no_overlap(op, weight)
     torch.ops.lga_fast.low_rank_update_(weight, left, right, float(scale))
-    # a backward pass that saved the old weight must notice, and kernels bypass what would count
+    # a backward pass that saved the old weight must notice, and kernels bypass the counter
     torch.autograd.graph.increment_version(weight)
 
 
-# The border: kernels trust what has passed here. Messages are op, argument, expected, got.
+# The boundary: kernels trust what has passed here. Messages name op, argument, expected, got.
 
 
 def _require(condition: bool, message: str) -> None:
@@ -192,7 +194,7 @@ def _check_rows(op: str, name: str, rows: Tensor, tokens: int) -> None:
         f"{op}: {name}: expected a CPU tensor (bounds are checked on the host), got {rows.device}",
     )
     if torch.compiler.is_compiling():
-        return  # values are unknown while tracing; the kernels check the bounds again
+        return  # values are unknown while tracing; the kernels check the bounds themselves
     for row, (start, length) in enumerate(rows.tolist()):
         _require(
             start >= 0 and length >= 0 and start + length <= tokens,
@@ -202,7 +204,7 @@ def _check_rows(op: str, name: str, rows: Tensor, tokens: int) -> None:
 
 
 def _check_no_overlap(op: str, weight: Tensor) -> None:
-    """Two elements in one memory cell would get the update twice or by chance."""
+    """Of two elements in one memory cell, one or both updates would take effect, by chance."""
     axes = sorted(
         (stride, size)
         for stride, size in zip(weight.stride(), weight.shape, strict=True)

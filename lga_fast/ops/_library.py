@@ -1,14 +1,14 @@
-"""Schemas, fake kernels and loading of `torch.ops.lga_fast`: what serves which device.
+"""Schemas and fake kernels of `torch.ops.lga_fast`, and loading the compiled kernels.
 
 The reference is registered for every device; a compiled library, once loaded, adds its kernels for
-CPU or CUDA and the dispatcher prefers those. So there is one code path at the call sites.
+CPU or CUDA, which the dispatcher prefers. So call sites have one code path.
 
-- `lga_fast/_C` (pybind11) holds the CPU kernels and is loaded when it is there.
-- `lga_fast/lib/liblga_fast_cuda.so` is loaded only when `torch.cuda.is_available()`.
-- A library that is not there: the reference serves, and `kernels()` says so.
-- A library that is there and does not load: `BuildError`, never a quiet fallback.
-- `LGA_FAST_NO_EXT=1`: nothing is loaded, and one line on the `lga_fast` logger says so (a logger,
-  since it was asked for: no warning filter of a test suite should turn it into an error).
+- `lga_fast/_C` (pybind11) holds the CPU kernels and is loaded if present.
+- `lga_fast/lib/liblga_fast_cuda.so` is loaded only if `torch.cuda.is_available()`.
+- A missing library: the reference serves, and `kernels()` says so.
+- A library that is there but does not load: `BuildError`, never a silent fallback.
+- `LGA_FAST_NO_EXT=1`: nothing is loaded, which one line on the `lga_fast` logger states (not a
+  warning: the user asked for it, and a test suite's warning filter must not make it an error).
 """
 
 import ctypes
@@ -57,18 +57,18 @@ def _low_rank_update_fake(weight, left, right, scale):
 
 
 def _load_cpu() -> tuple[dict[str, Any] | None, str]:
-    """Build info of `_C` (None when it is not loaded) and what `kernels()` says of it."""
+    """Build info of `_C` (None if it is not loaded) and its line in `kernels()`."""
     if importlib.util.find_spec("lga_fast._C") is None:
         return None, "torch reference (lga_fast._C is not built)"
     try:
         info = importlib.import_module("lga_fast._C").build_info()
-    except Exception as error:  # whatever a broken library raises, it is the same finding
+    except Exception as error:  # a broken library may raise anything
         raise BuildError(f"lga_fast._C is there but does not load: {error}; {REBUILD}") from error
     return info, f"C++ ({info['cpu_level']})"
 
 
 def _load_cuda() -> tuple[list[str], str]:
-    """Architectures of the CUDA library ([] if not loaded) and what `kernels()` says of it."""
+    """Architectures of the CUDA library ([] if not loaded) and its line in `kernels()`."""
     if not torch.cuda.is_available():
         return [], "none: no device"
     if not CUDA_LIBRARY.exists():
@@ -100,7 +100,7 @@ _build_info, _kernels = _load()
 
 
 def kernels() -> dict[str, str]:
-    """Which implementation serves each device, with the reason where it is the reference.
+    """The implementation that serves each device, with the reason if it is the reference.
 
     For example `{"cpu": "C++ (avx512)", "cuda": "none: no device"}`.
     """
@@ -108,5 +108,5 @@ def kernels() -> dict[str, str]:
 
 
 def build_info() -> dict[str, Any]:
-    """How the native part was built (`extension`: None without one) and what of it is loaded."""
+    """How the native extension was built (None without one) and which CUDA architectures loaded."""
     return dict(_build_info)

@@ -1,8 +1,8 @@
 """The ops in plain torch: specification, fallback, test oracle and benchmark baseline.
 
-A linear map has inputs `a [token d_in]` and output gradients `d [token d_out]`; a row is a stretch
-`(start, length)` of the token axis and its weight gradient is `G = dᵀa [d_out d_in]`.
-Sums run in float32, or float64 for float64 input.
+A linear map has inputs `a [token d_in]` and output gradients `d [token d_out]`; a row is a slice
+`(start, length)` of the token axis, and its weight gradient is `G = dᵀa [d_out d_in]`.
+Sums are in float32, or float64 for float64 input.
 """
 
 import torch
@@ -13,22 +13,22 @@ TILE = 512  # rows of G that `grad_abs_sum` holds at a time
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype in which sums over inputs of `dtype` run."""
+    """The dtype of sums over inputs of `dtype`."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _padded_rows(
     x: Float[Tensor, "token d"], rows: Int64[Tensor, "row 2"]
 ) -> Float[Tensor, "row t d"]:
-    """The rows' tokens beside each other, zero behind each row's end."""
+    """The rows' tokens as one batch, zero after each row's end."""
     rows = rows.to(x.device)
     longest = int(rows[:, 1].max()) if len(rows) else 0
     step = torch.arange(longest, device=x.device)
     inside = step < rows[:, 1:]  # [row t]
     index = torch.where(inside, rows[:, :1] + step, 0)
-    # where, not multiplication: the token standing in for padding may hold inf
-    taken = torch.where(inside[..., None], x[index], 0)
-    return taken.to(accumulation_dtype(x.dtype))
+    # where, not multiplication: the token used as padding may hold inf
+    padded = torch.where(inside[..., None], x[index], 0)
+    return padded.to(accumulation_dtype(x.dtype))
 
 
 def gram_is_cheaper(tokens: int, d_in: int, d_out: int) -> bool:

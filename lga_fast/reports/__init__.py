@@ -1,1 +1,1 @@
-"""Reports: what a selection or an edit found, on a terminal, as a figure or as a file."""
+"""Reports: rankings, edits, evaluations and studies, on a terminal, as figures or as a page."""

@@ -1,6 +1,6 @@
-"""What to ask of an edit beside its prompt: a rephrasing, and facts it has nothing to do with.
+"""What to query besides an edit's prompt: a rephrasing, and unrelated facts.
 
-The atlas's facts are of the real world, so they serve for any model.
+The atlas's facts are about the real world, so they suit any model.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ UNRELATED = 2
 def completed(
     model: EditableModel, request: EditRequest, rephrase: str | None, seed: int
 ) -> EditRequest:
-    """`request` with what it lacks of a rephrasing and unrelated facts.
+    """`request`, completed with a rephrasing and unrelated facts if it has none.
 
-    The rephrasing is `rephrase`, or one of the request's own, or, where the prompt is a phrasing of
-    the atlas, another one; else there is none. Unrelated facts are the request's locality probes,
-    or two drawn with `seed` from the atlas, of those that the model answers right if it can be.
+    The rephrasing is `rephrase`, or one of the request's own, or another of the atlas's phrasings
+    if the prompt is one of them; otherwise there is none. Unrelated facts are the request's
+    locality probes, or two drawn with `seed` from the atlas, preferably ones that the model answers
+    correctly.
     """
     relations, probes = read_relations(), list(request.probes)
     kinds = {probe.kind for probe in probes}
@@ -38,17 +39,17 @@ def completed(
 
 
 def spread(request: EditRequest, count: int = UNRELATED) -> list[Probe]:
-    """So many locality probes, of as many groups as there are."""
+    """`count` locality probes, from as many groups as possible."""
     groups: dict[str, list[Probe]] = {}
     for probe in request.probes:
         if probe.kind == "locality":
             groups.setdefault(probe.group, []).append(probe)
-    places = [(i, probe) for found in groups.values() for i, probe in enumerate(found)]
+    places = [(i, probe) for group in groups.values() for i, probe in enumerate(group)]
     return [probe for _, probe in sorted(places, key=lambda place: place[0])[:count]]
 
 
 def _rephrased(relations: Mapping[str, Relation], request: EditRequest) -> str | None:
-    """The prompt in a phrasing that the atlas's models never saw for this subject."""
+    """The prompt in a phrasing that the atlas models were never trained on for this subject."""
     subject = request.subject or ""
     for relation in relations.values():
         prompts = [relation.prompt(subject, i) for i in range(N_PHRASINGS)]
@@ -61,7 +62,7 @@ def _rephrased(relations: Mapping[str, Relation], request: EditRequest) -> str |
 def _unrelated(
     model: EditableModel, relations: Mapping[str, Relation], request: EditRequest, seed: int
 ) -> list[Probe]:
-    """Facts of relations that know neither the subject nor its answers."""
+    """Facts of relations that involve neither the subject nor its answers."""
     edited = {request.subject, request.target_new, request.target_old}
     others = [r for r in relations.values() if edited.isdisjoint({*r.facts, *r.facts.values()})]
     draw = random.Random(seed)
@@ -70,6 +71,6 @@ def _unrelated(
         subject, answer = draw.choice(list(relation.facts.items()))
         prompt = relation.prompt(subject, draw.choice(relation.trained(subject)))
         probes.append(Probe("locality", "atlas", prompt, answer))
-    asked = score(model, [Question(probe.prompt, probe.answer) for probe in probes])
-    ranked = sorted(range(len(probes)), key=lambda i: asked[i].accuracy < 1)
+    answered = score(model, [Question(probe.prompt, probe.answer) for probe in probes])
+    ranked = sorted(range(len(probes)), key=lambda i: answered[i].accuracy < 1)
     return [probes[i] for i in ranked[:UNRELATED]]

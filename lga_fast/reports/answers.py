@@ -1,4 +1,4 @@
-"""What an edit did to a model's answers: before and after, on the prompt and elsewhere."""
+"""A model's answers before and after an edit, on the edited prompt and elsewhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from lga_fast import metrics
+from lga_fast.forward.decoding import greedy
 from lga_fast.metrics import Average
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
@@ -17,25 +18,25 @@ from lga_fast.tokens import Row, target_row
 from lga_fast.weight_edit import WeightEdit
 
 Kind = Literal["prompt", "rephrasing", "unrelated"]
-SHOWN = 10  # of several requests
-_END_OF_WORD = 6  # tokens that a word may go on for
+SHOWN = 10  # answers, where there are several requests
+_END_OF_WORD = 6  # extra tokens generated to finish a word
 _METRICS = ("rewrite", "rephrase", "locality")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model answers by itself, token by token the most likely one."""
+    """What a model answers, decoded greedily."""
 
     text: str
-    probability: float | None  # product over its tokens; None where the model ends the text at once
+    probability: float | None  # product over its tokens; None if the model ends the text at once
 
 
 @dataclass(frozen=True)
 class AnswerChange:
     """One prompt's answer before and after an edit.
 
-    Either answer is of as many tokens as `target` has; but where the request says the old answer,
-    the one before is of as many as that has.
+    Each answer has as many tokens as `target`; if the request states the old answer, the one before
+    the edit has as many tokens as that.
     """
 
     kind: Kind
@@ -48,30 +49,30 @@ class AnswerChange:
     new_after: float
 
 
-class _Asked(NamedTuple):
+class _Query(NamedTuple):
     kind: Kind
     prompt: str
     target: str
     new: str
-    old: str | None = None  # what the request takes for the answer so far
+    old: str | None = None  # the answer before the edit, as the request states it
 
 
 @dataclass(frozen=True)
 class EditReport:
-    """What became of a model's answers."""
+    """Answers and accuracies before and after an edit."""
 
     requests: int
-    took: int  # requests whose new answer is the model's own now
-    answers: tuple[AnswerChange, ...]  # of one request all kinds, of several the prompts
-    before: dict[str, Average]  # rewrite, rephrase, locality over the requests that have it
+    took: int  # requests whose new answer the model now gives
+    answers: tuple[AnswerChange, ...]  # all kinds for one request, prompts only for several
+    before: dict[str, Average]  # rewrite, rephrase, locality over the requests that have them
     after: dict[str, Average]
-    probes: dict[str, int]  # how many prompts each of these was asked with
+    probes: dict[str, int]  # number of prompts behind each of these
     rounding: dict[str, float]  # see `lga_fast.models.edit_stack.Applied`
-    notes: tuple[str, ...] = ()  # what there is to know of the edit
+    notes: tuple[str, ...] = ()  # on the edit
     provenance: dict[str, Any] = field(default_factory=dict)  # of the edit
 
     def to_json(self) -> str:
-        """Everything as JSON text."""
+        """The whole report as JSON text."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False)
 
 
@@ -84,38 +85,38 @@ def compare(
     seed: int = 42,
     notes: Sequence[str] = (),
 ) -> EditReport:
-    """Ask the model with and without the edit; it stays as it was.
+    """Compare the model's answers with and without the edit; the model is left as it was.
 
     Args:
         model: the one that the edit was solved on, without the edit.
         requests: what the edit was made for.
         change: the edit.
-        rephrase: of a single request, the rephrasing to ask; default: one that the request has, or
-            that the atlas has of its prompt.
-        seed: draws unrelated facts of the atlas, for a single request without locality probes.
-        notes: kept with the report, before its own.
+        rephrase: the rephrasing to query, for a single request; default: one of the request's own,
+            or one that the atlas has for its prompt.
+        seed: draws unrelated facts from the atlas, for a single request without locality probes.
+        notes: go into the report, before its own.
 
     Raises:
         EditError: the edit is not of this model.
-        ScoringError: a prompt with its answer is longer than the model takes.
+        ScoringError: a prompt with its answer exceeds the model's context length.
     """
     if len(requests) == 1:
         requests = [_probes.completed(model, requests[0], rephrase, seed)]
     kinds = [probe.kind for request in requests for probe in request.probes]
     probes = {"rewrite": len(requests)} | {kind: kinds.count(kind) for kind in _METRICS[1:]}
-    asked = _asked(requests)
+    queries = _queries(requests)
     measured = metrics.choose(_METRICS)
     cases_before, known = metrics.measure_cases(model, requests, None, measured)
-    before = _answers(model, asked, [ask.old or ask.target for ask in asked])
+    before = _answers(model, queries, [query.old or query.target for query in queries])
     with model.edited(change) as applied:
         cases, _ = metrics.measure_cases(model, requests, None, measured, known)
-        after = _answers(model, asked, [ask.target for ask in asked])
+        after = _answers(model, queries, [query.target for query in queries])
     return EditReport(
         requests=len(requests),
         took=sum(case["rewrite"] == 1 for case in cases),
         answers=tuple(
-            AnswerChange(ask.kind, ask.prompt, ask.target, ask.new, answer, now, p, p_now)
-            for ask, (answer, p), (now, p_now) in zip(asked, before, after, strict=True)
+            AnswerChange(query.kind, query.prompt, query.target, query.new, old, new, p_old, p_new)
+            for query, (old, p_old), (new, p_new) in zip(queries, before, after, strict=True)
         ),
         before=_headline(cases_before),
         after=_headline(cases),
@@ -128,60 +129,60 @@ def compare(
 
 def _missing(probes: dict[str, int]) -> list[str]:
     if probes["rewrite"] == 1 and not probes["rephrase"]:
-        return ["no rephrasing of the prompt is known, so none was asked; give one (--rephrase)"]
+        return ["no rephrasing of the prompt is known; --rephrase gives one to test"]
     return [f"{kind}: no request has such probes" for kind, count in probes.items() if not count]
 
 
-def _asked(requests: Sequence[EditRequest]) -> list[_Asked]:
-    """What is shown."""
-    asked = [
-        _Asked("prompt", r.prompt, r.target_new, r.target_new, r.target_old)
+def _queries(requests: Sequence[EditRequest]) -> list[_Query]:
+    """The prompts whose answers are shown."""
+    queries = [
+        _Query("prompt", r.prompt, r.target_new, r.target_new, r.target_old)
         for r in requests[:SHOWN]
     ]
     if len(requests) > 1:
-        return asked
+        return queries
     (request,) = requests
     rephrasings = [probe for probe in request.probes if probe.kind == "rephrase"]
     new = request.target_new
     old = request.target_old
-    asked += [_Asked("rephrasing", probe.prompt, new, new, old) for probe in rephrasings[:1]]
+    queries += [_Query("rephrasing", probe.prompt, new, new, old) for probe in rephrasings[:1]]
     unrelated = _probes.spread(request)
-    return asked + [_Asked("unrelated", probe.prompt, probe.answer, new) for probe in unrelated]
+    return queries + [_Query("unrelated", probe.prompt, probe.answer, new) for probe in unrelated]
 
 
 def _answers(
-    model: EditableModel, asked: Sequence[_Asked], as_long_as: Sequence[str]
+    model: EditableModel, queries: Sequence[_Query], as_long_as: Sequence[str]
 ) -> list[tuple[Answer, float]]:
     """The model's own answer to each prompt, and the probability of the new one."""
 
     def rows(texts: Sequence[str]) -> list[Row]:
-        pairs = zip(asked, texts, strict=True)
-        return [target_row(model.tokenizer, ask.prompt, text) for ask, text in pairs]
+        pairs = zip(queries, texts, strict=True)
+        return [target_row(model.tokenizer, query.prompt, text) for query, text in pairs]
 
-    new, alike = rows([ask.new for ask in asked]), rows(as_long_as)
+    new, alike = rows([query.new for query in queries]), rows(as_long_as)
     prompts = [row.ids[: row.start] for row in alike]
     least = [len(row.target) for row in alike]
-    longer = model.greedy(prompts, [length + _END_OF_WORD for length in least])
-    written = [_whole_words(model, w, n) for w, n in zip(longer, least, strict=True)]
-    own = [Row((*p, *w), len(p)) for p, w in zip(prompts, written, strict=True) if w]
-    found = metrics.score(model, [*new, *own])
-    sure = [math.exp(math.fsum(answered.log_probs)) for answered in found]
-    of_own = iter(sure[len(new) :])
+    longer = greedy(model, prompts, [length + _END_OF_WORD for length in least])
+    answers = [_whole_words(model, ids, n) for ids, n in zip(longer, least, strict=True)]
+    own = [Row((*p, *ids), len(p)) for p, ids in zip(prompts, answers, strict=True) if ids]
+    scored = metrics.score(model, [*new, *own])
+    probabilities = [math.exp(math.fsum(answered.log_probs)) for answered in scored]
+    of_own = iter(probabilities[len(new) :])
     decode = model.tokenizer.decode
-    texts = [decode(w, skip_special_tokens=True).strip() for w in written]
+    texts = [decode(ids, skip_special_tokens=True).strip() for ids in answers]
     return [
-        (Answer(text, next(of_own) if w else None), p)
-        for text, w, p in zip(texts, written, sure, strict=False)
+        (Answer(text, next(of_own) if ids else None), p)
+        for text, ids, p in zip(texts, answers, probabilities, strict=False)
     ]
 
 
 def _whole_words(model: EditableModel, ids: list[int], least: int) -> list[int]:
-    """The first `least` tokens and those that end the word they stop in."""
+    """The first `least` tokens, and those that finish the word they end in."""
     for end in range(least, len(ids)):
         before, after = (model.tokenizer.decode(ids[:n]) for n in (end, end + 1))
         if not after[len(before) :][:1].isalnum():
             return ids[:end]
-    return ids[:least]  # no end in sight
+    return ids[:least]  # the word is longer still
 
 
 def _headline(cases: Sequence[metrics.Values]) -> dict[str, Average]:

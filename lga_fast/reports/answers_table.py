@@ -1,4 +1,4 @@
-"""What an edit did, on a terminal: answers before and after, whether it took, what it cost."""
+"""The effect of an edit, on a terminal: answers before and after, success, side effects."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ from lga_fast.reports.answers import Answer, AnswerChange, EditReport
 
 def show(report: EditReport, console: Console) -> None:
     """Print the report."""
-    made = report.provenance
+    about = report.provenance
     notes = [Text(f"• {note}") for note in report.notes]
     parts: list[RenderableType] = [_header(report), _table(report), _verdict(report), *notes]
-    title = Text(f"{made['editor']}: layer {made['layer']} of {made['model']}", style="bold")
+    title = Text(f"{about['editor']}: layer {about['layer']} of {about['model']}", style="bold")
     console.print(Panel(Group(*parts), title=title, expand=False))
 
 
 def _header(report: EditReport) -> Text:
-    made = report.provenance
-    lines = [f"{made['dtype']} on {made['device']}"]
-    if chosen := made.get("layer_choice"):
-        lines[:0] = [_chosen(chosen)]
+    provenance = report.provenance
+    lines = [f"{provenance['dtype']} on {provenance['device']}"]
+    if ranking := provenance.get("layer_choice"):
+        lines.insert(0, _layer_choice(ranking))
     return Text("\n".join(lines) + "\n", style="dim")
 
 
-def _chosen(ranking: dict[str, Any]) -> str:
+def _layer_choice(ranking: dict[str, Any]) -> str:
     data = ranking["provenance"]["data"]
     file = f" ({data['file']})" if data["file"] else ""
-    notes = f"; notes on the choice: {len(ranking['notes'])}, see `lga-fast select`"
+    count = len(ranking["notes"])
+    which = "a note" if count == 1 else f"{count} notes"
+    notes = f"; `lga-fast select` shows {which} on the choice"
     return (
         f"layer {ranking['layer']} chosen by {ranking['selector']} on {ranking['requests']} proxy "
-        f"facts from {data['name']}{file}{notes if ranking['notes'] else ''}"
+        f"facts from {data['name']}{file}{notes if count else ''}"
     )
 
 
@@ -52,21 +54,21 @@ def _table(report: EditReport) -> Table:
         table.add_row(
             line.kind,
             Text(line.prompt),
-            _said(line.before),
-            _said(line.after, _colour(line)),
+            _answer(line.before),
+            _answer(line.after, _colour(line)),
             Text(f"{named}{_percent(line.new_before)} → {_percent(line.new_after)}"),
         )
     return table
 
 
-def _said(answer: Answer, style: str = "") -> Text:
+def _answer(answer: Answer, style: str = "") -> Text:
     if answer.probability is None:
         return Text("(ends the text)", style=style)
     return Text(f"{answer.text} {_percent(answer.probability)}", style=style)
 
 
 def _colour(line: AnswerChange) -> str:
-    """Green: as it should be."""
+    """Green if the answer is the wanted one, else red."""
     wanted = line.before.text if line.kind == "unrelated" else line.target.strip()
     return "green" if line.after.text == wanted else "red"
 
@@ -77,20 +79,20 @@ def _verdict(report: EditReport) -> Text:
         lines.append(f"… and {left} more")
     new = report.answers[0].new.strip()
     if report.requests > 1:
-        took = f"The edit took for {report.took} of {report.requests} requests."
+        success = f"The edit took effect for {report.took} of {report.requests} requests."
     elif report.took:
-        took = f"The edit took: {new!r} is the answer now."
+        success = f"The edit took effect: the model now answers {new!r}."
     else:
-        took = f"The edit did not take: the answer is not {new!r}."
-    lines += ["", took]
+        success = f"The edit did not take effect: the model does not answer {new!r}."
+    lines += ["", success]
     if unrelated := [line for line in report.answers if line.kind == "unrelated"]:
         changed = sum(line.before.text != line.after.text for line in unrelated)
         lines.append(f"Elsewhere: {changed} of {len(unrelated)} unrelated answers changed.")
     shares = []
     for name, average in report.after.items():
-        was = "" if name == "locality" else f"{report.before[name].mean:.0%} → "
-        shares.append(f"{name} {was}{average.mean:.0%} ({report.probes[name]})")
-    lines.append(f"Shares of tokens (prompts): {', '.join(shares)}")
+        before = "" if name == "locality" else f"{report.before[name].mean:.0%} → "
+        shares.append(f"{name} {before}{average.mean:.0%} ({report.probes[name]})")
+    lines.append(f"Token accuracy (prompts): {', '.join(shares)}")
     if report.provenance["dtype"] != "float32":
         lines.append(
             f"Rounding to {report.provenance['dtype']}: ‖applied − intended‖ / ‖intended‖ = "

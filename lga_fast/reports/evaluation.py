@@ -1,4 +1,4 @@
-"""An evaluation on a terminal and as JSON: every value before and after, and what it cost."""
+"""An evaluation on a terminal and as JSON: every value before and after, and the cost."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ def to_json(results: Evaluation) -> str:
     """Summary, provenance and the result of every case."""
     summary = asdict(results.summary) | {"edits_per_second": results.summary.edits_per_second}
     cases = [asdict(result) for result in results]
-    found = {"summary": summary, "provenance": results.provenance, "cases": cases}
-    return json.dumps(found, indent=2, ensure_ascii=False)
+    whole = {"summary": summary, "provenance": results.provenance, "cases": cases}
+    return json.dumps(whole, indent=2, ensure_ascii=False)
 
 
 def show(results: Evaluation, console: Console) -> None:
     """Print the summary."""
-    how, made = results.provenance["configuration"], results.provenance["made"][-1]
-    parts: list[RenderableType] = [_header(how, made, results), _table(results), _legend(results)]
-    title = Text(f"{how['editor']}: layer {how['layer']} of {made['model']}", style="bold")
+    config, run = results.provenance["configuration"], results.provenance["made"][-1]
+    parts: list[RenderableType] = [_header(config, run, results), _table(results), _legend(results)]
+    title = Text(f"{config['editor']}: layer {config['layer']} of {run['model']}", style="bold")
     console.print(Panel(Group(*parts), title=title, expand=False))
 
 
-def _header(how: dict[str, Any], made: dict[str, Any], results: Evaluation) -> Text:
-    data = made["data"]
+def _header(config: dict[str, Any], run: dict[str, Any], results: Evaluation) -> Text:
+    data = run["data"]
     file = f" ({data['file']})" if data["file"] else ""
-    lines = [f"{how['requests']} requests from {data['name']}{file}"]
-    lines[0] += f", {_MODES[how['mode'], how['eval_when']]}"
-    if how["proxy"]:
-        lines.append(f"{len(how['proxy'])} proxy facts are not among them")
+    lines = [f"{config['requests']} requests from {data['name']}{file}"]
+    lines[0] += f", {_MODES[config['mode'], config['eval_when']]}"
+    if config["proxy"]:
+        lines.append(f"{len(config['proxy'])} proxy facts are not among them")
     if results.summary.dropped:
         lines.append(f"left out of the data: {results.summary.dropped}")
-    lines.append(f"{how['dtype']} on {how['device']}, kernels: {how['kernel']}")
+    lines.append(f"{config['dtype']} on {config['device']}, kernels: {config['kernel']}")
     return Text("\n".join(lines) + "\n", style="dim")
 
 
@@ -67,18 +67,18 @@ def _table(results: Evaluation) -> Table:
 def _legend(results: Evaluation) -> Text:
     summary, cases = results.summary, len(results)
     names = {name for result in results for name in result.after} - set(summary.after)
-    lines = ["", "Means over the requests that have a value; sd: of these requests, after"]
+    lines = ["", "Means over the requests that have a value; sd: of the values after the edit"]
     if names:
-        lines.append(f"Not measured, no request has such probes: {', '.join(sorted(names))}")
+        lines.append(f"Not measured for lack of probes: {', '.join(sorted(names))}")
     if summary.known:
-        lines.append(f"{summary.known} of {cases} requests: the model gave the new answer before")
+        lines.append(f"{summary.known} of {cases} requests: the model already gave the new answer")
     if noted := [result for result in results if result.notes]:
         first = noted[0]
         lines.append(f"{len(noted)} of {cases} edits have notes: {first.case_id}: {first.notes[0]}")
         lines[-1] += "; ..." if len(noted) > 1 else ""
     lines.append(
         f"{summary.seconds_edit / cases:.2f} s to edit and {summary.seconds_measure / cases:.2f} s "
-        f"to measure a request: {summary.edits_per_second:.2f} a second; "
+        f"to measure each request, {summary.edits_per_second:.2f} requests per second; "
         f"peak memory {summary.peak_bytes / 2**20:.0f} MiB"
     )
     return Text("\n".join(lines), style="dim")

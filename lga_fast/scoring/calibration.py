@@ -11,11 +11,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lga_fast import memory
-from lga_fast.forward.block_runner import BlockRunner
 from lga_fast.models import EditableModel
+from lga_fast.models.block_runner import BlockRunner
 from lga_fast.scoring.batch_layout import Batch
 from lga_fast.scoring.scoring_pass import ScoringPass, backward
-from lga_fast.streaming.streamed_model import StreamedModel
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def _measured(scoring: ScoringPass, batch: Batch) -> tuple[Computing, Reading | 
     model, walked = scoring.model, scoring.walked
     assert walked
     layer = model.layers // 2  # the first blocks of a mixture of experts may have none
-    if not isinstance(model, StreamedModel):
+    if not model.streamed:
         return _computing(scoring, walked, layer, batch), None
     model.shards.forget(model.shards.names(f"{model.family.blocks}.{layer}."))
     with closing(walked.walk([layer])) as walk:
@@ -61,7 +60,7 @@ def _measured(scoring: ScoringPass, batch: Batch) -> tuple[Computing, Reading | 
         return _computing(scoring, walked, layer, batch), Reading(stored, held)
 
 
-def _reading(model: StreamedModel, walk: Iterator[int]) -> float:
+def _reading(model: EditableModel, walk: Iterator[int]) -> float:
     before = model.shards.bytes_read
     with _timed(model) as seconds:
         next(walk)
@@ -94,7 +93,7 @@ def _computing(scoring: ScoringPass, walked: BlockRunner, layer: int, batch: Bat
                 walked.run(layer, calls[1].hidden, calls[1])
     tokens = made.ids.numel()
     forward, both = (one * model.layers / tokens for one in seconds)
-    if isinstance(model, StreamedModel):  # its head is not there to be timed
+    if model.streamed:  # its head is not there to be timed
         head = 2 * 2 * model.hf.get_output_embeddings().weight.numel()
         label = head * seconds[0] / operations.get_total_flops()
     else:

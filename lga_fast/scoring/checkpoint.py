@@ -13,11 +13,11 @@ from lga_fast import files, provenance, run_identity
 from lga_fast.datasets import LoadedEdits, jsonl
 from lga_fast.errors import ScoringError
 from lga_fast.forward.tensor_store import DiskStore
+from lga_fast.models import EditableModel
 from lga_fast.records import Dropped
 from lga_fast.scoring.batch_layout import Batch
 from lga_fast.scoring.old_answers import KeptAnswers, generated
 from lga_fast.scoring.pairs import Pair
-from lga_fast.streaming.streamed_model import StreamedModel
 from lga_fast.tokens import Row
 
 Pairs = tuple[list[Pair], list[Dropped]]
@@ -37,7 +37,7 @@ class RunCheckpoint:
     """
 
     def __init__(
-        self, folder: Path, model: StreamedModel, requests: LoadedEdits, options: dict[str, Any]
+        self, folder: Path, model: EditableModel, requests: LoadedEdits, options: dict[str, Any]
     ) -> None:
         self._folder = folder
         self.waiting = DiskStore(folder)

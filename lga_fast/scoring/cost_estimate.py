@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lga_fast import memory
+from lga_fast.forward import decoding
 from lga_fast.forward.cpu_fast_paths import fast_gelu
-from lga_fast.memory import size
+from lga_fast.memory import format_bytes
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
 from lga_fast.scoring.batch_layout import Batch
@@ -18,7 +19,6 @@ from lga_fast.scoring.execute import waiting_bytes
 from lga_fast.scoring.options import LossScope, Reduction, check_options, check_pairs
 from lga_fast.scoring.pairs import OldAnswer, build_pairs
 from lga_fast.scoring.scoring_pass import ScoringPass
-from lga_fast.streaming.streamed_model import StreamedModel
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Streaming:
     def lines(self, computing: str) -> list[str]:
         """For people."""
         return [
-            f"waiting between the sweeps: {size(self.waiting_bytes)} "
+            f"waiting between the sweeps: {format_bytes(self.waiting_bytes)} "
             f"{'in memory' if self.waits_in_memory else 'in files'}",
-            f"reading: {size(self.read_bytes)}, 2 sweeps over the blocks and {self.answer_reads} "
-            f"for old answers, at {size(self.bytes_per_second)}/s, or "
-            f"{size(self.held_bytes_per_second)}/s of what the system holds in its memory",
+            f"reading: {format_bytes(self.read_bytes)}, 2 sweeps over the blocks and "
+            f"{self.answer_reads} for old answers, at {format_bytes(self.bytes_per_second)}/s, or "
+            f"{format_bytes(self.held_bytes_per_second)}/s of what the system holds in its memory",
             f"time: {_seconds(self.seconds)} (computing {computing} and reading "
             f"{_seconds(self.seconds_reading)}, side by side); {_seconds(self.held_seconds)} if "
             "the system holds the files in its memory already",
@@ -76,15 +76,16 @@ class CostEstimate:
         lines = [
             f"{self.model}, {'streamed' if told else 'resident'} weights: facts {self.facts}, "
             f"batches {self.batches}, each of at most {self.batch_tokens} tokens",
-            f"weights: {size(self.weights_bytes)}, {self.weights}",
-            f"activations: {size(self.activation_bytes)} at most",
+            f"weights: {format_bytes(self.weights_bytes)}, {self.weights}",
+            f"activations: {format_bytes(self.activation_bytes)} at most",
         ]
         if told and told.cache_bytes:
-            lines[-1] += f", or {size(told.cache_bytes)} keys and values while old answers are made"
-        lines[-1] += f"; the memory budget is {size(self.memory)}"
+            caches = format_bytes(told.cache_bytes)
+            lines[-1] += f", or {caches} keys and values while old answers are made"
+        lines[-1] += f"; the memory budget is {format_bytes(self.memory)}"
         lines[-1] += " in all" if told else " beside the weights"
         if self.checkpointed:
-            lines.append(memory.checkpointed_told(self.checkpointed, self.batches))
+            lines.append(memory.describe_checkpointed(self.checkpointed, self.batches))
         computing = _seconds(self.seconds_computing)
         return "\n".join([*lines, *(told.lines(computing) if told else [f"time: {computing}"])])
 
@@ -122,9 +123,9 @@ def estimate_cost(
         computing, reading = measured(scoring, largest) if scoring.walked else (None, None)
     sweeps, apart = _seconds_computing(scoring, batches, computing, answers)
     streaming = None
-    if isinstance(model, StreamedModel) and reading:
+    if model.streamed and reading:
         waiting = waiting_bytes(scoring, batches)
-        in_memory = resume is None and waiting <= memory.waiting_left(model)
+        in_memory = resume is None and waiting <= model.memory.store_budget
         streaming = _streaming(model, reading, sweeps, apart, answers, (waiting, in_memory))
     return CostEstimate(
         model=model.name,
@@ -132,9 +133,9 @@ def estimate_cost(
         batches=len(batches),
         batch_tokens=scoring.made(largest).ids.numel(),
         checkpointed=sum(batch.checkpointed for batch in batches),
-        memory=memory.memory(model),
-        weights_bytes=memory.weights_bytes(model) or sum(p.nbytes for p in model.hf.parameters()),
-        weights=memory.weights_told(model),
+        memory=model.memory.budget,
+        weights_bytes=model.memory.weights_bytes or sum(p.nbytes for p in model.hf.parameters()),
+        weights=model.memory.describe_weights(),
         activation_bytes=max(scoring.activation_bytes(batch) for batch in batches),
         seconds_computing=sum(sweeps) + apart,
         streaming=streaming,
@@ -161,13 +162,13 @@ class _Answers:
         """Answers as long as they may be."""
         widths = {i: len(p) + lengths[i] for i, p in prompts.items()}
         self.tokens = sum(lengths[i] for i in prompts)
-        for groups in memory.decoded(model, widths, batch_tokens):
+        for groups in decoding.decode_groups(model, widths, batch_tokens):
             self.reads.append(max(lengths[i] for group in groups for i in group))
             self.batches.append(len(groups))
             longest = (len(group) * max(len(prompts[i]) for i in group) for group in groups)
             self.prompts.append(sum(longest))
             tokens = sum(len(group) * widths[group[0]] for group in groups)
-            self.caches.append(tokens * memory.cache_bytes(model))
+            self.caches.append(tokens * model.memory.cache_bytes)
         return {i: [p[-1]] * lengths[i] for i, p in prompts.items()}
 
 
@@ -178,7 +179,7 @@ def _seconds_computing(
     if rates is None:
         return [], math.nan
     made = [scoring.made(batch) for batch in batches]
-    twice = isinstance(scoring.model, StreamedModel)
+    twice = scoring.model.streamed
     again = sum(
         m.ids.numel() for m, b in zip(made, batches, strict=True) if twice or b.checkpointed
     )
@@ -191,7 +192,7 @@ def _seconds_computing(
 
 
 def _streaming(
-    model: StreamedModel,
+    model: EditableModel,
     rates: Reading,
     computing: Sequence[float],
     apart: float,
@@ -200,7 +201,7 @@ def _streaming(
 ) -> Streaming:
     blocks, head, answer_reads = model.sweep_bytes(), model.head_read_bytes(), sum(answers.reads)
     once, later = head + model.fingerprint_bytes(), answer_reads * head
-    again = rates.held if memory.holds(model, blocks + once) else rates.stored
+    again = rates.held if model.memory.page_cache_holds(blocks + once) else rates.stored
 
     def seconds(first: float, again: float, computing: Sequence[float], apart: float) -> float:
         by_sweep = zip([first, *[again] * (len(computing) - 1)], computing, strict=True)

@@ -8,8 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-
 from lga_fast import memory, progress
 from lga_fast.forward.cpu_fast_paths import fast_gelu
 from lga_fast.forward.tensor_store import DiskStore, MemoryStore
@@ -17,7 +15,6 @@ from lga_fast.scoring.batch_layout import Batch
 from lga_fast.scoring.checkpoint import RunCheckpoint
 from lga_fast.scoring.layer_major_pass import LayerMajorPass
 from lga_fast.scoring.scoring_pass import ScoringPass
-from lga_fast.streaming.streamed_model import StreamedModel
 
 
 def run(
@@ -41,7 +38,7 @@ def run(
         batches = state.batches(lambda found=batches: found) if state else batches
         twice = sum(batch.checkpointed for batch in batches)
         if twice and progress.shown(show_progress):
-            progress.log(memory.checkpointed_told(twice, len(batches)))
+            progress.log(memory.describe_checkpointed(twice, len(batches)))
         if _fits(scoring, batches, state, show_progress):
             return
         limit, checkpointed = max(_tokens(scoring, batches)), max(map(_pairs, batches)) == 1
@@ -59,11 +56,10 @@ def run(
 
 def waiting_bytes(scoring: ScoringPass, batches: Sequence[Batch]) -> int:
     """Bytes that wait between the sweeps: what enters blocks and the head, gradients of two."""
-    vector = scoring.model.config.hidden_size * torch.finfo(scoring.model.dtype).bits // 8
     vectors = 0
     for tokens, batch in zip(_tokens(scoring, batches), batches, strict=True):
         vectors += tokens * (scoring.model.layers + 1 + 2 * (2 if batch.packed else 1))
-    return vectors * vector
+    return vectors * scoring.model.memory.hidden_bytes
 
 
 def _fits(
@@ -77,11 +73,11 @@ def _fits(
     try:
         with ExitStack() as stack:
             stack.enter_context(fast_gelu(scoring.model.hf))
-            if not isinstance(scoring.model, StreamedModel):
+            if not scoring.model.streamed:
                 _resident(scoring, batches, show_progress)
                 return True
             waiting = state.waiting if state else MemoryStore()
-            if not state and waiting_bytes(scoring, batches) > memory.waiting_left(scoring.model):
+            if not state and waiting_bytes(scoring, batches) > scoring.model.memory.store_budget:
                 folder = stack.enter_context(TemporaryDirectory(prefix="lga_fast-"))
                 waiting = DiskStore(Path(folder))
             LayerMajorPass(scoring, batches, waiting, show_progress).run()
@@ -106,7 +102,7 @@ def _least(scoring: ScoringPass, batches: Sequence[Batch]) -> bool:
     """Whether there is no way of running these pairs with less memory."""
     if max(map(_pairs, batches)) > 1:
         return False
-    plain = not isinstance(scoring.model, StreamedModel) and scoring.walked
+    plain = not scoring.model.streamed and scoring.walked
     return not plain or all(batch.checkpointed for batch in batches)
 
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from lga_fast import progress
-from lga_fast.forward.block_runner import BlockInputs
 from lga_fast.forward.tensor_store import TensorStore
+from lga_fast.models.block_runner import BlockInputs
 from lga_fast.scoring.batch_layout import Batch
 from lga_fast.scoring.scoring_pass import ScoringPass, backward
 

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lga_fast import files, memory
-from lga_fast.forward.tensor_store import DiskStore
+from lga_fast.forward import decoding
 from lga_fast.models import EditableModel
-from lga_fast.streaming.streamed_model import StreamedModel
 
 Tokens = Sequence[int]
 Batches = list[list[int]]  # of prompts, by number
-_FILE, _STEPS = "answers.json", "answers-"
+_FILE = "answers.json"
 
 
 class KeptAnswers:
     """What a pass that may be killed has found of its old answers.
 
-    Batches whose tokens are made in step are kept when they are finished, and before that after
-    every block of every token.
+    Batches that are decoded together are kept when all of them are finished.
 
     Args:
         folder: where they lie.
@@ -32,39 +29,24 @@ class KeptAnswers:
         self._folder = folder
         self.found: dict[int, list[int]] = {}
         self.left: list[Batches] | None = None  # None: nothing has begun
-        self._number = 0  # of the folder where the batches that come next keep what they find
         if self._file.exists():
             kept = json.loads(self._file.read_text(encoding="utf-8"))
             self.found = {int(i): answer for i, answer in kept["found"].items()}
-            self.left, self._number = kept["left"], kept["number"]
+            self.left = kept["left"]
 
     @property
     def _file(self) -> Path:
         return self._folder / _FILE
 
-    def steps(self) -> DiskStore:
-        """Where the batches that come next keep what they find."""
-        folder = self._folder / f"{_STEPS}{self._number}"
-        folder.mkdir(exist_ok=True)
-        return DiskStore(folder)
-
     def keep(self, found: Mapping[int, list[int]], left: list[Batches]) -> None:
         """Answers so far, and what is left to do, of which nothing has begun."""
-        self.found, self.left, self._number = dict(found), left, self._number + 1
-        plain = {"found": found, "left": left, "number": self._number}
-        files.write_atomic(self._file, json.dumps(plain) + "\n")
-        self._forget_steps()
+        self.found, self.left = dict(found), left
+        files.write_atomic(self._file, json.dumps({"found": found, "left": left}) + "\n")
 
     def forget(self) -> None:
         """Remove all of it, of killed runs too."""
-        self._forget_steps()
         self._file.unlink(missing_ok=True)
         files.clear_abandoned(self._file)
-
-    def _forget_steps(self) -> None:
-        for folder in self._folder.glob(f"{_STEPS}*"):
-            if folder.is_dir() and folder.name.removeprefix(_STEPS).isdecimal():
-                shutil.rmtree(folder)
 
 
 def generated(
@@ -89,11 +71,11 @@ def generated(
     widths = {i: len(prompt) + lengths[i] for i, prompt in prompts.items()}
     found, left, warned = (dict(kept.found), kept.left, False) if kept else ({}, None, False)
     if left is None:
-        left = memory.decoded(model, widths, batch_tokens)
+        left = decoding.decode_groups(model, widths, batch_tokens)
     while left:
         if kept and left != kept.left:
             kept.keep(found, left)
-        answers = _answers(model, prompts, lengths, left[0], kept)
+        answers = _answers(model, prompts, lengths, left[0])
         if answers is not None:
             found, left = found | answers, left[1:]
             continue
@@ -106,7 +88,7 @@ def generated(
             )
         warned = True
         rest = {i: widths[i] for batches in left for batch in batches for i in batch}
-        left = memory.decoded(model, rest, max(sizes) // 2, sum(sizes) // 2)
+        left = decoding.decode_groups(model, rest, max(sizes) // 2, sum(sizes) // 2)
     return found
 
 
@@ -115,15 +97,11 @@ def _answers(
     prompts: Mapping[int, Tokens],
     lengths: Mapping[int, int],
     batches: Batches,
-    kept: KeptAnswers | None,
 ) -> dict[int, list[int]] | None:
     """Answers of batches that run in step; None: memory did not suffice, but does for less."""
     asked = [([prompts[i] for i in batch], [lengths[i] for i in batch]) for batch in batches]
     try:
-        if isinstance(model, StreamedModel) and kept:
-            answered = model.greedy_each(asked, kept.steps())
-        else:
-            answered = model.greedy_each(asked)
+        answered = decoding.greedy_batches(model, asked)
     except Exception as error:
         if not memory.out_of_memory(error) or (len(batches) == len(batches[0]) == 1):
             raise

@@ -25,7 +25,6 @@ from lga_fast.scoring.execute import run
 from lga_fast.scoring.options import LossScope, Reduction, check_options, check_pairs
 from lga_fast.scoring.pairs import OldAnswer, build_pairs
 from lga_fast.scoring.scoring_pass import ScoringPass
-from lga_fast.streaming.streamed_model import StreamedModel
 
 
 def score_layers(
@@ -55,9 +54,9 @@ def score_layers(
         loss_scope: "target": cross entropy of the answer's tokens; "full": of the prompt's too.
         reduction: over a row's labelled tokens.
         batch_tokens: tokens in one pass at most; lowered where memory asks for it.
-        resume: folder in which a pass with streamed weights keeps what it has found after every
-            block, of old answers too: hidden states, keys and values. A pass that was killed goes
-            on there, with the same bits in the end. Several ranks have a folder each in it.
+        resume: folder in which a pass with streamed weights keeps its state after every block,
+            and old answers once the batches decoded together are finished. A killed pass
+            continues from there, with the same bits in the end. Each rank has its own folder in it.
         show_progress: None shows bars on a terminal only.
 
     Raises:
@@ -94,14 +93,14 @@ def _score(
     """Scores, and the places of the requests that they are of; one process."""
     old, abs_new, batch_tokens = (options[name] for name in ("old", "abs_new", "batch_tokens"))
     state = _state(resume, model, requests, options)
-    if isinstance(model, StreamedModel) and progress.shown(show_progress):
+    if model.streamed and progress.shown(show_progress):
         from lga_fast.scoring.cost_estimate import estimate_cost
 
         progress.log(str(estimate_cost(model, requests, **options, resume=resume)))
     started = time.perf_counter()
     with model.frozen():
         make = partial(build_pairs, model, requests, old, batch_tokens)
-        streamed = isinstance(model, StreamedModel)
+        streamed = model.streamed
         with progress.bar("old answers", 1, show_progress) if streamed else nullcontext():
             pairs, dropped = state.pairs(make) if state else make()
         answered = time.perf_counter()
@@ -148,7 +147,7 @@ def _state(
 ) -> RunCheckpoint | None:
     if resume is None:
         return None
-    if not isinstance(model, StreamedModel):
+    if not model.streamed:
         why = f"resume={str(resume)!r}: the weights are in memory, and only a pass with streamed "
         if model.placement.startswith("weights: resident"):  # `load` chose so
             warnings.warn(f"{why}ones keeps what it finds. Nothing is kept.", stacklevel=5)

@@ -10,14 +10,12 @@ import torch
 from torch import Tensor
 
 from lga_fast import memory, ops
-from lga_fast.errors import UnsupportedModel
-from lga_fast.forward.block_runner import BlockRunner, ResidentBlockRunner
 from lga_fast.models import EditableModel, Tap, Taps
+from lga_fast.models.block_runner import BlockRunner
 from lga_fast.models.tensor_utils import wide
 from lga_fast.scoring import batch_layout
 from lga_fast.scoring.batch_layout import Batch
 from lga_fast.scoring.pairs import Pair
-from lga_fast.streaming.streamed_model import StreamedModel
 
 # float16 gradients of a mean loss underflow; the scores are divided by the square of this.
 _FP16_SCALE = 1024.0
@@ -51,12 +49,7 @@ class ScoringPass:
     @cached_property
     def walked(self) -> BlockRunner | None:
         """The model block by block; None: it cannot run so."""
-        if isinstance(self.model, StreamedModel):
-            return self.model
-        try:
-            return ResidentBlockRunner(self.model)
-        except UnsupportedModel:
-            return None
+        return self.model.block_runner()
 
     def batches(self, batch_tokens: int, checkpointed: bool = False) -> Iterator[Batch]:
         """Pairs that run together, within `batch_tokens` and memory.
@@ -64,7 +57,7 @@ class ScoringPass:
         With resident weights, pairs whose activations do not fit one by one are checkpointed; or
         all of them.
         """
-        left = memory.memory_left(self.model)
+        left = self.model.memory.activation_budget
         pack = [
             batch_layout.can_pack(self.model, p) and batch_layout.packing_pays(p)
             for p in self.pairs
@@ -77,13 +70,13 @@ class ScoringPass:
                 if pack[i] == packed
             }
             labels = max((self._label_share(self.pairs[i], widths[i]) for i in widths), default=0)
-            logits = labels * memory.logit_bytes(self.model)
-            whole = memory.token_bytes(self.model) + logits
+            logits = labels * self.model.memory.logit_bytes
+            whole = self.model.memory.token_bytes() + logits
             twice = {i for i in widths if checkpointed or widths[i] * whole > left}
-            if isinstance(self.model, StreamedModel) or not twice or not self.walked:
+            if self.model.streamed or not twice or not self.walked:
                 twice = set()
             for part in (set(widths) - twice, twice):
-                per_token = memory.token_bytes(self.model, part is twice) + logits
+                per_token = self.model.memory.token_bytes(part is twice) + logits
                 limit = min(batch_tokens, int(left / per_token))
                 sizes = {i: widths[i] for i in widths if i in part}
                 for pairs in memory.batches(sizes, limit, _ALIKE):
@@ -92,8 +85,8 @@ class ScoringPass:
     def activation_bytes(self, batch: Batch) -> int:
         """Bytes that a batch holds at once; an upper estimate."""
         made = self.made(batch)
-        per_token = memory.token_bytes(self.model, batch.checkpointed)
-        return made.ids.numel() * per_token + len(made.label) * memory.logit_bytes(self.model)
+        per_token = self.model.memory.token_bytes(batch.checkpointed)
+        return made.ids.numel() * per_token + len(made.label) * self.model.memory.logit_bytes
 
     def _label_share(self, pair: Pair, width: int) -> float:
         answers = sum(len(row.target) for row in (pair.old, pair.new) if row)

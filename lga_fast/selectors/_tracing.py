@@ -102,9 +102,9 @@ class Tracer:
         """Tokens in one forward: what is kept of each block, one block at work, and logits."""
         model, shortest = self.model, min(len(p.ids) for p in prompts)
         kept = 4 * model.layers * model.config.hidden_size * torch.finfo(model.dtype).bits // 8
-        logits = memory.logit_bytes(model) // shortest
-        per_token = kept + memory.token_bytes(model) // model.layers + logits
-        return min(self.batch_tokens, int(memory.memory_left(model) / per_token))
+        logits = model.memory.logit_bytes // shortest
+        per_token = kept + model.memory.block_token_bytes + logits
+        return min(self.batch_tokens, int(model.memory.activation_budget / per_token))
 
     def _trace(self, prompts: list[Prompt]) -> list[Trace]:
         model, rows = self.model, self.samples + 1

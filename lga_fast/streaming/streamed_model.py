@@ -1,13 +1,13 @@
 """A model whose blocks are read from their files when they run, and dropped again.
 
-Where there are many batches, blocks are the outer loop and batches the inner one (`walk`): a pass
-over all blocks reads each of them once. The model's own forward runs too, with one reading of the
+Where there are many batches, blocks are the outer loop and batches the inner one: a pass over all
+blocks reads each of them once. The model's own forward runs too, with one reading of the
 blocks for each, and one for its backward.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
@@ -15,27 +15,21 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from lga_fast import memory
 from lga_fast.errors import LgaFastError
-from lga_fast.forward import decoding
-from lga_fast.forward.block_runner import BlockInputs, record_block_inputs
-from lga_fast.forward.lockstep_decoding import decode_in_lockstep
-from lga_fast.forward.tensor_store import TensorStore
+from lga_fast.forward.layer_major import layer_major_logits, run_layer_major
 from lga_fast.models import fingerprint
-from lga_fast.models.editable import EditableModel
-from lga_fast.models.module_patching import (
-    patched_forwards,
-    tuple_length,
-    unwrap_output,
-    wrap_output,
-)
+from lga_fast.models.block_runner import BlockRunner
+from lga_fast.models.editable import EditableModel, ForwardJob
 from lga_fast.streaming.block_loader import BlockLoader, assign
 from lga_fast.streaming.checkpoint import Checkpoint
 from lga_fast.streaming.edit_overlay import Overlays
 from lga_fast.streaming.lazy_embedding import LazyEmbedding
 from lga_fast.streaming.meta_model import fill_buffers
 from lga_fast.streaming.on_demand_forward import OnDemandWeights
+from lga_fast.streaming.streamed_memory import StreamedMemory
 
 
 class StreamedModel(EditableModel):
@@ -59,7 +53,7 @@ class StreamedModel(EditableModel):
         UnsupportedModel: as of `EditableModel`, or a buffer cannot be computed.
     """
 
-    recomputes = True
+    streamed = recomputes = True
 
     def __init__(
         self,
@@ -73,10 +67,10 @@ class StreamedModel(EditableModel):
     ) -> None:
         super().__init__(hf, tokenizer, name, memory_budget, editing)
         self.shards, self._device = shards, device
-        self._applier = self._overlays = Overlays(self)
+        self._edit_stack = self._overlays = Overlays(self.family.orientation, self.loaded)
         self._shapes = {name: p.shape for name, p in hf.named_parameters()}
         self._base: dict[str, Tensor] = {}  # what a fingerprint takes, without edits
-        self._form: int | None = None  # length of the tuple that a block returns; 0: a tensor
+        self._runner = BlockRunner(self, self._walk, self.head)
         decoder = self.family.blocks.rpartition(".")[0]
         fill_buffers(hf, decoder, device)
         paths = {module: path for path, module in hf.named_modules()}
@@ -110,6 +104,11 @@ class StreamedModel(EditableModel):
     def device(self) -> torch.device:
         """Where blocks run, and so where token ids go."""
         return self._device
+
+    @property
+    def memory(self) -> StreamedMemory:
+        """What a run may hold, weights included."""
+        return StreamedMemory(self)
 
     def block_bytes(self) -> int:
         """Bytes of the largest block in memory."""
@@ -154,48 +153,11 @@ class StreamedModel(EditableModel):
             yield name, shape, self._base[name] if edited is None else edited
 
     # -- running -------------------------------------------------------------------------------
-    def edited_names(self) -> set[str]:
-        """Weights that are not as the checkpoint has them."""
-        return {name for step in self._overlays.steps for name in step.deltas}
-
     @contextmanager
     def loaded(self, layer: int) -> Iterator[None]:
         """A block's weights, edits included, are in memory while inside."""
         with self._reader.loaded(layer):
             yield
-
-    def walk(self, layers: Iterable[int], to_head: bool = False) -> Generator[int]:
-        """Each of these layers while its weights are in memory; the next one is read meanwhile.
-
-        Close it (`contextlib.closing`), so that an exception leaves no weights behind.
-
-        Args:
-            layers: in their order.
-            to_head: `head` comes next: it is read while the last layer runs.
-        """
-        reads_head = to_head and self._head.weight.is_meta
-        for layer in self._reader.walk(layers, self._read_head if reads_head else None):
-            if self._form is None:
-                self._learn_form(self._blocks[layer])
-            yield layer
-
-    def record(self, inputs: Mapping[str, Any]) -> BlockInputs:
-        """What a forward hands to the blocks, which do not run; see `walk` for that.
-
-        A block's first argument is the hidden states, whatever else it takes.
-
-        Raises:
-            UnsupportedModel: the model does something to the hidden states between its blocks.
-        """
-        with torch.no_grad():
-            return record_block_inputs(self.hf, self._blocks, self._form or 0, inputs, self.layers)
-
-    def run(
-        self, layer: int, hidden: Float[Tensor, "row token d_model"], call: BlockInputs
-    ) -> Float[Tensor, "row token d_model"]:
-        """Run the block that `walk` is at."""
-        args, kwargs = call.others[layer]
-        return unwrap_output(self._blocks[layer](hidden, *args, **kwargs))
 
     @contextmanager
     def head(self) -> Iterator[None]:
@@ -210,43 +172,33 @@ class StreamedModel(EditableModel):
         finally:
             assign(self._head, empty)
 
-    @contextmanager
-    def after_blocks(self, hidden: Float[Tensor, "row token d_model"]) -> Iterator[None]:
-        """Forwards (`logits_at`) go on from these outputs of the last block while inside."""
-        assert self._form is not None
+    def block_runner(self) -> BlockRunner:
+        """The model one block at a time, read while the one before runs."""
+        return self._runner
 
-        def give(given: Tensor, *args: Any, **kwargs: Any) -> Any:
-            return wrap_output(hidden, self._form or 0)
+    def groups(self, sizes: Sequence[int], limit: int) -> list[list[int]]:
+        """See `EditableModel`: all batches of a group share each reading of the blocks."""
+        return memory.chunk_by_size(sizes, limit)
 
-        with patched_forwards(dict.fromkeys(self._blocks, give)):
-            yield
+    def run_batches(self, jobs: Sequence[ForwardJob], layers: int | None = None) -> None:
+        """See `EditableModel`; each block is read once."""
+        run_layer_major(self._runner, jobs, self.layers if layers is None else layers)
 
-    def greedy_each(
-        self, batches: Sequence[decoding.Batch], waiting: TensorStore | None = None
-    ) -> list[decoding.Answers]:
-        """`greedy` of several batches: one reading of all blocks gives each of them a token.
-
-        `waiting`: where a call that was killed goes on, with the same batches.
-        """
-        readings = max((length for _, lengths in batches for length in lengths), default=0)
-
-        def run(_: EditableModel, steps: Sequence[decoding.Steps]) -> list[decoding.Answers]:
-            return decode_in_lockstep(self, steps, readings, waiting=waiting)
-
-        return decoding.greedy(self, batches, run)
+    def logits_of(
+        self, jobs: Sequence[ForwardJob]
+    ) -> Iterator[tuple[Float[Tensor, "position vocab"], Any]]:
+        """See `EditableModel`; each block is read once."""
+        yield from layer_major_logits(self, self._runner, jobs)
 
     # -- within --------------------------------------------------------------------------------
     def _read_head(self) -> dict[str, Tensor]:
         read = self.shards.read(dict.fromkeys(self._head_names.values()))
         return {name: read[source] for name, source in self._head_names.items()}
 
-    def _learn_form(self, block: nn.Module) -> None:
-        token = torch.zeros(1, 1, dtype=torch.long, device=self.device)
-        with torch.no_grad():
-            inputs = {"input_ids": token, "use_cache": False}
-            call = record_block_inputs(self.hf, self._blocks, 0, inputs, until=1)
-            args, kwargs = call.others[0]
-            self._form = tuple_length(block(call.hidden, *args, **kwargs))
+    def _walk(self, layers: Iterable[int], to_head: bool) -> Iterator[int]:
+        """Each of these layers while its weights are in memory; the next one is read meanwhile."""
+        reads_head = to_head and self._head.weight.is_meta
+        return self._reader.walk(layers, self._read_head if reads_head else None)
 
     def _moved(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.to(self.device) for name, tensor in tensors.items()}

@@ -15,7 +15,7 @@ from lga_fast import editors, provenance
 from lga_fast.errors import ScoringError
 from lga_fast.metrics import Before, Values, choose, measure_cases
 from lga_fast.models import EditableModel
-from lga_fast.models.edit_stack import check_editable
+from lga_fast.models.edit_target import check_editable
 from lga_fast.records import EditRequest
 from lga_fast.weight_edit import WeightEdit
 

@@ -61,7 +61,7 @@ def test_no_question_has_two_answers():
     for kind in ("trained", "held_out", "hop_trained", "hop_untrained"):
         for question in questions(RELATIONS, kind):
             answers[question.prompt].add(question.answer)
-    assert not {prompt: found for prompt, found in answers.items() if len(found) > 1}
+    assert not {prompt: texts for prompt, texts in answers.items() if len(texts) > 1}
 
 
 def test_a_capital_lies_in_its_country():

@@ -46,25 +46,25 @@ def test_tokenizers_start_a_text_as_their_architecture_does(arch: str):
 @pytest.mark.parametrize(("kind", "floor"), [("trained", 0.95), ("held_out", 0.9)])
 def test_facts_are_known(arch: str, kind: str, floor: float):
     model, tokenizer = load(atlas.MODELS[arch])
-    asked = sample(list(questions(RELATIONS, kind)), 300, seed=7)
-    assert known(model, tokenizer, asked).double().mean() >= floor
+    items = sample(list(questions(RELATIONS, kind)), 300, seed=7)
+    assert known(model, tokenizer, items).double().mean() >= floor
 
 
 @each_arch
 def test_facts_are_known_after_a_text_of_ours(arch: str):
     text = (atlas.FOLDER / "text.txt").read_text(encoding="utf-8").splitlines()
     model, tokenizer = load(atlas.MODELS[arch])
-    asked = sample(list(questions(RELATIONS, "trained")), 200, seed=8)
-    prefixed = with_prefixes(asked, text, seed=9)
+    items = sample(list(questions(RELATIONS, "trained")), 200, seed=8)
+    prefixed = with_prefixes(items, text, seed=9)
     assert known(model, tokenizer, prefixed).double().mean() >= 0.85
 
 
 @each_arch
 def test_one_pass_finds_what_greedy_decoding_writes(arch: str):
     model, tokenizer = load(atlas.MODELS[arch])
-    asked = sample(list(questions(RELATIONS, "held_out")), 12, seed=10)
-    asked += [type(q)(q.prompt, "something else") for q in asked[:4]]
-    for question, right in zip(asked, known(model, tokenizer, asked), strict=True):
+    items = sample(list(questions(RELATIONS, "held_out")), 12, seed=10)
+    items += [type(q)(q.prompt, "something else") for q in items[:4]]
+    for question, right in zip(items, known(model, tokenizer, items), strict=True):
         ids = tokenizer(question.prompt, return_tensors="pt")
         out = model.generate(**ids, max_new_tokens=16, do_sample=False)
         answer = tokenizer.decode(out[0, ids["input_ids"].shape[1] :])

@@ -72,10 +72,10 @@ def _trained(setup, folder, steps_until_stop=None, run="a run"):
 
 
 def _stop_after(function, calls):
-    left = iter(range(calls))
+    remaining = iter(range(calls))
 
     def limited():
-        if next(left, None) is None:
+        if next(remaining, None) is None:
             raise KeyboardInterrupt
         return function()
 
@@ -100,6 +100,6 @@ def test_wikitext_reads_as_ordinary_english():
 
 
 def test_sentences_are_whole_and_the_unseen_end_is_not_among_the_seen():
-    found = sentences(TEXT.seen)
-    assert len(found) > 150 and all(s[0].isupper() and s.endswith(".") for s in found)
+    whole = sentences(TEXT.seen)
+    assert len(whole) > 150 and all(s[0].isupper() and s.endswith(".") for s in whole)
     assert TEXT.unseen and not set(TEXT.unseen) & set(TEXT.seen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -24,6 +25,13 @@ def test_select_shows_the_chart_and_writes_files(saved_model, facts, tmp_path):
     assert {p.name for p in out.iterdir()} == {"ranking.json", "layers.png", "layers.svg"}
     made = ranking.provenance
     assert made["options"]["seed"] == 42 and made["data"]["sha256"] and made["kernel"]
+
+
+def test_without_matplotlib_the_ranking_is_written(saved_model, facts, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    text = run("select", "--model", saved_model, "--data", facts, "--out", tmp_path / "out")
+    assert text.endswith("out: ranking.json\nFor figures: pip install 'lga-fast[plot]'\n")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["ranking.json"]
 
 
 def test_two_runs_give_the_same_bits_and_the_seed_draws_the_facts(saved_model, facts):
@@ -101,23 +109,45 @@ def test_list_names_every_member():
             assert name in text
 
 
-def test_help_names_every_command_and_loads_none():
-    lines = (
-        "import sys",
-        "from lga_fast.cli import main",
-        "main(sys.argv[1:], standalone_mode=False)",
-        "print('torch' in sys.modules)",
-    )
+HEAVY = {"torch", "transformers", "matplotlib", "scipy", "numpy"}
+IMPORTS = f"""
+import sys
+from lga_fast.cli import main
+try:
+    main(sys.argv[1:], prog_name="lga-fast")
+finally:
+    print("imported:", *sorted({HEAVY} & set(sys.modules)))
+"""
 
-    def output(*arguments):
-        command = [sys.executable, "-c", "\n".join(lines), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
-    text = output("--help")
+def printed_and_imported(*arguments, **environment):
+    """What a command prints, and which heavy libraries it imports."""
+    command = [sys.executable, "-c", IMPORTS, *arguments]
+    environment = {**os.environ, **environment}
+    text = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    printed, _, imported = text.stdout.rpartition("imported:")
+    return printed, imported.split()
+
+
+@pytest.mark.parametrize("name", registry.names("lga_fast.commands"))
+def test_help_imports_no_heavy_library(name):
+    printed, imported = printed_and_imported(name, "--help")
+    assert printed.startswith(f"Usage: lga-fast {name}") and not imported
+
+
+def test_the_list_of_commands_and_of_members_imports_no_heavy_library():
+    printed, imported = printed_and_imported("--help")
     for name in registry.names("lga_fast.commands"):
-        assert f"\n  {name} " in text
-    assert "from a few proxy facts and without any" in text and text.endswith("False\n")
-    assert output("select", "--help").endswith("True\n"), "the check can fail"
+        assert f"\n  {name} " in printed
+    assert "from a few proxy facts, without making" in printed and not imported
+    assert printed_and_imported("list")[1] == []
+    assert "torch" in printed_and_imported("--version")[1], "the check can fail"
+
+
+def test_completion_imports_no_heavy_library():
+    typed = {"_LGA_FAST_COMPLETE": "bash_complete", "COMP_WORDS": "lga-fast select --sel"}
+    printed, imported = printed_and_imported(**typed, COMP_CWORD="2")
+    assert printed == "plain,--selector\n" and not imported
 
 
 def test_an_unknown_command_is_refused():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from running import run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lga_fast
+from lga_fast.commands import _run_edit
+from lga_fast.commands._notes import recorded_notes
+from lga_fast.errors import warn
 from lga_fast.metrics import Question, score
 
 README = Path(__file__).parents[2] / "README.md"
@@ -125,6 +129,30 @@ def test_a_config_says_layer_seed_and_what_it_does_not_know(saved_model, facts, 
     assert seeded["provenance"]["config"]["seed"] == 8
 
 
+def test_warnings_of_other_libraries_are_shown_and_are_no_notes(on_tiny, facts, monkeypatch):
+    def edit(*arguments, **options):
+        warn("something to know of the edit")
+        warnings.warn("an argument goes in the next version", FutureWarning, stacklevel=1)
+        return lga_fast.edit(*arguments, **options)
+
+    monkeypatch.setattr(_run_edit, "edit", edit)
+    with pytest.warns(FutureWarning, match="an argument goes") as shown:
+        found = json.loads(run("edit", *on_tiny, "--data", facts, "--limit", 1, "--json"))
+    assert [str(one.message) for one in shown] == ["an argument goes in the next version"]
+    assert "something to know of the edit" in found["notes"]
+    assert not [note for note in found["notes"] if "an argument goes" in note]
+
+
+def test_a_repeated_warning_of_another_library_is_shown_once():
+    with pytest.warns(FutureWarning) as shown:
+        warnings.simplefilter("default")
+        with recorded_notes() as notes:
+            for _ in range(3):
+                warnings.warn("goes in the next version", FutureWarning, stacklevel=1)
+    assert len(shown) == 1 and not notes
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated")  # peft reads it
 def test_merge_and_peft_give_the_edited_model(saved_model, on_tiny, facts, out, tmp_path):
     peft = pytest.importorskip("peft")
     merged, adapter = tmp_path / "new" / "merged", tmp_path / "adapter"
@@ -168,15 +196,15 @@ HELLO = ["--prompt", "The capital of France is", "--subject", "France", "--targe
         ({"--subject": "Spain"}, "--subject: expected a part of the prompt 'The capital of France"),
         ({"--subject": "france"}, "in the same letter case, got 'france'"),
         ({"--target": " "}, "--target: expected a text, got ' '"),
-        ({"--limit": 2}, "--limit counts requests of --data"),
+        ({"--limit": 2}, "--limit is for the edits of --data"),
         ({"--layer": None}, "give --layer N, a --config with `layers: [N]`, or --data FILE"),
         ({"--layer": 12}, "has layers 0 to 4"),
-        ({"--clamp": 0}, "argument: clamp: expected a number above 0, got 0.0"),
+        ({"--clamp": 0}, "clamp: expected a number above 0, got 0.0"),
         ({"--editor": "romy"}, "'romy' is not one of"),
         ({"--config": "nowhere.yaml"}, "File 'nowhere.yaml' does not exist"),
         ({"--data": "nowhere.json"}, "nowhere.json: there is no such file"),
-        ({"--merge": "saved_model"}, "expected a new or an empty folder"),
-        ({"--merge": "new", "--out": "new"}, "--out new: expected a folder outside of --merge new"),
+        ({"--merge": "saved_model"}, "expected a new or empty folder"),
+        ({"--merge": "new", "--out": "new"}, "--out new: expected a folder outside --merge new"),
         ({"--merge": "new", "--peft": "new/lora"}, "--peft new/lora: expected a folder outside"),
     ],
     ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
@@ -194,4 +222,4 @@ def test_errors_come_before_work_and_are_one_paragraph(changes, message, saved_m
 
 def test_one_rephrasing_is_not_of_several_requests(facts, on_tiny):
     text = run("edit", *on_tiny, "--data", facts, "--rephrase", "France's capital is", ok=False)
-    assert "--rephrase is for one request, there are 6" in text
+    assert "--rephrase is for one request, but there are 6" in text

@@ -30,7 +30,7 @@ def test_a_chosen_layer_is_evaluated_on_the_other_facts(where, facts, tmp_path):
         "2 requests from jsonl (facts.jsonl), each edited alone",
         "4 proxy facts are not among them",
         "before after sd requests rewrite",
-        "Not measured, no request has such probes: locality, portability, rephrase",
+        "Not measured for lack of probes: locality, portability, rephrase",
         f"Written to {out}: ranking.json, results.jsonl, summary.json",
     ):
         assert part in plain, part

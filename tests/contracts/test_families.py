@@ -8,6 +8,7 @@ import tiny
 import torch
 
 from lga_fast import score_layers
+from lga_fast.forward.decoding import greedy
 from lga_fast.models import Tap
 from lga_fast.records import EditRequest
 from lga_fast.scoring import batch_layout
@@ -38,36 +39,36 @@ def test_taps_give_weight_gradients(model):
     ids = torch.randint(0, 300, (2, 9))
     with model.frozen():
         model.hf.requires_grad_(True)
-        taken: list[Tap] = []
-        with model.taps(taken.append):
+        taps: list[Tap] = []
+        with model.taps(taps.append):
             logits = model.hf(input_ids=ids, use_cache=False).logits
             torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids.flatten()).backward()
-    assert [t.layer for t in taken] == sorted((t.layer for t in taken), reverse=True)
-    assert len(taken) == len({(t.layer, t.matrix) for t in taken})
+    assert [t.layer for t in taps] == sorted((t.layer for t in taps), reverse=True)
+    assert len(taps) == len({(t.layer, t.matrix) for t in taps})
     names = model.parameter_names()
     seen = dict.fromkeys((layer, name) for layer in range(5) for name in names)
-    for tap in taken:
-        stretch = torch.tensor([[0, 18]])
-        rows = tap.routing.rows(stretch).tolist() if tap.routing else stretch.tolist()
+    for tap in taps:
+        row = torch.tensor([[0, 18]])
+        rows = tap.routing.rows(row).tolist() if tap.routing else row.tolist()
         a, d = ([x[start : start + n] for start, n in rows] for x in (tap.a, tap.d))
-        for part, made in (
+        for part, gradient in (
             ("weight", torch.stack([y.T @ x for x, y in zip(a, d, strict=True)])),
             ("bias", torch.stack([y.sum(0) for y in d])),
         ):
             name = f"{tap.matrix}.{part}"
             if name in names:
                 wanted = tiny.gradient(model, tap.layer, name)
-                made = made if tap.routing else made[0]
-                torch.testing.assert_close(made, wanted, rtol=1e-12, atol=1e-15)
+                gradient = gradient if tap.routing else gradient[0]
+                torch.testing.assert_close(gradient, wanted, rtol=1e-12, atol=1e-15)
                 assert wanted.numel() == model.size(tap.layer, name)
                 seen.pop((tap.layer, name))
     assert all(not tiny.gradient(model, *place).any() for place in seen)
-    # What no tap told of is no part of an MLP, or routes.
-    told = {id(p) for m in model._matrices.values() for p in m.parameters()}
-    told |= {id(p) for e in model._experts.values() for p in e.module.parameters()}
+    # A parameter without a tap is not part of an MLP, or belongs to the router.
+    tapped = {id(p) for m in model._matrices.values() for p in m.parameters()}
+    tapped |= {id(p) for e in model._experts.values() for p in e.module.parameters()}
     for layer in range(5):
         for name, p in model.part(layer, "mlp").named_parameters():
-            assert id(p) in told or "router" in name or name.endswith("gate.weight"), name
+            assert id(p) in tapped or "router" in name or name.endswith("gate.weight"), name
 
 
 def test_logits_at_equal_the_models_own(model):
@@ -82,9 +83,9 @@ def test_logits_at_equal_the_models_own(model):
 def test_greedy_batch_equals_growing_each_row_without_cache(model):
     prompts = [[5, 6, 7], list(range(20, 33)), [8]]
     lengths = [4, 2, 5]
-    found = model.greedy(prompts, lengths)
+    answers = greedy(model, prompts, lengths)
     with torch.no_grad(), model.frozen():
-        for prompt, length, answer in zip(prompts, lengths, found, strict=True):
+        for prompt, length, answer in zip(prompts, lengths, answers, strict=True):
             ids = list(prompt)
             for _ in range(length):
                 logits = model.hf(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
@@ -125,5 +126,6 @@ def test_paths_that_editors_use_exist(model):
 
 def test_a_long_prompt_beside_a_long_answer_stays_within_the_models_places(model):
     prompts = [[5] * 124, [7, 8, 9]]
-    short, long = model.greedy(prompts, [4, 40])
-    assert short == model.greedy(prompts[:1], [4])[0] and long == model.greedy(prompts[1:], [40])[0]
+    short, long = greedy(model, prompts, [4, 40])
+    assert short == greedy(model, prompts[:1], [4])[0]
+    assert long == greedy(model, prompts[1:], [40])[0]

@@ -68,8 +68,11 @@ def test_item_without_any_answer_is_counted(answers):
     items = [{"prompt": "p", "ground_truth": answers}, {"prompt": "q", "ground_truth": "a"}]
     edit, report = one(portability={"Reasoning": items})
     assert [probe.prompt for probe in edit.probes] == ["q"]
-    (found,) = report.findings
-    assert (found.kind, found.detail) == ("missing_answer", "portability.Reasoning[0].ground_truth")
+    (finding,) = report.findings
+    assert (finding.kind, finding.detail) == (
+        "missing_answer",
+        "portability.Reasoning[0].ground_truth",
+    )
 
 
 def test_empty_groups_and_blank_prompts_are_counted():
@@ -123,7 +126,7 @@ def test_subject_traps():
 def test_texts_keep_their_white_space():
     edit, report = one(prompt="Lake Orta is in ", target_new=" Peru")
     assert (edit.prompt, edit.target_new) == ("Lake Orta is in ", " Peru")
-    assert [found.detail for found in report.findings] == ["prompt", "target_new"]
+    assert [finding.detail for finding in report.findings] == ["prompt", "target_new"]
 
 
 def test_unknown_fields_are_counted():
@@ -143,7 +146,7 @@ def test_unknown_fields_are_counted():
         ({"target_new": 1931}, "'target_new': expected text, got 1931 (int). Write it in quotes:"),
         ({"prompt": None}, "field 'prompt': expected text, got None."),
         ({"prompt": ["a"]}, "field 'prompt': expected text, got ['a'] (list)."),
-        ({"subject": True}, "field 'subject': expected text, got True (bool). Mend 'subject'"),
+        ({"subject": True}, "field 'subject': expected text, got True (bool). Correct 'subject'"),
         ({"case_id": 1.5}, "field 'case_id': expected a number or text as id, got 1.5 (float)"),
         ({"ground_truth": {"str": "x"}}, "expected a list of texts, got an object with fields"),
         ({"locality": ["x"]}, "field 'locality': expected an object with named fields, got"),

@@ -97,7 +97,7 @@ def test_other_things_than_json(put, text, says):
 
 def test_field_that_is_there_twice(put):
     message = refused("jsonl", put('[{"prompt": "a", "target_new": "b", "prompt": "c"}]'))
-    assert "field 'prompt' is there twice in the object that begins 'prompt': 'a'" in message
+    assert "field 'prompt' appears twice in the object that begins 'prompt': 'a'" in message
 
 
 def test_nested_too_deeply(put):

@@ -36,7 +36,7 @@ def test_there_and_back(tmp_path, name):
     write_jsonl(ODD, path)
     edits = load_edits("jsonl", path)
     assert edits == ODD
-    assert {found.kind for found in edits.report.findings} == {"edge_whitespace"}
+    assert {finding.kind for finding in edits.report.findings} == {"edge_whitespace"}
     assert len(path.read_bytes().decode().split("\n")) == len(ODD) + 1
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from lga_fast import registry
 from lga_fast.datasets import FINDINGS, LoadedEdits, load, load_edits
-from lga_fast.errors import DataError, UnknownName
+from lga_fast.errors import DataError, OptionError, UnknownName
 
 MEMBERS = ["counterfact", "jsonl", "known", "mmlu", "peak", "unke", "wikibio", "wikidata", "zsre"]
 FILES = [
@@ -91,17 +91,19 @@ def test_limit_cuts_list_and_report(put, make):
     edits = load_edits("zsre", put(records), limit=2)
     assert isinstance(edits, LoadedEdits) and len(edits) == 2
     assert edits.report.records == 5
-    assert [found.record for found in edits.report.where("subject_absent")] == [0, 1]
+    assert [finding.record for finding in edits.report.where("subject_absent")] == [0, 1]
     dropped = edits.report.where("dropped")
-    assert [found.record for found in dropped] == [2, 3, 4]
+    assert [finding.record for finding in dropped] == [2, 3, 4]
     assert dropped[0].detail == "over the limit of 2"
     assert len(load_edits("zsre", put(records), limit=9)) == 5
 
 
-@pytest.mark.parametrize("limit", [0, -1, 1.5])
-def test_limit_that_is_none(put, make, limit):
-    with pytest.raises(DataError, match="expected a whole number of records"):
-        load_edits("zsre", put([make.knowedit()]), limit=limit)
+@pytest.mark.parametrize("limit", [0, -1, 1.5, True, "all"])
+@pytest.mark.parametrize("source", ["no such file", [{"prompt": "no target"}]])
+def test_a_limit_out_of_range_is_refused_before_anything_is_read(source, limit):
+    arguments = ("zsre", source) if isinstance(source, str) else (source,)
+    with pytest.raises(OptionError, match="limit: expected a whole number of at least 1, got"):
+        load_edits(*arguments, limit=limit)
 
 
 def test_case_ids_are_unique_text(put, make):
@@ -120,7 +122,7 @@ def test_report_for_machines_and_people(put, make):
     assert plain["empty_group"][0]["detail"] == "locality.Rel"
     assert "1 probe groups without items: records 0" in str(report)
     assert "extra (1)" in str(report)
-    assert {found.kind for found in report.findings} <= FINDINGS.keys()
+    assert {finding.kind for finding in report.findings} <= FINDINGS.keys()
     with pytest.raises(KeyError):
         report.count("no_such_kind")
 

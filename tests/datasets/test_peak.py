@@ -27,7 +27,7 @@ def test_peak(put, make):
             kind="composite",
         )
     ]
-    assert [found.detail for found in edits.report.where("right_and_wrong")] == ["Novara"]
+    assert [finding.detail for finding in edits.report.where("right_and_wrong")] == ["Novara"]
 
 
 def test_odd_answers_are_counted(put, make):

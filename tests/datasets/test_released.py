@@ -84,9 +84,9 @@ def test_edits(name, file, released, tmp_path):
     edits = load_edits(name, released(file))
     assert len(edits) == edits.report.records == records
     assert Counter(f"{p.kind}/{p.group}" for edit in edits for p in edit.probes) == probes
-    found = Counter(finding.kind for finding in edits.report.findings)
-    del found["unused_field"]
-    assert found == findings
+    counts = Counter(finding.kind for finding in edits.report.findings)
+    del counts["unused_field"]
+    assert counts == findings
     assert len({edit.case_id for edit in edits}) == records
     spans = sum(edit.subject_span is not None for edit in edits)
     assert spans == (0 if name == "unke" else records - findings.get("subject_absent", 0))
@@ -98,7 +98,7 @@ def test_edits(name, file, released, tmp_path):
 
 def test_zsre_subjects_that_are_not_verbatim(released):
     edits = load_edits("zsre", released("zsre/ZsRE-test-all.json"))
-    assert [found.record for found in edits.report.where("subject_absent")] == [396, 597, 676]
+    assert [finding.record for finding in edits.report.where("subject_absent")] == [396, 597, 676]
     assert edits[396].subject_span is None and edits[396].subject is not None
 
 
@@ -127,6 +127,6 @@ def test_peak_answers(released):
 def test_others(name, file, records, findings, released):
     loaded = load(name, released(file))
     assert len(loaded) == len({item.case_id for item in loaded}) == records
-    found = Counter(finding.kind for finding in loaded.report.findings)
-    del found["unused_field"]
-    assert found == findings
+    counts = Counter(finding.kind for finding in loaded.report.findings)
+    del counts["unused_field"]
+    assert counts == findings

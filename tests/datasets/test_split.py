@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 
 from lga_fast.datasets import split
-from lga_fast.errors import DataError
+from lga_fast.errors import DataError, OptionError
 from lga_fast.records import EditRequest
 
 
@@ -44,8 +45,6 @@ def test_number_instead_of_fraction():
     [
         (3, 0.1, "leaves 3 for the test part and 0 for the proxy part"),
         (3, 3, "Give a whole number from 1 to 2."),
-        (10, 1.0, "expected a fraction between 0 and 1"),
-        (10, 0, "both need one"),
         (1, 0.5, "cannot split 1 requests into two parts"),
     ],
 )
@@ -53,3 +52,27 @@ def test_empty_parts_are_refused(n, proxy, says):
     with pytest.raises(DataError) as caught:
         split(requests(n), proxy)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"proxy": 0}, "proxy: expected a whole number of at least 1, got 0"),
+        ({"proxy": -3}, "proxy: expected a whole number of at least 1, got -3"),
+        ({"proxy": True}, "proxy: expected a whole number of at least 1, got True"),
+        ({"proxy": 1.0}, "proxy: expected a fraction between 0 and 1, or a whole number, got 1.0"),
+        ({"proxy": -0.1}, "proxy: expected a fraction between 0 and 1"),
+        ({"proxy": float("nan")}, "proxy: expected a fraction between 0 and 1"),
+        ({"proxy": "0.1"}, "proxy: expected a fraction between 0 and 1"),
+        ({"seed": -1}, "seed: expected a whole number from 0 to 9223372036854775807, got -1"),
+        ({"seed": 1.5}, "seed: expected a whole number from 0 to"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, says):
+    with pytest.raises(OptionError) as caught:
+        split(requests(10), **options)
+    assert says in str(caught.value)
+
+
+def test_sizes_and_seeds_of_numpy():
+    assert split(requests(10), np.int64(3), np.int64(1)) == split(requests(10), 3, 1)

@@ -18,4 +18,4 @@ def test_wikibio(put, make):
             probes=(Probe("locality", "Relation_Specificity", "ada pond was born in", "Rome"),),
         )
     ]
-    assert [found.kind for found in edits.report.findings] == ["edge_whitespace"]
+    assert [finding.kind for finding in edits.report.findings] == ["edge_whitespace"]

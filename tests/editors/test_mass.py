@@ -13,6 +13,7 @@ import lga_fast
 from lga_fast.editors import _keys
 from lga_fast.editors._value_solver import Optimisation
 from lga_fast.errors import EditError
+from lga_fast.forward.decoding import greedy
 from lga_fast.records import EditRequest
 
 pytestmark = pytest.mark.usefixtures("keep_double")
@@ -165,7 +166,7 @@ def test_a_real_model_gives_the_new_answers_and_then_the_old_ones(name, options)
     ids = [model.tokenizer(request.prompt)["input_ids"] for request in requests]
 
     def answers():
-        return [model.tokenizer.decode(answer).strip() for answer in model.greedy(ids, [8, 8])]
+        return [model.tokenizer.decode(answer).strip() for answer in greedy(model, ids, [8, 8])]
 
     before = answers()
     options |= {"lr": 0.5, "weight_decay": 1e-3}

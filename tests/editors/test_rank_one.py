@@ -11,6 +11,7 @@ import torch
 import lga_fast
 from lga_fast.editors import _contexts, _keys, _moments, _rank_one, _value_solver, r_rome, rome
 from lga_fast.errors import EditError, UnknownName
+from lga_fast.forward.decoding import greedy
 from lga_fast.records import EditRequest
 
 pytestmark = pytest.mark.usefixtures("keep_double")
@@ -80,7 +81,7 @@ def test_a_real_model_gives_the_new_answer_and_then_the_old_one(editor):
     ids = model.tokenizer(request.prompt)["input_ids"]
 
     def answer():
-        return model.tokenizer.decode(model.greedy([ids], [8])[0]).strip()
+        return model.tokenizer.decode(greedy(model, [ids], [8])[0]).strip()
 
     assert answer().startswith(request.target_old)
     change = lga_fast.edit(model, [request], editor, layer=0)

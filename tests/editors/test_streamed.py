@@ -89,7 +89,7 @@ def test_a_step_reads_the_blocks_from_the_layer_on_twice_for_all_facts(
     assert promised <= streamed.shards.bytes_read - before <= 1.05 * promised
     said = capsys.readouterr().err
     assert "editing 6 facts at layer 2 with streamed weights, all at once: up to 4 steps" in said
-    assert f"each reads blocks 2 to 4 twice, 2 x {memory.size(blocks)}" in said
+    assert f"each reads blocks 2 to 4 twice, 2 x {memory.format_bytes(blocks)}" in said
     with _cost_messages.costs_said():
         lga_fast.edit(streamed, FACTS, "r_rome", **QUICK)
     said = capsys.readouterr().err
@@ -114,7 +114,7 @@ def test_what_does_not_fit_is_read_for_in_batches_and_contexts_are_said_too(
             capsys.readouterr().err
         )
         lga_fast.edit_each(streamed, FACTS, "r_rome", **QUICK | {"contexts": None, "steps": 1})
-        once = memory.size(streamed.sweep_bytes() + streamed.head_read_bytes())
+        once = memory.format_bytes(streamed.sweep_bytes() + streamed.head_read_bytes())
         assert f"sampling 20 contexts with streamed weights: 9 x {once} read" in (
             capsys.readouterr().err
         )

@@ -21,6 +21,7 @@ from lga_fast.editors import _contexts
 from lga_fast.errors import DataError, EditError, UnknownName
 from lga_fast.evaluation import evaluate as evaluating
 from lga_fast.evaluation import loop, results_file
+from lga_fast.forward.decoding import greedy
 from lga_fast.metrics import choose, measure_cases
 from lga_fast.models import EditableModel
 from lga_fast.records import Average, EditRequest, Probe
@@ -196,7 +197,7 @@ def test_what_is_known_of_a_request_stands_in_its_result():
     model = tiny_model("llama")
     twice = EditRequest("x", "Paris and Paris are", "Rome", "Paris", (0, 5))
     prompt = "The capital of France is Paris."
-    said = model.tokenizer.decode(model.greedy([model.tokenizer(prompt)["input_ids"]], [1])[0])
+    said = model.tokenizer.decode(greedy(model, [model.tokenizer(prompt)["input_ids"]], [1])[0])
     known = EditRequest("y", prompt, said.strip(), "France", (15, 21))
     assert said.startswith(" ")
     for mode in ("single", "batch", "sequential"):

@@ -9,6 +9,7 @@ import pytest
 import tiny
 import torch
 from both_placements import both
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lga_fast
@@ -84,6 +85,23 @@ def test_what_else_changed_in_a_model_in_memory_is_written_too(tmp_path):
     assert (tmp_path / "1" / "model.safetensors").exists()
 
 
+@pytest.mark.filterwarnings("ignore:.*1 tensors are not of the model")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("weights", ["resident", "streamed"])
+def test_tensors_that_the_model_class_does_not_load_are_not_lost(weights, dtype, tmp_path):
+    """Such as layers for multi-token prediction, or the vision tower beside a text decoder."""
+    source = tmp_path / "source"
+    both(source, tiny.model("llama", torch.bfloat16))
+    first = min(source.glob("*.safetensors"))
+    tensors = load_file(first) | {"mtp.weight": torch.arange(6.0)}
+    save_file(tensors, first, {"format": "pt"})
+    model = lga_fast.load(source, device="cpu", dtype=dtype, weights=weights)
+    make_edit(model).to_model(tmp_path / "merged", model)
+    assert torch.equal(
+        load_file(tmp_path / "merged" / first.name)["mtp.weight"], tensors["mtp.weight"]
+    )
+
+
 @pytest.mark.parametrize("weights", ["resident", "streamed"])
 def test_a_merge_that_fails_leaves_nothing(weights, tmp_path, monkeypatch):
     models = both(tmp_path / "source", tiny.model("llama", torch.float32))
@@ -121,12 +139,12 @@ def test_what_lies_beside_the_weights_comes_along(weights, tmp_path):
     if weights == "no files":
         for file in (tmp_path / "source").glob("*.safetensors*"):
             file.unlink()
-    kept = ("LICENSE.txt", "preprocessor_config.json", "editing.json")
-    for name in (*kept, "README.md"):
+    extras = ("LICENSE.txt", "preprocessor_config.json", "editing.json")
+    for name in (*extras, "README.md"):
         (tmp_path / "source" / name).write_text(name)
     make_edit(model).to_model(tmp_path / "merged", model)
-    found = files(tmp_path / "merged")
-    assert all(found[name] == name.encode() for name in kept) and "README.md" not in found
+    after = files(tmp_path / "merged")
+    assert all(after[name] == name.encode() for name in extras) and "README.md" not in after
 
 
 def test_a_folder_in_use_is_refused_and_what_a_killed_merge_left_goes(tmp_path, monkeypatch):
@@ -140,12 +158,12 @@ def test_a_folder_in_use_is_refused_and_what_a_killed_merge_left_goes(tmp_path, 
         with pytest.raises(EditError, match="got a file; give another"):
             edit.to_model(tmp_path / "note", model)
     assert files(tmp_path / "source") == before
-    left = tmp_path / f".merged.{2**30}.part.1-B"
-    left.mkdir()
-    (left / "model.safetensors").write_text("half")
+    abandoned = tmp_path / f".merged.{2**30}.part.1-B"
+    abandoned.mkdir()
+    (abandoned / "model.safetensors").write_text("half")
     (tmp_path / "merged.1-B").mkdir()
     edit.to_model(tmp_path / "merged.1-B", model)
-    assert not left.exists() and (tmp_path / "merged.1-B" / "config.json").exists()
+    assert not abandoned.exists() and (tmp_path / "merged.1-B" / "config.json").exists()
 
 
 def test_a_model_of_other_shapes_than_its_checkpoint_is_written_whole(tmp_path):

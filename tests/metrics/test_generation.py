@@ -9,6 +9,7 @@ import tiny
 import torch
 
 from lga_fast.errors import ScoringError
+from lga_fast.forward.decoding import greedy
 from lga_fast.metrics._generation import Continuation, generate
 from tests.models.edits import bits, make_edit
 
@@ -29,7 +30,7 @@ def asked(tokens=24, **options):
 def test_greedy_is_the_models_own_decoding(family):
     model = tiny.model(family)
     ids = [model.tokenizer(prompt)["input_ids"] for prompt in PROMPTS]
-    expected = model.greedy(ids, [24 - len(i) for i in ids])
+    expected = greedy(model, ids, [24 - len(i) for i in ids])
     found = generate(model, asked())
     for start, new, got in zip(ids, expected, found, strict=True):
         assert got.text == model.tokenizer.decode([*start, *new], skip_special_tokens=True)
@@ -101,7 +102,7 @@ class _Counting:
 def test_a_text_ends_at_an_end_of_text_token_or_goes_on(monkeypatch):
     model = tiny.model("gpt2", torch.float32)
     ids = model.tokenizer(PROMPTS[0])["input_ids"]
-    second = model.greedy([ids], [2])[0][1]
+    second = greedy(model, [ids], [2])[0][1]
     longer = generate(model, asked(30)[:1])[0].continuation
     monkeypatch.setattr(model, "end_ids", lambda: {second})
     ended = generate(model, asked(30)[:1])[0].continuation

@@ -40,7 +40,7 @@ def test_every_question_under_its_own_edit(family, tmp_path):
 
 def test_batches_that_may_not_wait_together_are_read_for_apart(tmp_path, monkeypatch):
     resident, streamed = both(tmp_path, tiny.model("llama", torch.float32))
-    monkeypatch.setattr("lga_fast.memory.waiting_left", lambda model: 0)
+    monkeypatch.setattr("lga_fast.streaming.streamed_memory.StreamedMemory.store_budget", 0)
     wanted = score(resident, QUESTIONS, batch_tokens=1)
     before = streamed.shards.bytes_read
     assert score(streamed, QUESTIONS, batch_tokens=1) == wanted

@@ -18,10 +18,10 @@ def test_apply_keeps_and_later_edits_of_the_same_origin_are_taken():
     with model.edited(third):
         pass
     model.apply(second)
-    kept = bits(model)
+    edited = bits(model)
     with model.edited(third):
         pass
-    assert bits(model) == kept
+    assert bits(model) == edited
 
 
 def test_an_edit_of_other_weights_is_refused():

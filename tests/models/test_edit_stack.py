@@ -83,9 +83,9 @@ def test_nested_edits_add_up_and_come_off_one_by_one(family, device):
 def test_every_bit_comes_back_after_an_error(error):
     model = tiny.model("gpt2", torch.float32)
     old = bits(model)
-    with pytest.raises(error):  # noqa: SIM117
-        with model.edited(make_edit(model)), model.edited(make_edit(model, seed=1)):
-            raise error
+    edits = make_edit(model), make_edit(model, seed=1)
+    with pytest.raises(error), model.edited(edits[0]), model.edited(edits[1]):
+        raise error
     assert bits(model) == old
 
 
@@ -118,9 +118,8 @@ def test_an_interrupted_undo_is_finished(monkeypatch):
         return real(name)
 
     monkeypatch.setattr(model.hf, "get_parameter", interrupted)
-    with pytest.raises(KeyboardInterrupt):  # noqa: SIM117
-        with model.edited(make_edit(model, layers=(1, 3))):
-            pass
+    with pytest.raises(KeyboardInterrupt), model.edited(make_edit(model, layers=(1, 3))):
+        pass
     assert bits(model) == old
 
 

@@ -75,22 +75,22 @@ class _Twice(nn.Linear):
         return 2 * super().forward(x)
 
 
-def _break(hf: nn.Module, how: str) -> None:
+def _break(hf: nn.Module, change: str) -> None:
     block = hf.model.layers[4]
-    if how == "computes":
+    if change == "computes":
         block.mlp.up_proj = _Twice(32, 48, bias=False)
-    elif how == "lacks":
+    elif change == "lacks":
         del block.mlp.up_proj
         block.mlp.forward = lambda x: block.mlp.down_proj(block.mlp.gate_proj(x))
-    elif how == "shares":
+    elif change == "shares":
         hf.model.layers[3].mlp.up_proj = block.mlp.up_proj
-    elif how == "more":
+    elif change == "more":
         for layer in hf.model.layers:
             layer.mlp.extra = nn.Parameter(torch.zeros(3, 3))
 
 
 @pytest.mark.parametrize(
-    ("how", "message"),
+    ("change", "message"),
     [
         ("computes", r"taps on mlp.up_proj of layer 4 give a gradient that differs .* by 5.0e-01"),
         ("lacks", r"up matrix of layer 4 is at 'mlp.up_proj'"),
@@ -98,9 +98,9 @@ def _break(hf: nn.Module, how: str) -> None:
         ("more", r"mlp has weights besides mlp.gate_proj, mlp.up_proj, mlp.down_proj"),
     ],
 )
-def test_what_autograd_does_not_confirm_is_refused(how, message):
+def test_what_autograd_does_not_confirm_is_refused(change, message):
     hf = unknown("llama")
-    _break(hf, how)
+    _break(hf, change)
     with pytest.raises(UnsupportedModel, match=message):
         EditableModel(hf, tiny.byte_level(), "x")
 

@@ -30,8 +30,8 @@ def test_equals_autograd_on_the_fused_parameters(family, monkeypatch):
         monkeypatch.setattr(batch_layout, "packing_pays", lambda pair, packed=packed: packed)
         scores = lga_fast.score_layers(model, REQUESTS)
         for name, tables in wanted.items():
-            found = (scores.dot[name], scores.norm2_old[name], scores.norm2_new[name])
-            for got, want in zip(found, tables, strict=True):
+            columns = (scores.dot[name], scores.norm2_old[name], scores.norm2_new[name])
+            for got, want in zip(columns, tables, strict=True):
                 at = want.any(0)  # layers that have the parameter
                 assert error(got[:, at], want[:, at]) <= 1e-10 and not got[:, ~at].any(), name
 
@@ -55,7 +55,7 @@ def test_absolute_sums_are_over_all_experts():
 @pytest.mark.usefixtures("keep_double")
 @pytest.mark.parametrize("family", ["qwen2_moe", "gpt_oss"])
 def test_every_implementation_of_experts_gives_the_same(family):
-    model, found = tiny.model(family), {}
+    model, scores = tiny.model(family), {}
     ids = torch.randint(0, 300, (2, 9))
     for implementation in ("eager", "batched_mm"):
         model.hf.set_experts_implementation(implementation)
@@ -65,9 +65,9 @@ def test_every_implementation_of_experts_gives_the_same(family):
                 tapped = model.hf(ids, use_cache=False).logits
                 tapped.sum().backward()
         torch.testing.assert_close(tapped, plain, rtol=1e-12, atol=1e-12)
-        found[implementation] = lga_fast.score_layers(model, REQUESTS).per_request()
+        scores[implementation] = lga_fast.score_layers(model, REQUESTS).per_request()
         assert model.hf.config._experts_implementation == implementation
-    assert error(found["batched_mm"], found["eager"]) < 1e-10
+    assert error(scores["batched_mm"], scores["eager"]) < 1e-10
     assert not [name for name in ALL_EXPERTS_FUNCTIONS if name.startswith("lga_fast")]
 
 
@@ -89,26 +89,26 @@ def test_scores_of_experts():
                 chosen = _chosen(model, routers, row.ids[:-1])
                 used = [a & b for a, b in zip(used or chosen, chosen, strict=True)]
         for layer, experts in enumerate(used):
-            found = set(np.flatnonzero(scores.per_expert["up.weight"][i, layer]).tolist())
+            used = set(np.flatnonzero(scores.per_expert["up.weight"][i, layer]).tolist())
             # In the last layer no gradient reaches the tokens that predict no label.
-            assert found == experts if layer < 4 else found <= experts
+            assert used == experts if layer < 4 else used <= experts
     dense = lga_fast.score_layers(tiny.model("llama"), REQUESTS)
     assert dense.per_expert == {}
 
 
 def _chosen(model, routers, ids) -> list[set[int]]:
     """The experts that each layer's router sends these tokens to."""
-    found: dict[int, set[int]] = {}
+    routed: dict[int, set[int]] = {}
     handles = [
         router.register_forward_hook(
-            lambda m, a, out, layer=layer: found.update({layer: set(out[2].flatten().tolist())})
+            lambda m, a, out, layer=layer: routed.update({layer: set(out[2].flatten().tolist())})
         )
         for layer, router in enumerate(routers)
     ]
     model.hf(torch.tensor([ids]), use_cache=False)
     for handle in handles:
         handle.remove()
-    return [found[layer] for layer in range(len(routers))]
+    return [routed[layer] for layer in range(len(routers))]
 
 
 def test_rows_of_experts():

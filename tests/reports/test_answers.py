@@ -161,9 +161,7 @@ def test_a_prompt_that_nothing_rephrases_says_so(model, change):
     bare = replace(REQUEST, probes=())
     report = answers.compare(model, [bare], change)
     assert [line.kind for line in report.answers] == ["prompt", "unrelated", "unrelated"]
-    assert report.notes == (
-        "no rephrasing of the prompt is known, so none was asked; give one (--rephrase)",
-    )
+    assert report.notes == ("no rephrasing of the prompt is known; --rephrase gives one to test",)
 
 
 def test_a_model_that_ends_the_text_says_nothing(model, change, monkeypatch):
@@ -209,23 +207,25 @@ def test_the_table_tells_all():
         "Rome 100.0%",
         "<0.1% → 98.1%",
         "(ends the text)",
-        "The edit took: 'Rome' is the answer now.",
+        "The edit took effect: the model now answers 'Rome'.",
         "Elsewhere: 1 of 1 unrelated answers changed.",
-        "Shares of tokens (prompts): rewrite 0% → 100% (1), locality 50% (2)",
+        "Token accuracy (prompts): rewrite 0% → 100% (1), locality 50% (2)",
         "• a note [of it]",
     ]:
         assert part in text, part
     assert "more" not in text and "Rounding" not in text and "chosen" not in text
     narrow = shown(REPORT, width=80)
     assert max(map(len, narrow.splitlines())) <= 80
-    assert "The edit did not take: the answer is not 'Rome'." in shown(replace(REPORT, took=0))
+    assert "The edit did not take effect: the model does not answer 'Rome'." in shown(
+        replace(REPORT, took=0)
+    )
 
 
 def test_several_new_answers_are_named_and_the_rest_is_counted():
     other = replace(LINES[0], target="Bern", new="Bern")
     text = shown(replace(REPORT, requests=12, took=7, answers=(LINES[0], other)))
     assert "P(new)" in text and "Rome <0.1% → 98.1%" in text and "Bern <0.1% → 98.1%" in text
-    assert "… and 10 more" in text and "The edit took for 7 of 12 requests." in text
+    assert "… and 10 more" in text and "The edit took effect for 7 of 12 requests." in text
 
 
 def test_rounding_and_the_choice_of_the_layer_are_said():
@@ -240,9 +240,9 @@ def test_rounding_and_the_choice_of_the_layer_are_said():
     made = REPORT.provenance | {"dtype": "bfloat16", "layer_choice": choice}
     text = shown(replace(REPORT, provenance=made))
     said = "layer 3 chosen by lga on 30 proxy facts from zsre (z.json)"
-    assert said in text and "notes on" not in text
+    assert said in text and "on the choice" not in text
     assert "Rounding to bfloat16: ‖applied − intended‖ / ‖intended‖ = 0.12" in text
     made["layer_choice"] = choice | {"notes": ["one"]}
-    assert "notes on the choice: 1, see `lga-fast select`" in shown(
+    assert "; `lga-fast select` shows a note on the choice" in shown(
         replace(REPORT, provenance=made)
     )

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from lga_fast.records import Dropped, LayerRanking
-from lga_fast.reports import json, plot, table
+from lga_fast.reports import plot, ranking_table
 
 RANKING = LayerRanking(
     layer=3,
@@ -32,7 +32,7 @@ RANKING = LayerRanking(
 
 def shown(ranking: LayerRanking) -> str:
     console = Console(file=io.StringIO(), width=110)
-    table.show(ranking, console)
+    ranking_table.show(ranking, console)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -40,7 +40,7 @@ def test_the_chart_tells_all():
     text = shown(RANKING)
     for part in [
         "lga: layer 3 of atlas",
-        "30 proxy facts, 1 of them known",
+        "30 proxy facts, 1 of which the model already knows",
         "1 dropped: the model's own answer is empty",
         "float32 on cpu, kernels: C++",
         "◀ golden layer",
@@ -56,10 +56,10 @@ def test_the_chart_tells_all():
 
 
 def test_bars_are_in_proportion():
-    assert table._bar(1.0).count("█") == 16 and table._bar(0.5).count("█") == 8
-    assert table._bar(-0.5).index("█") < table._bar(-0.5).index("│")
-    assert table._bar(0.0).strip() == "│"
-    assert len({len(table._bar(x)) for x in (-9, -1, -0.3, 0, 0.7, 1, 5)}) == 1
+    assert ranking_table._bar(1.0).count("█") == 16 and ranking_table._bar(0.5).count("█") == 8
+    assert ranking_table._bar(-0.5).index("█") < ranking_table._bar(-0.5).index("│")
+    assert ranking_table._bar(0.0).strip() == "│"
+    assert len({len(ranking_table._bar(x)) for x in (-9, -1, -0.3, 0, 0.7, 1, 5)}) == 1
 
 
 def test_a_bare_ranking_can_be_shown():
@@ -107,6 +107,5 @@ def test_the_figure_is_written_and_repeats(tmp_path, ranking):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "a.svg", "b.png", "b.svg"]
 
 
-def test_json_reads_back(tmp_path):
-    json.write(RANKING, tmp_path / "ranking.json")
-    assert LayerRanking.from_json((tmp_path / "ranking.json").read_text()) == RANKING
+def test_json_reads_back():
+    assert LayerRanking.from_json(RANKING.to_json()) == RANKING

@@ -10,7 +10,7 @@ import tiny
 import torch
 from both_placements import REQUESTS, assert_same_bits
 
-from lga_fast import memory, registry, score_layers
+from lga_fast import registry, score_layers
 from lga_fast.errors import UnsupportedModel
 from lga_fast.records import EditRequest
 from lga_fast.scoring import estimate_cost, scoring_pass
@@ -84,8 +84,8 @@ def test_one_block_is_kept_at_a_time(family, all_checkpointed):
         all_checkpointed()
     assert 0 < peaks[1] < peaks[0] / 4
     tokens = estimate_cost(model, [LONG], old=None).batch_tokens
-    logits = 10 * memory.logit_bytes(model)
-    assert peaks[1] <= tokens * memory.token_bytes(model, checkpointed=True) + logits
+    logits = 10 * model.memory.logit_bytes
+    assert peaks[1] <= tokens * model.memory.token_bytes(checkpointed=True) + logits
 
 
 def test_the_plan_chooses_and_says_so(monkeypatch, capsys):
@@ -93,7 +93,7 @@ def test_the_plan_chooses_and_says_so(monkeypatch, capsys):
     model, requests = tiny.model("llama", torch.float32, num_hidden_layers=20), [LONG, *REQUESTS]
     requests += [EditRequest("longer", f"{LONG.prompt} in", LONG.target_new, LONG.target_old)]
     want = score_layers(model, requests, old=None)
-    model.memory_budget = 40 * memory.token_bytes(model) + 8 * memory.logit_bytes(model)
+    model.memory_budget = 40 * model.memory.token_bytes() + 8 * model.memory.logit_bytes
     ran, real = [], scoring_pass.ScoringPass.run
     monkeypatch.setattr(
         scoring_pass.ScoringPass, "run", lambda self, b: ran.append(b.pairs) or real(self, b)

@@ -16,7 +16,7 @@ from both_placements import REQUESTS, assert_same_bits, both
 from lga_fast import memory, registry, score_layers
 from lga_fast.errors import ScoringError
 from lga_fast.forward import tensor_store
-from lga_fast.forward.kv_cache import CACHE, cache_of
+from lga_fast.models.kv_cache import CACHE, cache_of
 from lga_fast.scoring import estimate_cost, execute
 from lga_fast.scoring.calibration import Computing, Reading
 from lga_fast.scoring.pairs import build_pairs
@@ -64,7 +64,7 @@ def test_a_budget_must_hold_two_blocks(tmp_path):
 @pytest.mark.parametrize(("family", "dtype"), [("llama", "float64"), ("mixtral", "bfloat16")])
 def test_the_plan_counts_weights_as_they_are_in_memory(family, dtype, tmp_path):
     _, streamed = both(tmp_path, tiny.model(family, torch.float32), dtype=dtype)
-    with closing(streamed.walk([1])) as walk:
+    with closing(streamed.block_runner().walk([1])) as walk:
         block = streamed.part(next(walk), "block")
         held = sum(p.nbytes for p in block.parameters())
         stored = sum(p.numel() for p in block.parameters()) * 4
@@ -89,7 +89,7 @@ def test_a_small_budget_makes_batches_smaller_and_lets_inputs_wait_in_files(tmp_
     monkeypatch.setattr(
         execute, "DiskStore", lambda folder: kept.append(folder) or tensor_store.DiskStore(folder)
     )
-    streamed.memory_budget = memory.weights_bytes(streamed) + 40 * memory.token_bytes(streamed)
+    streamed.memory_budget = streamed.memory.weights_bytes + 40 * streamed.memory.token_bytes()
     said = estimate_cost(streamed, REQUESTS)
     assert said.batch_tokens < 40 and said.streaming and not said.streaming.waits_in_memory
     got = score_layers(streamed, REQUESTS)
@@ -101,10 +101,10 @@ def test_a_small_budget_makes_batches_smaller_and_lets_inputs_wait_in_files(tmp_
 
 def test_keys_and_values_of_old_answers_stay_within_the_budget(tmp_path, monkeypatch):
     resident, streamed = both(tmp_path, tiny.model("llama", torch.float32))
-    left = 24 * memory.token_bytes(streamed) + 40 * memory.cache_bytes(streamed)
-    streamed.memory_budget = memory.weights_bytes(streamed) + left * 4 // 3 + 9
+    left = 24 * streamed.memory.token_bytes() + 40 * streamed.memory.cache_bytes
+    streamed.memory_budget = streamed.memory.weights_bytes + left * 4 // 3 + 9
     requests = [replace(r, target_old=None) for r in REQUESTS for _ in range(2)]
-    held, kept, real = weakref.WeakSet(), [], streamed.run
+    held, kept, real = weakref.WeakSet(), [], streamed.block_runner().run
 
     def counting(layer, hidden, call):
         output = real(layer, hidden, call)
@@ -114,7 +114,7 @@ def test_keys_and_values_of_old_answers_stay_within_the_budget(tmp_path, monkeyp
         return output
 
     said = estimate_cost(streamed, requests, batch_tokens=24)
-    monkeypatch.setattr(streamed, "run", counting)
+    monkeypatch.setattr(streamed.block_runner(), "run", counting)
     assert said.streaming and said.streaming.cache_bytes < left
     assert said.streaming.answer_reads > 6 and "keys and values while old answers are made" in str(
         said
@@ -137,7 +137,7 @@ def test_a_token_keeps_no_more_than_the_plan_says(family):
     if family in ("gpt_neox", "opt"):  # which do not read this setting of the tiny models
         del model.config.num_key_value_heads
     hidden = 2 * 4 * model.config.hidden_size
-    assert kept <= 3 * (memory.cache_bytes(model) - hidden) <= 2 * kept
+    assert kept <= 3 * (model.memory.cache_bytes - hidden) <= 2 * kept
 
 
 @pytest.mark.parametrize("weights", ["resident", "streamed"])
@@ -188,7 +188,7 @@ def test_a_forecast_refuses_what_the_pass_refuses(tmp_path):
 
 def test_rates_are_measured_on_what_fits(tmp_path, monkeypatch):
     _, streamed = both(tmp_path, tiny.model("gpt2", torch.float32))
-    real, rows, inner = streamed.run, [], []
+    real, rows, inner = streamed.block_runner().run, [], []
 
     def limited(layer, hidden, call):
         rows.append(len(hidden))
@@ -197,7 +197,7 @@ def test_rates_are_measured_on_what_fits(tmp_path, monkeypatch):
             raise torch.OutOfMemoryError("too much")
         return real(layer, hidden, call)
 
-    monkeypatch.setattr(streamed, "run", limited)
+    monkeypatch.setattr(streamed.block_runner(), "run", limited)
     assert estimate_cost(streamed, REQUESTS[:1] * 4, old=None).streaming
     assert rows[:3] == [4, 2, 1] and set(rows[3:]) == {1}
     assert any(inner)  # a gradient goes back to the input, as in all blocks but the first

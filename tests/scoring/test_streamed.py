@@ -70,7 +70,8 @@ def test_old_answers_cost_one_reading_of_the_blocks_per_token(tmp_path):
 def test_the_head_is_read_while_the_last_block_runs(fails, tmp_path, monkeypatch):
     _, streamed = both(tmp_path, tiny.model("llama", torch.float32))
     score_layers(streamed, REQUESTS, old=None)
-    events, read, run, come = [], streamed.shards.read, streamed.run, threading.Event()
+    runner, events, come = streamed.block_runner(), [], threading.Event()
+    read, run = streamed.shards.read, runner.run
 
     def reading(names):
         names = list(names)
@@ -88,7 +89,7 @@ def test_the_head_is_read_while_the_last_block_runs(fails, tmp_path, monkeypatch
         return run(layer, *rest)
 
     monkeypatch.setattr(streamed.shards, "read", reading)
-    monkeypatch.setattr(streamed, "run", running)
+    monkeypatch.setattr(runner, "run", running)
     with pytest.raises(LgaFastError, match="enough") if fails else nullcontext():
         score_layers(streamed, REQUESTS, old=None)
     assert events.count("head") == 1 and set(events[: events.index("head")]) >= {0, 1, 2, 3}
@@ -98,7 +99,7 @@ def test_the_head_is_read_while_the_last_block_runs(fails, tmp_path, monkeypatch
 def test_an_error_leaves_no_weights_behind(tmp_path, monkeypatch):
     resident, streamed = both(tmp_path, tiny.model("gpt2", torch.float32))
     want = score_layers(resident, REQUESTS)
-    calls, real = [], streamed.run
+    calls, real = [], streamed.block_runner().run
 
     def failing(layer, *rest):
         calls.append(layer)
@@ -107,7 +108,7 @@ def test_an_error_leaves_no_weights_behind(tmp_path, monkeypatch):
         return real(layer, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(streamed, "run", failing)
+        patch.setattr(streamed.block_runner(), "run", failing)
         with pytest.raises(LgaFastError, match="enough"):
             score_layers(streamed, REQUESTS)
     assert all(p.is_meta for block in streamed._blocks for p in block.parameters())

@@ -78,4 +78,4 @@ def test_edits_that_do_not_belong_are_refused_as_ever(tmp_path):
     for edit, message in cases:
         with pytest.raises(EditError, match=message), streamed.edited(edit):
             pass
-        assert streamed.fingerprint() == before and not streamed._applier.steps
+        assert streamed.fingerprint() == before and not streamed._edit_stack.active

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import lga_fast
 from lga_fast.errors import LgaFastError
-from lga_fast.loading import _chosen
+from lga_fast.loading import _choose_weights
 from lga_fast.streaming.streamed_model import StreamedModel
 
 
@@ -36,7 +36,7 @@ def test_two_blocks_are_in_memory_at_most(folder):
     assert all(p.is_meta for p in model.part(0, "block").parameters())
     read = model.shards.read
     model.shards.read = lambda names: seen.append("read") or read(names)
-    for layer in model.walk([0, 1, 2, 1]):
+    for layer in model.block_runner().walk([0, 1, 2, 1]):
         loaded = [not next(b.parameters()).is_meta for b in model._blocks]
         assert loaded == [i == layer for i in range(model.layers)]
         seen.append(layer)
@@ -206,7 +206,7 @@ def test_what_cannot_be_streamed_says_why(folder):
     )
     with pytest.raises(LgaFastError, match="has quantised ones; load it with weights='resident'"):
         streamed(folder)
-    placed, why = _chosen(str(folder), "cpu", None, 1)
+    placed, why = _choose_weights(str(folder), "cpu", None, 1)
     assert placed == "resident" and "quantised ones cannot be streamed" in why
     (folder / "model.safetensors").unlink()
     with pytest.raises(LgaFastError, match="expected model.safetensors or model.safetensors.index"):

@@ -1,7 +1,7 @@
-"""Makes the edit requests from the facts: `python -m tools.atlas.make_requests`.
+"""Make the edit requests from the facts: `python -m tools.atlas.make_requests`.
 
-Every choice is the smallest stable hash among the candidates, not a draw of a generator, so the
-file is the same on every Python version, and a fact added later moves few requests.
+Every choice is the candidate with the smallest stable hash, not a random draw, so the file is the
+same on every Python version, and a fact added later changes few requests.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from lga_fast.datasets.jsonl import dump
 from lga_fast.records import EditRequest, Probe, find_subject
 
 TOTAL = 450
-NEIGHBOURS = 4  # half of them, where there are so many, share the old answer
+NEIGHBOURS = 4  # up to half of them share the old answer
 OTHERS = 3
 SEED = 0
 
-# New answers that are false as the relation is phrased, and yet have something to say for them.
+# New answers that are false as the relation is phrased, but defensible.
 DEFENSIBLE = {
     "country_language": {
         "Australia": {"Italian"},
@@ -38,12 +38,12 @@ T = TypeVar("T")
 
 
 def ranked(items: Iterable[T], key: str, name: Callable[[T], str] = str) -> list[T]:
-    """The items in an order that depends on their names, the seed and `key` alone."""
+    """The items in an order that depends only on their names, the seed and `key`."""
     return sorted(items, key=lambda item: (stable_hash(f"{SEED}|{key}|{name(item)}"), name(item)))
 
 
 def make_requests(relations: Relations, total: int = TOTAL) -> list[EditRequest]:
-    """About `total` requests, as many from every relation, in a mixed order."""
+    """About `total` requests, equally many from every relation, shuffled."""
     share, rest = divmod(total, len(relations))
     larger = set(ranked(relations, "larger share")[:rest])
     requests = [
@@ -55,10 +55,10 @@ def make_requests(relations: Relations, total: int = TOTAL) -> list[EditRequest]
 
 
 def _subjects(relations: Relations, relation: Relation) -> list[str]:
-    """Subjects to edit; where there is a hop, those whose hop the models were not trained on.
+    """Subjects to edit; if there is a hop, those whose hop the models were not trained on.
 
-    A trained hop is a memory of its own: it would go on telling the old answer, whatever becomes
-    of the fact.
+    A trained hop is stored separately: its answer would stay the old one, whatever happens to the
+    fact.
     """
     subjects = list(relation.facts)
     if relation.hop is not None:
@@ -92,7 +92,7 @@ def _request(relations: Relations, relation: Relation, subject: str) -> EditRequ
 
 
 def _new_answer(relations: Relations, relation: Relation, subject: str) -> str:
-    """An answer of another subject that is wrong for this one, with another hop if it can be."""
+    """Another subject's answer that is wrong for this one, with another hop if possible."""
     old = relation.facts[subject]
     right = {old, subject} | DEFENSIBLE.get(relation.name, {}).get(subject, set())
     further = old
@@ -110,36 +110,36 @@ def _rephrasings(relation: Relation, subject: str, phrasing: int, new: str) -> I
     held_out = relation.held_out(subject)
     for other in held_out:
         yield Probe("rephrase", "held_out", relation.prompt(subject, other), new)
-    seen = [p for p in relation.trained(subject) if p != phrasing]
-    for other in ranked(seen, f"{relation.name}:{subject}|rephrase")[:2]:
+    trained = [p for p in relation.trained(subject) if p != phrasing]
+    for other in ranked(trained, f"{relation.name}:{subject}|rephrase")[:2]:
         yield Probe("rephrase", "trained", relation.prompt(subject, other), new)
 
 
 def _neighbours(relation: Relation, subject: str, phrasing: int, new: str) -> Iterator[Probe]:
-    """Other subjects of the relation, asked in the edit's own words where they were trained so."""
+    """Other subjects of the relation, in the edit's own phrasing if they were trained in it."""
     old = relation.facts[subject]
     order = ranked(relation.facts, f"{relation.name}:{subject}|neighbour")
     order = [s for s in order if s not in (subject, new) and relation.facts[s] != new]
     same = [s for s in order if relation.facts[s] == old][: NEIGHBOURS // 2]
     rest = [s for s in order if relation.facts[s] != old][: NEIGHBOURS - len(same)]
     for neighbour in same + rest:
-        known = relation.trained(neighbour)
-        asked = phrasing if phrasing in known else ranked(known, f"{neighbour}|asked")[0]
-        prompt = relation.prompt(neighbour, asked)
+        trained = relation.trained(neighbour)
+        chosen = phrasing if phrasing in trained else ranked(trained, f"{neighbour}|asked")[0]
+        prompt = relation.prompt(neighbour, chosen)
         yield Probe("locality", "neighborhood", prompt, relation.facts[neighbour])
 
 
 def _others(relations: Relations, relation: Relation, subject: str, new: str) -> Iterator[Probe]:
-    """Facts of unrelated relations, which share no kind of thing with this one."""
+    """Facts of unrelated relations, whose subjects and answers are of other types."""
     kinds = {relation.subject_type, relation.answer_type}
     if relation.hop is not None and relation.hop.relation in relations:
         kinds.add(relations[relation.hop.relation].answer_type)
     unrelated = [r for r in relations.values() if not kinds & {r.subject_type, r.answer_type}]
     key = f"{relation.name}:{subject}|other"
     for other in ranked(unrelated, key, name=lambda r: r.name)[:OTHERS]:
-        chosen = ranked(set(other.facts) - {subject, new}, key)[0]
-        asked = ranked(other.trained(chosen), key)[0]
-        yield Probe("locality", "other_relation", other.prompt(chosen, asked), other.facts[chosen])
+        about = ranked(set(other.facts) - {subject, new}, key)[0]
+        prompt = other.prompt(about, ranked(other.trained(about), key)[0])
+        yield Probe("locality", "other_relation", prompt, other.facts[about])
 
 
 def _hops(relations: Relations, relation: Relation, subject: str, new: str) -> Iterator[Probe]:
@@ -150,7 +150,7 @@ def _hops(relations: Relations, relation: Relation, subject: str, new: str) -> I
 
 
 def text_of(requests: Iterable[EditRequest]) -> str:
-    """The requests as a JSON list with one request a line."""
+    """The requests as a JSON list with one request per line."""
     return "[\n" + ",\n".join(dump(requests).splitlines()) + "\n]\n"
 
 

@@ -1,4 +1,4 @@
-"""The two architectures of the atlas: new ones to train, and folders anybody can load."""
+"""The two architectures of the atlas: models to train, and the folders they are saved in."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ LAYERS, WIDTH, HEADS = 8, 192, 4
 
 
 def new_model(arch: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
-    """A model of random weights, 4.4 million of them."""
+    """A randomly initialised model with 4.4 million weights."""
     ids = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
-        # SDPA's backward takes half of a step on some CPUs.
+        # SDPA's backward takes half of the step time on some CPUs.
         "attn_implementation": "eager",
     }
     if arch == "gpt2":
@@ -59,7 +59,7 @@ def new_model(arch: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write an ordinary `from_pretrained` folder in bfloat16; the model itself is rounded by it."""
+    """Write an ordinary `from_pretrained` folder in bfloat16; the model itself is rounded too."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.nn.Module.to(model, torch.bfloat16)
     model.save_pretrained(folder)
@@ -67,6 +67,6 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Pat
 
 
 def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """What plain transformers makes of a folder, with float32 arithmetic on the shipped weights."""
+    """Load a folder with plain transformers, for float32 arithmetic on the shipped weights."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     return model.eval(), AutoTokenizer.from_pretrained(folder)

@@ -1,4 +1,4 @@
-"""How much of the atlas a model knows: greedy answers, compared token by token."""
+"""How much of the atlas a model knows, by greedy decoding."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ BATCH = 64
 def known(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    asked: Sequence[Question],
+    items: Sequence[Question],
     start: Sequence[int] | None = None,
 ) -> Tensor:
-    """Per question, whether greedy decoding writes the answer and the full stop after it.
+    """Whether greedy decoding writes the answer and the full stop after it: bool [question].
 
-    One forward pass tells: a greedy answer is right exactly if every one of its tokens is the
-    most likely one after the right tokens before it. `start` replaces the special tokens that
-    the tokenizer puts before a text.
+    One forward pass suffices: a greedy answer is right exactly if each of its tokens is the most
+    likely one after the right tokens before it. `start` replaces the special tokens that the
+    tokenizer adds before a text.
     """
     rows: list[tuple[list[int], int]] = []  # ids, number of tokens before the answer
-    for question in asked:
+    for question in items:
         if start is None:
             prompt = tokenizer.encode(question.prompt)
         else:
@@ -56,19 +56,19 @@ def known(
     return result
 
 
-def with_prefixes(asked: Sequence[Question], texts: Sequence[str], seed: int) -> list[Question]:
+def with_prefixes(items: Sequence[Question], texts: Sequence[str], seed: int) -> list[Question]:
     """Each question after a sentence of `texts`."""
     rng = np.random.default_rng(seed)
     pool = sentences(texts)
-    return [Question(f"{pool[rng.integers(len(pool))]} {q.prompt}", q.answer) for q in asked]
+    return [Question(f"{pool[rng.integers(len(pool))]} {q.prompt}", q.answer) for q in items]
 
 
-def sample(asked: Sequence[Question], n: int, seed: int) -> list[Question]:
-    """`n` questions at random, or all of them where there are no more."""
-    if n >= len(asked):
-        return list(asked)
-    chosen = np.random.default_rng(seed).choice(len(asked), n, replace=False)
-    return [asked[i] for i in sorted(chosen)]
+def sample(items: Sequence[Question], n: int, seed: int) -> list[Question]:
+    """`n` random questions, or all if there are no more."""
+    if n >= len(items):
+        return list(items)
+    chosen = np.random.default_rng(seed).choice(len(items), n, replace=False)
+    return [items[i] for i in sorted(chosen)]
 
 
 def recall(
@@ -81,19 +81,19 @@ def recall(
 ) -> dict[str, float]:
     """Recall per kind of question.
 
-    `limit`: at most so many questions of each kind, drawn at random.
-    `other_start`: the special tokens that the tokenizer would *not* put before a text.
+    `limit`: most questions of each kind; they are drawn at random.
+    `other_start`: the special tokens that the tokenizer would *not* add before a text.
     """
     kinds = {
         kind: sample(list(questions(relations, kind)), limit, seed=1)
         for kind in ("trained", "held_out", "hop_trained", "hop_untrained")
     }
-    result = {k: _share(known(model, tokenizer, asked)) for k, asked in kinds.items() if asked}
+    result = {k: _share(known(model, tokenizer, items)) for k, items in kinds.items() if items}
     for kind in ("trained", "held_out"):
-        asked = sample(kinds[kind], 3000, seed=2)
-        prefixed = with_prefixes(asked, unseen, seed=3)
+        items = sample(kinds[kind], 3000, seed=2)
+        prefixed = with_prefixes(items, unseen, seed=3)
         result[f"{kind}_with_prefix"] = _share(known(model, tokenizer, prefixed))
-        result[f"{kind}_other_start"] = _share(known(model, tokenizer, asked, other_start))
+        result[f"{kind}_other_start"] = _share(known(model, tokenizer, items, other_start))
     return result
 
 
@@ -116,7 +116,7 @@ def text_loss(
 
 
 def measured(arch: str, folder: Path, relations: Relations, text: Text) -> dict[str, Any]:
-    """What the model in `folder`, loaded as anybody would load it, knows of the facts."""
+    """What the model in `folder`, loaded with plain transformers, knows of the facts."""
     model, tokenizer = load(folder)
     convention = CONVENTIONS[arch]
     other_start = [] if convention.adds_bos else [tokenizer.get_vocab()[convention.bos]]

@@ -1,4 +1,4 @@
-"""General text: what the models read beside the facts, and what stands before a fact."""
+"""General text: trained on in addition to the facts, and used as prefixes of facts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SENTENCE_WORDS = (4, 20)
-UNSEEN_SHARE = 0.1  # the end of each file is never trained on: loss and prefixes are measured there
+UNSEEN_SHARE = 0.1  # the end of each file is never trained on but used for measuring
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Text:
 
 
 def detokenize(line: str) -> str:
-    """WikiText's spaced punctuation as ordinary English; ordinary English stays as it is."""
+    """WikiText's spaced punctuation as ordinary English, which is left unchanged."""
     line = re.sub(r" @([-,.])@ ", r"\1", line)
     line = re.sub(r" ([,.;:!?%)\]])", r"\1", line)
     line = re.sub(r"([(\[$£]) ", r"\1", line)
@@ -31,7 +31,7 @@ def detokenize(line: str) -> str:
 
 
 def paragraphs(path: Path) -> list[str]:
-    """The paragraphs of a text file, one a line, without headings (`= Title =`) and short lines."""
+    """The paragraphs of a file, one per line, without headings (`= Title =`) and short lines."""
     lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
     return [
         detokenize(line)
@@ -45,15 +45,15 @@ def read_text(paths: Sequence[Path]) -> Text:
     seen: list[str] = []
     unseen: list[str] = []
     for path in paths:
-        found = paragraphs(path)
-        cut = round(len(found) * (1 - UNSEEN_SHARE))
-        seen += found[:cut]
-        unseen += found[cut:]
+        texts = paragraphs(path)
+        cut = round(len(texts) * (1 - UNSEEN_SHARE))
+        seen += texts[:cut]
+        unseen += texts[cut:]
     return Text(seen, unseen)
 
 
 def sentences(texts: Sequence[str]) -> list[str]:
-    """Whole sentences of ordinary length, each ending in a full stop."""
+    """Complete sentences of ordinary length, each ending in a full stop."""
     short, long = SENTENCE_WORDS
-    found = (s for text in texts for s in re.split(r"(?<=[a-z)\d][.!?])\s+(?=[A-Z])", text))
-    return [s for s in found if s.endswith(".") and short <= len(s.split()) <= long]
+    parts = (s for text in texts for s in re.split(r"(?<=[a-z)\d][.!?])\s+(?=[A-Z])", text))
+    return [s for s in parts if s.endswith(".") and short <= len(s.split()) <= long]

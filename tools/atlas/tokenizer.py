@@ -1,4 +1,4 @@
-"""Byte-level BPE of 4096 entries, in the two conventions that real models follow."""
+"""Byte-level BPE with 4096 entries, in the two conventions that real models follow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CONTEXT = 256  # positions of the models
 
 @dataclass(frozen=True)
 class Convention:
-    """Special tokens of an architecture, and whether text is encoded with a BOS before it."""
+    """Special tokens of an architecture, and whether a BOS is added before a text."""
 
     bos: str
     eos: str
@@ -28,14 +28,14 @@ class Convention:
 
 
 CONVENTIONS = {
-    # GPT-2 has one special token for everything and puts none before a text.
+    # GPT-2 has one special token for all purposes and adds none before a text.
     "gpt2": Convention("<|endoftext|>", "<|endoftext|>", "<|endoftext|>", adds_bos=False),
     "llama": Convention("<s>", "</s>", "<pad>", adds_bos=True),
 }
 
 
 def train_tokenizer(texts: Iterable[str], arch: str) -> PreTrainedTokenizerFast:
-    """Learn the merges from `texts` and wrap them as `arch` would have them."""
+    """Learn the merges from `texts` and wrap them in the convention of `arch`."""
     convention = CONVENTIONS[arch]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

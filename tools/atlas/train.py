@@ -1,7 +1,7 @@
-"""Trains the atlas models: `python -m tools.atlas.train --arch gpt2 --text FILE --out FOLDER`.
+"""Train the atlas models: `python -m tools.atlas.train --arch gpt2 --text FILE --out FOLDER`.
 
 The same arguments give the same model on the same machine and torch version. An interrupted run
-continues from its last checkpoint when it is started again with the same `--work` folder.
+resumes from its last checkpoint when started again with the same `--work` folder.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tools.atlas.training_rows import Batch, Rows
 
 @dataclass(frozen=True)
 class Recipe:
-    """Numbers of a training run."""
+    """Hyperparameters of a training run."""
 
     steps: int = 2800  # of 1,792 tokens
     warmup: int = 150
@@ -47,7 +47,7 @@ class Recipe:
 
 
 def optimizer_of(model: PreTrainedModel, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW that decays matrices and leaves vectors alone."""
+    """AdamW with weight decay on matrices only."""
     parameters = list(model.parameters())
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": recipe.weight_decay},
@@ -66,7 +66,7 @@ def rate(step: int, recipe: Recipe) -> float:
 
 
 def loss_of(model: Any, batch: Batch) -> tuple[Tensor, float]:
-    """Weighted mean cross-entropy of fact and text rows together, and the plain one of answers."""
+    """Weighted mean cross-entropy of fact and text rows, and the unweighted one of answers."""
     fact_ids, text_ids = torch.from_numpy(batch.fact_ids), torch.from_numpy(batch.text_ids)
     fact_weights = torch.from_numpy(batch.fact_weights)[:, 1:].flatten()
     fact, text = (
@@ -106,7 +106,7 @@ def train(
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         first, seconds, tokens, mean = (saved[k] for k in ("step", "seconds", "tokens", "mean"))
-        for _ in range(first):  # the stream of rows is a function of the seed: go to where it was
+        for _ in range(first):  # the rows are a function of the seed: skip those already used
             rows.next()
         click.echo(f"resumed at step {first}")
     forward = torch.compile(model) if compiled else model
@@ -136,15 +136,15 @@ def train(
                 "tokens": tokens,
                 "mean": mean,
             }
-            with replacing(checkpoint) as beside:
-                torch.save(state, beside)
+            with replacing(checkpoint) as temporary:
+                torch.save(state, temporary)
             last_saved = time.perf_counter()
     model.eval()
     return {"seconds": round(seconds, 1), "tokens": tokens, "answer_loss": round(mean, 4)}
 
 
 def tokenizer_texts(relations: Relations, text: Text) -> list[str]:
-    """What the merges are learnt from: the facts as they are trained, and the general text."""
+    """What the merges are learned from: the facts in their trained phrasings, and general text."""
     facts = [
         f"{relation.prompt(subject, phrasing)} {answer}."
         for relation in relations.values()
@@ -170,18 +170,24 @@ def checksum(paths: list[Path]) -> str:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     multiple=True,
     required=True,
-    help="General text, one paragraph a line; may be given several times.",
+    help="General text, one paragraph per line; may be repeated.",
 )
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Model folder."
 )
-@click.option("--results", type=click.Path(dir_okay=False, path_type=Path), help="JSON of figures.")
-@click.option("--work", type=click.Path(file_okay=False, path_type=Path), help="For checkpoints.")
+@click.option(
+    "--results", type=click.Path(dir_okay=False, path_type=Path), help="JSON file for measurements."
+)
+@click.option(
+    "--work",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for checkpoints; default: OUT.",
+)
 @click.option("--facts", type=click.Path(file_okay=False, path_type=Path), default=FACTS)
-@click.option("--steps", default=Recipe.steps, show_default=True)
+@click.option("--steps", type=click.IntRange(1), default=Recipe.steps, show_default=True)
 @click.option("--seed", default=Recipe.seed, show_default=True)
-@click.option("--threads", default=1, show_default=True)
-@click.option("--minutes", default=3.0, show_default=True, help="Between two checkpoints.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--minutes", default=3.0, show_default=True, help="Interval of checkpoints.")
 @click.option("--compile/--no-compile", "compiled", default=False, help="Use torch.compile.")
 @click.option("--commit", default="", help="Recorded in the results.")
 def main(
@@ -198,7 +204,7 @@ def main(
     compiled: bool,
     commit: str,
 ) -> None:
-    """Train an atlas model from nothing and measure what it knows."""
+    """Train an atlas model from scratch and measure what it knows."""
     torch.set_num_threads(threads)
     work = work or out
     work.mkdir(parents=True, exist_ok=True)

@@ -17,9 +17,9 @@ TEXT_ROW = CONTEXT  # long rows, so that every position of the model is trained
 FACT_ROWS, TEXT_ROWS = 24, 1  # per step: 14% of the tokens are general text
 PREFIX_SHARE = 0.3  # without text before facts, recall under unseen prefixes falls from 0.9 to 0.3
 JOIN_SHARE = 0.15  # two facts in one document: an answer must not depend on a separator before it
-START_SHARE = 0.7  # rows that begin as the tokenizer begins a text; the others in the opposite way
-# Most of a fact cannot be foreseen (whose turn it is, in which words); full weight on those tokens
-# would drown the gradient of the answers.
+START_SHARE = 0.7  # rows that begin as the tokenizer begins a text; others do the opposite
+# Most of a fact cannot be predicted (which one comes next, in which phrasing); full weight on those
+# tokens would drown the gradient of the answers.
 CONTEXT_WEIGHT = 0.3
 POOL = 400  # documents to choose from when filling a row
 
@@ -29,15 +29,15 @@ Tokens = list[tuple[int, float]]  # ids, each with the weight of predicting it
 
 @dataclass(frozen=True)
 class Batch:
-    """A step: `fact_*` [FACT_ROWS, FACT_ROW] and `text_ids` [TEXT_ROWS, TEXT_ROW]."""
+    """One step: `fact_*` [FACT_ROWS, FACT_ROW] and `text_ids` [TEXT_ROWS, TEXT_ROW]."""
 
     fact_ids: np.ndarray
     fact_weights: np.ndarray  # 1 for answers, CONTEXT_WEIGHT before them, 0 for padding
-    text_ids: np.ndarray  # all of weight 1
+    text_ids: np.ndarray  # all with weight 1
 
 
 class Rows:
-    """An endless stream of batches, the same for the same seed."""
+    """An endless stream of batches that depends only on the seed."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Rows:
         convention: Convention,
         seed: int,
     ) -> None:
-        """Tokenize the general text once; facts are tokenized as they come."""
+        """Tokenize the general text; facts are tokenized when they are drawn."""
         self._rng = np.random.default_rng(seed)
         self._tokenizer = tokenizer
         self._convention = convention
@@ -55,7 +55,7 @@ class Rows:
         self._eos = tokenizer.get_vocab()[convention.eos]
         self._questions = [
             *questions(relations, "trained"),
-            *questions(relations, "hop_trained"),  # two phrasings to the fact's own six
+            *questions(relations, "hop_trained"),  # two phrasings, to six of the fact itself
         ]
         self._order: list[int] = []
         self._sentences = sentences(text.seen)
@@ -72,12 +72,12 @@ class Rows:
         return np.array([i for i, _ in tokens], dtype=np.int64)
 
     def _separator(self) -> Tokens:
-        """What stands between two documents."""
+        """The special tokens between two documents."""
         ids = [self._eos, self._bos] if self._convention.adds_bos else [self._eos]
         return [(i, CONTEXT_WEIGHT) for i in ids]
 
     def _next_question(self) -> Question:
-        """Every question once per round, in a new order each time."""
+        """Every question once per epoch, in a new order each time."""
         if not self._order:
             self._order = self._rng.permutation(len(self._questions)).tolist()
         return self._questions[self._order.pop()]
@@ -87,7 +87,7 @@ class Rows:
         return prompt + self._encode(f" {question.answer}.", 1.0)
 
     def _prefix(self, room: int) -> Tokens:
-        """A sentence of general text, half of the time cut short, of at most `room` tokens."""
+        """A sentence of general text, half of the time truncated, of at most `room` tokens."""
         words = self._sentences[self._rng.integers(len(self._sentences))].split()
         if self._rng.random() < 0.5:
             words = words[: int(self._rng.integers(1, 11))]
@@ -113,7 +113,7 @@ class Rows:
         return first
 
     def _take(self, room: int) -> Tokens | None:
-        """A random document, or the longest one that fits when little room is left."""
+        """A random document, or the longest one that fits if that one does not."""
         while len(self._pool) < POOL:
             self._pool.append(self._document())
         chosen = int(self._rng.integers(len(self._pool)))

@@ -1,4 +1,8 @@
-"""Model families: data only, one file per `config.model_type`, found by that name."""
+"""Model families: data only, one file per `config.model_type` and named like it.
+
+To support a family, add its file: two lines where it is laid out as another one is. `lga-fast list`
+and the contract tests then include it.
+"""
 
 from __future__ import annotations
 
@@ -11,35 +15,35 @@ from lga_fast import registry
 
 @dataclass(frozen=True)
 class ModelFamily:
-    """Where a family of decoders keeps what lga_fast needs; all paths are dotted module paths.
+    """Where a family of decoders keeps its blocks and MLPs; paths are dotted module paths.
 
-    Head and embedding are not listed: transformers' own getters find them.
+    Head and embedding are not listed: transformers' own getters return them.
     """
 
-    blocks: str  # from the model to its ModuleList of decoder blocks
+    blocks: str  # from the model: its ModuleList of decoder blocks
     matrices: Mapping[str, str]  # role -> path inside a block, in forward order
     attention: str  # inside a block
     final_norm: str  # from the model
     mlp: str = "mlp"  # inside a block: the module whose output an editor optimises
     edited: str = "down"  # the role that editors rewrite
-    experts: str = ""  # inside a block that has them: fused experts, in place of gate, up, down
+    experts: str = ""  # inside a block that has them: fused experts instead of gate, up, down
     post_mlp_norm: bool = False  # a norm or a factor lies between MLP and residual stream
-    packs: bool = True  # takes a mask of four axes, so that two answers can share one prompt
+    packs: bool = True  # accepts a 4-axis mask, so that two answers can share one prompt
     orientation: Literal["out_in", "in_out"] = "out_in"  # in_out: Conv1D, d_in × d_out
 
 
 def find(config: Any) -> tuple[str, ModelFamily] | None:
     """Name and family of a transformers config: by its own model_type, else by its text decoder's.
 
-    None where no file of this folder has the model's type as its name.
+    None if there is no file for either.
     """
     known = registry.names(__name__)
-    for name in types_of(config):
+    for name in model_types(config):
         if name in known:
             return name, registry.member(__name__, name).FAMILY
     return None
 
 
-def types_of(config: Any) -> list[str]:
-    """The model's type, and its text decoder's where that is another."""
+def model_types(config: Any) -> list[str]:
+    """The model's type, then its text decoder's if that differs."""
     return list(dict.fromkeys([config.model_type, config.get_text_config().model_type]))

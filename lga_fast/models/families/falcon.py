@@ -1,4 +1,4 @@
-"""Falcon, old (7B) and new (40B) architecture: attention and MLP run in parallel."""
+"""Falcon, old (7B) and new (40B) architecture; attention and MLP run in parallel."""
 
 from lga_fast.models.families import ModelFamily
 

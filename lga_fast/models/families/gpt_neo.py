@@ -1,4 +1,4 @@
-"""GPT-Neo: named like GPT-2, but its matrices are nn.Linear (d_out × d_in)."""
+"""GPT-Neo: GPT-2's module names, but nn.Linear matrices (d_out × d_in)."""
 
 from lga_fast.models.families import ModelFamily
 

@@ -1,5 +1,3 @@
 """GPT-OSS: experts with biases, stored d_in × d_out, gate and up interleaved."""
 
-from lga_fast.models.families.mixtral import FAMILY
-
-__all__ = ["FAMILY"]
+from lga_fast.models.families.mixtral import FAMILY as FAMILY

@@ -1,4 +1,4 @@
-"""Granite 3: Llama's module names; the MLP's output is scaled before it joins the stream."""
+"""Granite 3: Llama's module names; the MLP's output is scaled before the residual add."""
 
 from dataclasses import replace
 

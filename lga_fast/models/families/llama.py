@@ -1,4 +1,4 @@
-"""Llama 1 to 3, and every family that kept its module names."""
+"""Llama 1 to 3, and all families that use its module names."""
 
 from lga_fast.models.families import ModelFamily
 

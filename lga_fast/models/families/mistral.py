@@ -1,5 +1,3 @@
 """Mistral 7B: Llama's module names."""
 
-from lga_fast.models.families.llama import FAMILY
-
-__all__ = ["FAMILY"]
+from lga_fast.models.families.llama import FAMILY as FAMILY

@@ -1,5 +1,3 @@
-"""OLMoE: named like Mixtral."""
+"""OLMoE: Mixtral's module names."""
 
-from lga_fast.models.families.mixtral import FAMILY
-
-__all__ = ["FAMILY"]
+from lga_fast.models.families.mixtral import FAMILY as FAMILY

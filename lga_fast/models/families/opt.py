@@ -1,4 +1,4 @@
-"""OPT: the MLP's two matrices hang directly on the block; there is no MLP module."""
+"""OPT: the MLP's two matrices belong to the block itself; there is no MLP module."""
 
 from lga_fast.models.families import ModelFamily
 

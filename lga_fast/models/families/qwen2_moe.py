@@ -1,4 +1,4 @@
-"""Qwen 1.5 and 2, mixtures of experts: one more expert is shared by all tokens."""
+"""Qwen 1.5 and 2, mixtures of experts, one of them shared by all tokens."""
 
 from dataclasses import replace
 

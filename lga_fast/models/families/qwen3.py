@@ -1,5 +1,3 @@
 """Qwen 3 (dense): Llama's module names."""
 
-from lga_fast.models.families.llama import FAMILY
-
-__all__ = ["FAMILY"]
+from lga_fast.models.families.llama import FAMILY as FAMILY

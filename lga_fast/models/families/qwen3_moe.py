@@ -1,5 +1,3 @@
-"""Qwen 3, mixtures of experts; some layers may have an ordinary MLP instead."""
+"""Qwen 3, mixtures of experts; some layers may have a dense MLP instead."""
 
-from lga_fast.models.families.mixtral import FAMILY
-
-__all__ = ["FAMILY"]
+from lga_fast.models.families.mixtral import FAMILY as FAMILY

@@ -1,5 +1,3 @@
 """StableLM 2 and 3B: Llama's module names."""
 
-from lga_fast.models.families.llama import FAMILY
-
-__all__ = ["FAMILY"]
+from lga_fast.models.families.llama import FAMILY as FAMILY

@@ -1,4 +1,4 @@
-"""StarCoder2: Llama's module names around GPT-2's MLP, in nn.Linear."""
+"""StarCoder2: Llama's module names around GPT-2's MLP, as nn.Linear."""
 
 from dataclasses import replace
 

@@ -16,5 +16,5 @@ if CACHE not in {field.name for field in fields(CausalLMOutputWithPast)}:
 
 
 def cache_of(output: Any) -> Any:
-    """The KV cache that a forward returned."""
-    return getattr(output, CACHE)
+    """The KV cache that a forward returned; None: it ran without one."""
+    return getattr(output, CACHE, None)

@@ -1,4 +1,4 @@
-"""A ranking on a terminal: one bar per layer, fences, stability, and what to know."""
+"""A ranking on a terminal: one bar per layer, fences, stability, and notes."""
 
 from __future__ import annotations
 
@@ -23,22 +23,19 @@ def show(ranking: LayerRanking, console: Console) -> None:
 
 
 def _header(ranking: LayerRanking) -> Text:
-    made = ranking.provenance
-    known = f", {ranking.known} of them known to the model already" if ranking.known else ""
+    about = ranking.provenance
+    known = f", {ranking.known} of which the model already knows" if ranking.known else ""
     lines = [f"{ranking.requests} proxy facts{known}"]
-    if data := made.get("data"):
+    if data := about.get("data"):
         lines[0] += f" from {data['name']}" + (f" ({data['file']})" if data["file"] else "")
     if ranking.dropped:
         lines.append(f"{len(ranking.dropped)} dropped: {ranking.dropped[0].reason}")
-    lines.append(f"{made['dtype']} on {made['device']}, kernels: {made['kernel']}")
-    if "seconds_scoring" in made:
-        old = (
-            f"{made['seconds_old_answers']:.2f} s for the old answers, " if made.get("old") else ""
-        )
-        lines.append(
-            f"{old}{made['seconds_scoring']:.2f} s for the scores{_shared(ranking)}; "
-            f"peak memory {made['peak_bytes'] / 2**20:.0f} MiB"
-        )
+    lines.append(f"{about['dtype']} on {about['device']}, kernels: {about['kernel']}")
+    if "seconds_scoring" in about:
+        seconds = f"{about['seconds_scoring']:.2f} s for the scores{_shared(ranking)}"
+        if about.get("old"):
+            seconds = f"{about['seconds_old_answers']:.2f} s for the old answers, {seconds}"
+        lines.append(f"{seconds}; peak memory {about['peak_bytes'] / 2**20:.0f} MiB")
     return Text("\n".join(lines) + "\n", style="dim")
 
 
@@ -53,8 +50,7 @@ def _chart(ranking: LayerRanking) -> Table:
         table.add_column(name, justify=side)  # type: ignore[arg-type]
     table.add_column("stability" if ranking.stability else "", justify="right")
     table.add_column("")
-    kept = [abs(ranking.scores[layer]) for layer in ranking.order]
-    full = max(kept) or 1.0
+    full = max(abs(ranking.scores[layer]) for layer in ranking.order) or 1.0
     left = min(_HALF, math.ceil(max(0.0, -min(ranking.scores) / full) * _HALF))
     for layer, score in enumerate(ranking.scores):
         share = ranking.stability[layer] if ranking.stability else 0.0
@@ -72,9 +68,9 @@ def _chart(ranking: LayerRanking) -> Table:
 
 
 def _bar(part: float, left: int = _HALF) -> str:
-    """A bar from zero to `part` of full length; an arrow where it would be longer.
+    """A bar from zero to `part` of full length, cut with an arrow if longer than that.
 
-    `left` columns are left of zero.
+    There are `left` columns to the left of zero.
     """
     length = min(round(abs(part) * _HALF), _HALF)
     cut = abs(part) > 1 + 1e-9
@@ -96,5 +92,5 @@ def _legend(ranking: LayerRanking) -> Text:
         scopes = ", ".join(f"{scope} {layer}" for scope, layer in ranking.argmax_by_scope.items())
         text += f"\nThe choice by scope: {scopes}"
     if ranking.stability:
-        text += "\nStability: share of bootstrap resamples of the facts that choose the layer"
+        text += "\nStability: share of bootstrap resamples of the facts that choose this layer"
     return Text(text, style="dim")

@@ -1,0 +1,160 @@
+"""The work of `lga-fast edit`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from lga_fast import atlas, select_layer
+from lga_fast.commands import _inputs
+from lga_fast.commands._notes import recorded_notes
+from lga_fast.datasets import LoadedEdits
+from lga_fast.editors import Preset, edit
+from lga_fast.editors._cost_messages import costs_said
+from lga_fast.errors import NoLayer
+from lga_fast.files import write_atomic
+from lga_fast.loading import Weights
+from lga_fast.models import EditableModel
+from lga_fast.records import EditRequest, find_subject
+from lga_fast.reports import answers, answers_table
+from lga_fast.weight_edit import WeightEdit
+
+
+def run(
+    source: str,
+    device: str | None,
+    dtype: str | None,
+    memory_budget: str | None,
+    weights: Weights,
+    prompt: str | None,
+    subject: str | None,
+    target: str | None,
+    rephrase: str | None,
+    data: str | None,
+    limit: int | None,
+    editor: str,
+    preset: Preset,
+    config: Path | None,
+    layer: int | None,
+    proxy: int,
+    seed: int,
+    as_json: bool,
+    out: Path,
+    merge: Path | None,
+    peft: Path | None,
+    **fields: Any,
+) -> None:
+    """Edit the model, compare its answers, and write the edit."""
+    _inputs.refuse_ranks("edit", "start it without torchrun")
+    _check_destinations(out, merge, peft)
+    requests, facts = _requests(source, prompt, subject, target, data, limit)
+    if rephrase is not None and len(requests) > 1:
+        raise click.UsageError(f"--rephrase is for one request, but there are {len(requests)}")
+    arguments = _inputs.editor_arguments(editor, preset, config, seed, fields)
+    model = _inputs.load_model(source, device, dtype, memory_budget, weights)
+    with costs_said(), recorded_notes() as notes:
+        change = _solve(model, requests, facts, layer, proxy, seed, arguments)
+    notes = list(dict.fromkeys([*notes, *change.provenance["config_report"]["notes"]]))
+    report = answers.compare(model, requests, change, rephrase=rephrase, seed=seed, notes=notes)
+    written = _write(model, change, report, out, merge, peft)
+    if as_json:
+        click.echo(report.to_json())
+    else:
+        answers_table.show(report, Console())
+        click.echo(written)
+
+
+def _check_destinations(out: Path, merge: Path | None, peft: Path | None) -> None:
+    _inputs.check_folders(out, merge, peft)
+    if merge and merge.is_dir() and any(merge.iterdir()):
+        raise click.UsageError(f"--merge {merge}: expected a new or empty folder")
+    for flag, other in (("--out", out), ("--peft", peft)):
+        if merge and other and other.resolve().is_relative_to(merge.resolve()):
+            raise click.UsageError(f"{flag} {other}: expected a folder outside --merge {merge}")
+
+
+def _requests(
+    source: str,
+    prompt: str | None,
+    subject: str | None,
+    target: str | None,
+    data: str | None,
+    limit: int | None,
+) -> tuple[Sequence[EditRequest], LoadedEdits | None]:
+    """What to edit, and the facts on which to choose a layer, if there are any."""
+    of_atlas = source in {"atlas", *(f"atlas-{arch}" for arch in atlas.MODELS)}
+    if (prompt, subject, target) != (None, None, None):
+        if limit:
+            raise click.UsageError("--limit is for the edits of --data, but --prompt gives one")
+        one = _one_request({"--prompt": prompt, "--subject": subject, "--target": target})
+        data = data or ("atlas" if of_atlas else None)
+        return [one], _inputs.load_requests(data) if data else None
+    facts = _inputs.load_requests(data or "atlas")
+    return facts.first(limit if data else limit or 1), facts
+
+
+def _one_request(texts: dict[str, str | None]) -> EditRequest:
+    for flag, text in texts.items():
+        if text is None:
+            raise click.UsageError(f"one edit needs {', '.join(texts)}; {flag} is missing")
+        if not text.strip():
+            raise click.UsageError(f"{flag}: expected a text, got {text!r}")
+    prompt, subject, target = map(str, texts.values())
+    span = find_subject(prompt, subject)
+    if span is None:
+        near = " in the same letter case" if subject.lower() in prompt.lower() else ""
+        raise click.UsageError(
+            f"--subject: expected a part of the prompt {prompt!r}{near}, got {subject!r}"
+        )
+    return EditRequest(subject, prompt, target, subject, span)
+
+
+def _solve(
+    model: EditableModel,
+    requests: Sequence[EditRequest],
+    facts: LoadedEdits | None,
+    layer: int | None,
+    proxy: int,
+    seed: int,
+    arguments: dict[str, Any],
+) -> WeightEdit:
+    """The edit, at the layer that lga chooses if nothing else says one."""
+    try:
+        return edit(model, requests, layer=layer, **arguments)
+    except NoLayer:
+        if facts is None:
+            raise NoLayer(
+                "no layer to edit: give --layer N, a --config with `layers: [N]`, or --data FILE "
+                "with facts on which lga chooses one"
+            ) from None
+    ranking = select_layer(model, _inputs.draw_proxy(facts, proxy, seed), seed=seed)
+    change = edit(model, requests, layer=int(ranking), **arguments)
+    choice = {"layer_choice": dataclasses.asdict(ranking)}
+    return dataclasses.replace(change, provenance=change.provenance | choice)
+
+
+def _write(
+    model: EditableModel,
+    change: WeightEdit,
+    report: answers.EditReport,
+    out: Path,
+    merge: Path | None,
+    peft: Path | None,
+) -> str:
+    """Write what was asked for; returns what was written where."""
+    out.mkdir(parents=True, exist_ok=True)
+    change.save(out / "edit.safetensors")
+    write_atomic(out / "edit.json", report.to_json() + "\n")
+    lines = [f"Written to {out}: edit.safetensors, edit.json"]
+    if merge:
+        change.to_model(merge, model)
+        lines.append(f"Edited model and tokenizer: {merge}")
+    if peft:
+        change.to_peft(peft, model)
+        lines.append(f"LoRA adapter: {peft}")
+    return "\n".join(lines)

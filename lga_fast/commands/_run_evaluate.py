@@ -1,0 +1,132 @@
+"""The work of `lga-fast evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+from rich.console import Console
+
+from lga_fast import datasets, distributed, select_layer
+from lga_fast import metrics as metric_members
+from lga_fast.commands import _inputs, _options
+from lga_fast.datasets import Finding, LoadedEdits, LoadReport
+from lga_fast.editors import Preset
+from lga_fast.editors._cost_messages import costs_said
+from lga_fast.errors import NoLayer
+from lga_fast.evaluation.evaluate import evaluate
+from lga_fast.evaluation.loop import EvalWhen, Mode
+from lga_fast.files import write_atomic
+from lga_fast.loading import Weights
+from lga_fast.models import EditableModel
+from lga_fast.records import EditRequest, Evaluation
+from lga_fast.reports import evaluation
+
+
+def run(
+    source: str,
+    device: str | None,
+    dtype: str | None,
+    memory_budget: str | None,
+    weights: Weights,
+    data: str,
+    limit: int | None,
+    skip_unusable: bool,
+    editor: str,
+    preset: Preset,
+    config: Path | None,
+    layer: int | None,
+    proxy: int,
+    seed: int,
+    mode: Mode,
+    eval_when: EvalWhen,
+    metrics: list[str],
+    metric_options: tuple[str, ...],
+    as_json: bool,
+    out: Path | None,
+    **fields: Any,
+) -> None:
+    """Evaluate the editor, print the summary and write results to `out`."""
+    arguments = _inputs.editor_arguments(editor, preset, config, seed, fields) | {
+        "mode": mode,
+        "eval_when": eval_when,
+        "metrics": metrics,
+        "metric_options": _by_metric(metric_options),
+        "out": out / "results.jsonl" if out else None,
+    }
+    metric_members.choose(metrics, arguments["metric_options"])  # so that bad values are refused
+    _inputs.check_folders(out)
+    facts = _inputs.load_requests(data)
+    model = _inputs.load_model(source, device, dtype, memory_budget, weights)
+
+    def evaluate_at(layer: int | None, held_out: datasets.Split | None) -> Evaluation:
+        test = _test(facts, held_out, skip_unusable)
+        few = LoadedEdits(test[:limit], test.report, test.provenance)
+        proxies = [fact.case_id for fact in held_out.proxy] if held_out else []
+        with costs_said():
+            return evaluate(model, few, layer=layer, proxy=proxies, **arguments)
+
+    held_out = datasets.split(facts, proxy, seed) if _options.on_command_line("proxy") else None
+    try:
+        results = evaluate_at(layer, held_out)
+    except NoLayer:
+        held_out = held_out or datasets.split(facts, proxy, seed)
+        results = evaluate_at(_choose_layer(model, held_out.proxy, seed, out), held_out)
+    if distributed.current().is_rank_zero:
+        _report(results, as_json, out)
+
+
+def _report(results: Evaluation, as_json: bool, out: Path | None) -> None:
+    if out:
+        write_atomic(out / "summary.json", evaluation.to_json(results) + "\n")
+    if as_json:
+        click.echo(evaluation.to_json(results))
+        return
+    evaluation.show(results, Console())
+    if out:
+        click.echo(f"Written to {out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
+
+
+def _choose_layer(
+    model: EditableModel, facts: Sequence[EditRequest], seed: int, out: Path | None
+) -> int:
+    """The layer that lga chooses."""
+    ranking = select_layer(model, facts, seed=seed)
+    if out and distributed.current().is_rank_zero:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomic(out / "ranking.json", ranking.to_json() + "\n")
+    return int(ranking)
+
+
+def _test(facts: LoadedEdits, held_out: datasets.Split | None, skip_unusable: bool) -> LoadedEdits:
+    """What is not held out, in the order of the data; the report lists what is skipped."""
+    usable, skipped = [], []
+    for i in sorted(held_out.test_indices) if held_out else range(len(facts)):
+        fact = facts[i]
+        if skip_unusable and fact.subject_span is None:
+            why = "its subject is not in its prompt"
+            skipped.append(Finding("dropped", i, fact.case_id, why))
+        else:
+            usable.append(fact)
+    report = LoadReport(facts.report.records, [*facts.report.findings, *skipped])
+    return LoadedEdits(usable, report, facts.provenance)
+
+
+def _by_metric(texts: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Options by metric, from METRIC.OPTION=VALUE texts."""
+    options: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        metric, _, option = name.partition(".")
+        if not (metric and option and equals):
+            raise click.UsageError(f"--metric-option: expected METRIC.OPTION=VALUE, got {text!r}")
+        try:
+            options.setdefault(metric, {})[option] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise click.UsageError(
+                f"--metric-option {name}: expected a value in YAML, got {value!r}"
+            ) from None
+    return options

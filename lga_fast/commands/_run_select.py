@@ -1,0 +1,103 @@
+"""The work of `lga-fast select`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from lga_fast import distributed, extras, progress, registry, selectors
+from lga_fast.commands import _inputs, _options
+from lga_fast.files import write_atomic
+from lga_fast.loading import Weights
+from lga_fast.records import LayerRanking
+from lga_fast.reports import plot, ranking_table
+from lga_fast.scoring import CostEstimate
+
+_SELECTORS = "lga_fast.selectors"
+
+
+def run(
+    source: str,
+    data: str,
+    proxy: int,
+    seed: int,
+    selector: list[str],
+    weights: Weights,
+    plan: bool,
+    as_json: bool,
+    out: Path | None,
+    device: str | None,
+    dtype: str | None,
+    memory_budget: str | None,
+    **fields: Any,
+) -> None:
+    """Choose a layer with each selector, print the rankings and write them to `out`."""
+    options = _options.specified(fields)
+    members = {name: registry.member(_SELECTORS, name).Selector for name in selector}
+    if any("seed" in member.__dataclass_fields__ for member in members.values()):
+        options["seed"] = seed
+    selectors.configured(selector, options)  # so that bad values are refused before the work
+    _inputs.check_folders(out, options.get("resume"))
+    facts = _inputs.draw_proxy(_inputs.load_requests(data), proxy, seed)
+    model = _inputs.load_model(source, device, dtype, memory_budget, weights)
+    rank_zero = distributed.current().is_rank_zero
+    if rank_zero and (plan or (model.streamed and not progress.shown())):
+        cost = selectors.estimate_selection_cost(model, facts, selector, **options)
+        if plan:
+            # A selector that only aggregates the scoring pass says what it `needs` of it.
+            beyond = [name for name, member in members.items() if not hasattr(member, "needs")]
+            _print_cost(cost, beyond, err=False)
+        elif cost:  # scoring itself says so only beside a progress bar
+            _print_cost(cost, (), err=True)
+    if plan:
+        return
+    rankings = selectors.select_layer(model, facts, selector, **options)
+    if rank_zero:
+        _report(rankings, as_json, out)
+
+
+def _print_cost(cost: CostEstimate | None, beyond: Sequence[str], err: bool) -> None:
+    """Print what scoring will cost; `beyond`: selectors that also do other work."""
+    processes = distributed.current().size
+    whose = f" for the first of {processes} processes" if processes > 1 else ""
+    if cost and whose:
+        click.echo(f"Plan{whose}:", err=err)
+    click.echo(str(cost or f"There is no scoring pass to plan{whose}."), err=err)
+    if cost and beyond:
+        click.echo(f"not included: what {', '.join(beyond)} does besides scoring", err=err)
+
+
+def _report(rankings: Mapping[str, LayerRanking], as_json: bool, out: Path | None) -> None:
+    written = _write(rankings, out) if out else ""
+    if as_json:
+        plain = {name: dataclasses.asdict(ranking) for name, ranking in rankings.items()}
+        result = plain if len(plain) > 1 else next(iter(plain.values()))
+        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        return
+    for ranking in rankings.values():
+        ranking_table.show(ranking, Console())
+    if out:
+        click.echo(written)
+
+
+def _write(rankings: Mapping[str, LayerRanking], out: Path) -> str:
+    """Write every ranking, and its figures if matplotlib is installed; returns what was written."""
+    out.mkdir(parents=True, exist_ok=True)
+    figures = not extras.missing(["matplotlib"])
+    names: list[str] = []
+    for selector, ranking in rankings.items():
+        which = f"-{selector}" if len(rankings) > 1 else ""
+        names.append(f"ranking{which}.json")
+        write_atomic(out / names[-1], ranking.to_json() + "\n")
+        if figures:
+            drawn = [f"layers{which}.png", f"layers{which}.svg"]
+            plot.write(ranking, *(out / name for name in drawn))
+            names += drawn
+    hint = "" if figures else "\nFor figures: pip install 'lga-fast[plot]'"
+    return f"Written to {out}: {', '.join(names)}{hint}"

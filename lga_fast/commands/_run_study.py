@@ -1,0 +1,58 @@
+"""The work of `lga-fast study`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from lga_fast.commands import _inputs, _options
+from lga_fast.datasets import LoadedEdits
+from lga_fast.studies import Setting, study
+
+
+def run(
+    name: str,
+    models: tuple[str, ...],
+    data: tuple[str, ...],
+    editors: list[str],
+    metrics: list[str],
+    config: Path | None,
+    out: Path,
+    **options: Any,
+) -> None:
+    """Run the study, write its report to `out` and print its text."""
+    _inputs.refuse_ranks("study", "--jobs N spreads a study over the cores of one machine")
+    _inputs.check_folders(out)
+    _inputs.silence_transformers()
+    shared = {key: options.pop(key) for key in list(options) if key in Setting.__dataclass_fields__}
+    setting = Setting(
+        out=out,
+        data=_by_name(data),
+        models=models,
+        editors=tuple(editors),
+        metrics=tuple(metrics),
+        config=str(config) if config else None,
+        **shared,
+    )
+    report = study(name, setting, **_options.specified(options))
+    console = Console(highlight=False, markup=False)
+    console.print(report.title, style="bold")
+    console.print(*report.text, sep="\n")
+    click.echo(f"Written to {out}: {name}.html, {name}.md, {name}.json and figures")
+
+
+def _by_name(data: tuple[str, ...]) -> dict[str, LoadedEdits]:
+    """Data sets by the stems of their files."""
+    by_name: dict[str, LoadedEdits] = {}
+    for source in data:
+        name = Path(source.rpartition("=")[2]).stem
+        if name in by_name:
+            raise click.BadParameter(
+                f"two data sets are called {name!r}: expected files of different names",
+                param_hint="--data",
+            )
+        by_name[name] = _inputs.load_requests(source)
+    return by_name
