@@ -80,7 +80,7 @@ def resolve(
     """Editor `name` with every field filled in, the layer, and the provenance of both.
 
     Nothing here knows an editor. Its dataclass declares the fields, with limits of numbers as the
-    metadata `min` or `above`; its class attribute `published_hparams` says what other code's configs say, by
+    metadata `min` or `above`; its class attribute `published_hparams` says what others publish, by
     preset and below it by family, by model (last part of its name, in lower case), or by "*" for
     all. An editor with a field `layers` gets a file's layers there, and the highest as its layer.
 

@@ -1,4 +1,4 @@
-"""One run of the unchanged model, and what of it later runs with a change take over."""
+"""The clean run of causal tracing: the model without a change, recorded for runs with one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Site = Literal["attention", "mlp", "block"]  # the module whose output is change
 
 @dataclass(frozen=True)
 class Readout:
-    """Token rows, where each is changed, and the places whose logits are wanted."""
+    """Token rows, where each is changed, and the positions whose logits are read."""
 
     ids: Int[Tensor, "row token"]  # padded on the right
     changed: Int[Tensor, " row"]  # place of the changed token
@@ -36,28 +36,28 @@ class Readout:
 
 
 class CapturedOutput(NamedTuple):
-    """What a module gave at chosen places of the unchanged model."""
+    """A module's output at chosen places of the clean run."""
 
-    given: Float[Tensor, "row place d"]
-    form: int  # length of the tuple that holds the output; 0: it came bare
+    value: Float[Tensor, "row place d"]
+    form: int  # length of the tuple that held the output; 0: it was a tensor
 
 
 @dataclass
 class CleanRun:
-    """One run of the unchanged model over rows, kept for changes at some of its layers."""
+    """The recording of one clean run, for changes at some of its layers."""
 
-    begin: Int[Tensor, " row"]  # place of the first token kept of a row
+    start: Int[Tensor, " row"]  # place of the first recorded token
     recording: RecordedForward | None
-    seen: dict[nn.Module, CapturedOutput] = field(default_factory=dict)  # from `begin` on
+    captured: dict[nn.Module, CapturedOutput] = field(default_factory=dict)  # from `start` on
     # Input and output of each layer's edited matrix at the changed tokens.
     keys: dict[int, Float[Tensor, "row d_in"]] = field(default_factory=dict)
     outputs: dict[int, Float[Tensor, "row d_out"]] = field(default_factory=dict)
 
 
-def places_of(reads: Readout, begin: Int[Tensor, " row"]) -> Int[Tensor, "row place"]:
-    """The tokens from `begin` to the last wanted one."""
-    width = int((reads.token - begin[reads.row]).max()) + 1
-    return (begin.unsqueeze(1) + torch.arange(width)).clamp(max=reads.ids.shape[1] - 1)
+def positions_of(reads: Readout, start: Int[Tensor, " row"]) -> Int[Tensor, "row place"]:
+    """The tokens from `start` to the last one that is read."""
+    width = int((reads.token - start[reads.row]).max()) + 1
+    return (start.unsqueeze(1) + torch.arange(width)).clamp(max=reads.ids.shape[1] - 1)
 
 
 def capture(
@@ -68,18 +68,18 @@ def capture(
     places: Int[Tensor, "row place"],
     into: CleanRun,
 ) -> ExitStack:
-    """Hooks that put what the layers' sites and edited matrices take and give `into` a record."""
+    """Hooks that record outputs of the layers' sites, and both sides of their edited matrices."""
 
     def pick(hidden: Tensor, at: Int[Tensor, "row place"]) -> Float[Tensor, "row place d"]:
         rows = hidden.detach().reshape(*reads.ids.shape, -1)  # OPT's MLP sees them as one axis
         return rows.gather(1, at.to(hidden.device).unsqueeze(2).expand(-1, -1, rows.shape[2]))
 
-    def see(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        into.seen[module] = CapturedOutput(
+    def save_output(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        into.captured[module] = CapturedOutput(
             pick(unwrap_output(output), places), tuple_length(output)
         )
 
-    def see_matrix(layer: int, module: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
+    def save_matrix(layer: int, module: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
         changed = reads.changed.unsqueeze(1)
         into.keys[layer] = pick(args[0], changed).squeeze(1)
         into.outputs[layer] = pick(output, changed).squeeze(1)
@@ -87,8 +87,8 @@ def capture(
     with ExitStack() as hooks:  # removes them if it does not come to its end
         for layer in layers:
             matrix = model.matrix(layer, model.family.edited)
-            hook = partial(see_matrix, layer)
+            hook = partial(save_matrix, layer)
             hooks.callback(matrix.register_forward_hook(hook).remove)
             for module in (model.part(layer, site) for site in sites):
-                hooks.callback(module.register_forward_hook(see).remove)
+                hooks.callback(module.register_forward_hook(save_output).remove)
         return hooks.pop_all()

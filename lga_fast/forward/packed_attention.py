@@ -1,4 +1,4 @@
-"""Attention of rows' tails that lie on one token axis, over recorded keys and their own."""
+"""Attention of suffixes packed on one token axis, over recorded keys and their own."""
 
 from __future__ import annotations
 
@@ -26,42 +26,42 @@ class Queries(NamedTuple):
         return Queries(place, padded, of_padded, mask)
 
     def by_run(self, x: Float[Tensor, "1 token head d"]) -> Float[Tensor, "run head column d"]:
-        """Of the tokens; the padding has that of some other token."""
+        """Values by run; padding repeats some other token."""
         picked = wide(x[0].index_select(0, self.padded.flatten()))
         return picked.unflatten(0, self.padded.shape).transpose(1, 2)
 
     def scattered(self, x: Float[Tensor, "1 token head d"]) -> Float[Tensor, "run head column d"]:
-        """Of the tokens; zeros in the padding."""
+        """Values by run; padding is zero."""
         run, column = self.padded.shape
-        whole = x.new_zeros(run * column, *x.shape[2:])
-        whole.index_copy_(0, self.of_padded, x[0].index_select(0, self.place))
-        return wide(whole).unflatten(0, (run, column)).transpose(1, 2).contiguous()
+        full = x.new_zeros(run * column, *x.shape[2:])
+        full.index_copy_(0, self.of_padded, x[0].index_select(0, self.place))
+        return wide(full).unflatten(0, (run, column)).transpose(1, 2).contiguous()
 
     def by_token(
         self, x: Float[Tensor, "run head column d"], tokens: int, dtype: torch.dtype
     ) -> Float[Tensor, "1 token head d"]:
-        """All tokens again; zeros for those that are not among these."""
-        found = x.transpose(1, 2).flatten(0, 1).index_select(0, self.of_padded).to(dtype)
-        if len(found) < tokens:
-            whole = found.new_zeros(tokens, *found.shape[1:])
-            found = whole.index_copy_(0, self.place, found)
-        return found.unsqueeze(0)
+        """Values by token again; zeros for tokens that are not among these."""
+        values = x.transpose(1, 2).flatten(0, 1).index_select(0, self.of_padded).to(dtype)
+        if len(values) < tokens:
+            full = values.new_zeros(tokens, *values.shape[1:])
+            values = full.index_copy_(0, self.place, values)
+        return values.unsqueeze(0)
 
 
 class AttentionSpec(NamedTuple):
-    """What an attention depends on beside its inputs."""
+    """What the attention depends on besides its inputs."""
 
-    asks: Queries
-    every: Queries  # all tokens: those that are looked at
+    queries: Queries
+    keys: Queries  # all tokens: those that are looked at
     scaling: float
     softcap: float | None
 
 
 class VarlenAttention(torch.autograd.Function):
-    """Attention of each run over what it saw before and its own tokens; the former has no gradient.
+    """Attention of each run over its recorded prefix, which gets no gradient, and its own tokens.
 
-    `k` and `v` hold what it saw before, and room for its own at the end. torch's fused op on the
-    CPU is slower where queries are few, and takes the gradient of all keys.
+    `k` and `v` hold the prefix, and room for the run's own at the end. torch's fused CPU op is
+    slower for few queries, and computes the gradient of all keys.
     """
 
     @staticmethod
@@ -72,43 +72,43 @@ class VarlenAttention(torch.autograd.Function):
         value: Float[Tensor, "1 key_head token d_value"],
         k: Float[Tensor, "run key_head seen d_head"],
         v: Float[Tensor, "run key_head seen d_value"],
-        how: AttentionSpec,
+        spec: AttentionSpec,
     ) -> Float[Tensor, "1 token head d_value"]:
-        q = how.asks.by_run(query.transpose(1, 2)).contiguous()
-        heads, few = q.shape[1:3]
-        own = how.every.padded.shape[1]
-        for whole, part in ((k, key), (v, value)):
-            whole[:, :, -own:] = how.every.by_run(part.transpose(1, 2))
+        q = spec.queries.by_run(query.transpose(1, 2)).contiguous()
+        heads, columns = q.shape[1:3]
+        own_keys = spec.keys.padded.shape[1]
+        for full, part in ((k, key), (v, value)):
+            full[:, :, -own_keys:] = spec.keys.by_run(part.transpose(1, 2))
         q = q.view(*k.shape[:2], -1, q.shape[3])  # heads that share a key head follow each other
-        scores = (q @ k.mT).mul_(how.scaling)
+        scores = (q @ k.mT).mul_(spec.scaling)
         capped = None
-        if how.softcap is not None:
-            capped = scores.div_(how.softcap).tanh_()
-            scores = capped * how.softcap
-        scores.unflatten(2, (-1, few)).add_(how.asks.mask)
+        if spec.softcap is not None:
+            capped = scores.div_(spec.softcap).tanh_()
+            scores = capped * spec.softcap
+        scores.unflatten(2, (-1, columns)).add_(spec.queries.mask)
         p = scores.softmax(-1)
-        mixed = (p @ v).view(len(q), heads, few, -1)
+        mixed = (p @ v).view(len(q), heads, columns, -1)
         ctx.save_for_backward(q, k, v, p, capped)
-        ctx.how, ctx.like = how, (query.shape[2], query.dtype)
-        return how.asks.by_token(mixed, *ctx.like)
+        ctx.spec, ctx.like = spec, (query.shape[2], query.dtype)
+        return spec.queries.by_token(mixed, *ctx.like)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Float[Tensor, "1 token head d_value"]) -> Any:
         q, k, v, p, capped = ctx.saved_tensors
-        how = ctx.how
-        before = k.shape[2] - how.every.padded.shape[1]
-        g = how.asks.scattered(grad).view(*k.shape[:2], -1, v.shape[3])
+        spec = ctx.spec
+        before = k.shape[2] - spec.keys.padded.shape[1]
+        g = spec.queries.scattered(grad).view(*k.shape[:2], -1, v.shape[3])
         slope = torch.ops.aten._softmax_backward_data(g @ v.mT, p, -1, p.dtype)
-        slope.mul_(how.scaling)
+        slope.mul_(spec.scaling)
         if capped is not None:
             slope.mul_(1 - capped.square())
-        own = slope[..., before:].mT, p[..., before:].mT
-        shape = len(q), -1, how.asks.padded.shape[1], q.shape[3]
+        own_keys = slope[..., before:].mT, p[..., before:].mT
+        shape = len(q), -1, spec.queries.padded.shape[1], q.shape[3]
         return (
-            how.asks.by_token((slope @ k).view(shape), *ctx.like).transpose(1, 2),
-            how.every.by_token(own[0] @ q, *ctx.like).transpose(1, 2),
-            how.every.by_token(own[1] @ g, *ctx.like).transpose(1, 2),
+            spec.queries.by_token((slope @ k).view(shape), *ctx.like).transpose(1, 2),
+            spec.keys.by_token(own_keys[0] @ q, *ctx.like).transpose(1, 2),
+            spec.keys.by_token(own_keys[1] @ g, *ctx.like).transpose(1, 2),
             None,
             None,
             None,

@@ -1,8 +1,8 @@
-"""Forwards that begin in the middle of one that ran before: at a block, and at a token of each row.
+"""Forwards that start in the middle of a recorded one: at a block, and at a token of each row.
 
-What lies below the block or before the token is taken from the recorded forward: hidden states, and
-the keys and values of earlier tokens. Attention is causal, so both are what a whole forward with a
-change from there on would compute again.
+What lies below the block or before the token comes from the recorded forward: hidden states, and
+the keys and values of earlier tokens. Attention is causal, so a whole forward with a change from
+there on would compute the same.
 """
 
 from __future__ import annotations
@@ -29,124 +29,128 @@ from lga_fast.models.module_patching import (
 
 
 class RecordedForward:
-    """One forward of token rows, kept where later forwards shall begin.
+    """One forward of token rows, recorded where later forwards will start.
 
     Args:
         model: frozen by the caller (`model.frozen()`), and so are gradients (`torch.no_grad()`).
         ids: the rows, padded on the right.
-        blocks: where later forwards may begin.
+        blocks: where later forwards may start.
     """
 
     def __init__(
         self, model: EditableModel, ids: Int[Tensor, "row token"], blocks: Collection[int]
     ) -> None:
         self.model, self.ids, self.blocks = model, ids.to(model.device), sorted(blocks)
-        self._entering: dict[int, Float[Tensor, "row token d_model"]] = {}
+        self._block_inputs: dict[int, Float[Tensor, "row token d_model"]] = {}
         self._form = 0  # length of the tuple that a block returns; 0: it returns a tensor
-        # Without masks of four axes, or with a window that slides, a row begins at its first token.
+        # Without masks of four axes, or with a sliding window, a row starts at its first token.
         short = ids.shape[1] <= model.window
-        self._kept = PrefixCache(self.blocks[0]) if model.takes_masks and short else None
+        self._cache = PrefixCache(self.blocks[0]) if model.takes_masks and short else None
 
     def run(
         self, rows: Int[Tensor, " place"], tokens: Int[Tensor, " place"]
     ) -> Float[Tensor, "place vocab"]:
-        """Run the whole forward, hooks and all, and keep what is needed; logits at these places."""
+        """Run the whole forward, hooks included, and record it; logits at these places."""
 
         def enter(block: int, module: nn.Module, args: tuple[Any, ...]) -> None:
-            self._entering[block] = args[0]
+            self._block_inputs[block] = args[0]
 
         def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             self._form = tuple_length(output)
 
-        part, kept = self.model.part, self._kept
+        part, cache = self.model.part, self._cache
         with ExitStack() as stack:
             for block in self.blocks:
                 hook = partial(enter, block)
                 stack.callback(part(block, "block").register_forward_pre_hook(hook).remove)
             stack.callback(part(0, "block").register_forward_hook(leave).remove)
-            cache = {CACHE: kept, "use_cache": kept is not None}
+            cache = {CACHE: cache, "use_cache": cache is not None}
             return self.model.logits_at(self.ids, rows, tokens, **cache)[0]
 
     @property
-    def cuts(self) -> bool:
-        """Whether a run may begin after a row's first token."""
-        return self._kept is not None
+    def starts_at_tokens(self) -> bool:
+        """Whether a run may start after a row's first token."""
+        return self._cache is not None
 
     def first(self, token: int) -> int:
-        """The token at which a run begins where a change shows first at `token`."""
-        return token if self.cuts else 0
+        """Where a run starts whose first changed token is `token`."""
+        return token if self.starts_at_tokens else 0
 
     def run_from(
         self,
         block: int,
         rows: Int[Tensor, " run"],
-        begin: Int[Tensor, " run"],
+        start: Int[Tensor, " run"],
         reads: tuple[Int[Tensor, " place"], Int[Tensor, " place"]],
         on_output: Mapping[nn.Module, Callable[[Tensor], Tensor]] | None = None,
         forwards: Mapping[nn.Module, Callable[..., Any]] | None = None,
         on_hidden: Callable[[Tensor], Tensor] = lambda hidden: hidden,
     ) -> Float[Tensor, "place vocab"]:
-        """Logits at chosen places of runs that go on from recorded rows.
+        """Logits at chosen places of runs that continue recorded rows.
 
         Args:
-            block: where the forward begins, one of `blocks`.
-            rows: the recorded row that each run goes on from.
-            begin: each run's first token, as `first` says.
+            block: where the forward starts, one of `blocks`.
+            rows: the recorded row that each run continues.
+            start: each run's first token, as `first` says.
             reads: runs and their tokens whose logits are wanted; here and below, tokens are
-                counted from `begin`.
+                counted from `start`.
             on_output: of a module in or after `block`, what replaces its output [run token d].
-            forwards: of a module in or after `block`, what it runs instead of its own forward.
+            forwards: of a module in or after `block`, what it runs replacements of its own forward.
             on_hidden: see `EditableModel.logits_at`.
         """
-        places = begin.unsqueeze(1) + torch.arange(int(reads[1].max()) + 1)
+        places = start.unsqueeze(1) + torch.arange(int(reads[1].max()) + 1)
         places = places.clamp(max=self.ids.shape[1] - 1).to(self.model.device)
         inputs: dict[str, Any] = {"use_cache": False}
-        if self._kept is not None:
-            inputs = self._kept.inputs(rows, begin, places, self.model.dtype)
+        if self._cache is not None:
+            inputs = self._cache.inputs(rows, start, places, self.model.dtype)
         forwards, last = dict(forwards or {}), self.model.part(self.model.layers - 1, "mlp")
         if not ({last, *last.modules()} & {*forwards, *(on_output or {})}):
             forwards[last] = partial(_where_read, last.forward, places.shape, reads)
         runs = rows.to(places.device).unsqueeze(1)
-        return self._go_on(block, runs, places, reads, on_output or {}, forwards, on_hidden, inputs)
+        return self._continue_from(
+            block, runs, places, reads, on_output or {}, forwards, on_hidden, inputs
+        )
 
     @property
-    def packs(self) -> bool:
-        """Whether `tails` can be had."""
-        return self.cuts and supports_custom_attention(self.model)
+    def can_pack(self) -> bool:
+        """Whether `suffix` can be had."""
+        return self.starts_at_tokens and supports_custom_attention(self.model)
 
-    def tails(
+    def packed_suffix(
         self,
         block: int,
         rows: Int[Tensor, " run"],
-        begin: Int[Tensor, " run"],
+        start: Int[Tensor, " run"],
         reads: tuple[Int[Tensor, " place"], Int[Tensor, " place"]],
     ) -> PackedSuffix:
         """The runs of a `run_from` on one token axis, for `run_packed_from`; arguments as there."""
-        assert self._kept is not None
-        return PackedSuffix(self.model, block, self._kept.states, rows, begin, reads)
+        assert self._cache is not None
+        return PackedSuffix(self.model, block, self._cache.states, rows, start, reads)
 
     def run_packed_from(
         self,
         block: int,
-        tails: PackedSuffix,
+        suffix: PackedSuffix,
         on_output: Mapping[nn.Module, Callable[[Tensor], Tensor]],
         forwards: Mapping[nn.Module, Callable[..., Any]],
         on_hidden: Callable[[Tensor], Tensor] = lambda hidden: hidden,
     ) -> Float[Tensor, "place vocab"]:
         """`run_from`, but outputs are [1 token d] and changes at runs' first tokens only."""
         device = self.model.device
-        reads = torch.zeros_like(tails.reads), tails.reads
-        places = tails.places.unsqueeze(0).to(device)
+        reads = torch.zeros_like(suffix.reads), suffix.reads
+        places = suffix.places.unsqueeze(0).to(device)
         last = self.model.part(self.model.layers - 1, "mlp")
-        with tails.running() as instead:
+        with suffix.running() as replacements:
             if not ({last, *last.modules()} & {*forwards, *on_output}):
-                instead[last] = tails.where_read(last)
+                replacements[last] = suffix.where_read(last)
             inputs = {"position_ids": places, "use_cache": False}
-            runs = tails.rows.unsqueeze(0).to(device)
-            every = {**forwards, **instead}
-            return self._go_on(block, runs, places, reads, on_output, every, on_hidden, inputs)
+            runs = suffix.rows.unsqueeze(0).to(device)
+            forwards = {**forwards, **replacements}
+            return self._continue_from(
+                block, runs, places, reads, on_output, forwards, on_hidden, inputs
+            )
 
-    def _go_on(
+    def _continue_from(
         self,
         block: int,
         rows: Int[Tensor, ...],
@@ -158,8 +162,8 @@ class RecordedForward:
         inputs: Mapping[str, Any],
     ) -> Float[Tensor, "place vocab"]:
         """Logits of a forward of these tokens of recorded rows, from `block` on."""
-        model, entering = self.model, self._entering[block]
-        hidden = entering[rows.to(entering.device), places.to(entering.device)]
+        model, block_inputs = self.model, self._block_inputs[block]
+        hidden = block_inputs[rows.to(block_inputs.device), places.to(block_inputs.device)]
         skipped = {model.part(i, "block"): partial(_hand_on, self._form) for i in range(block)}
         with ExitStack() as stack:
             for module, change in on_output.items():

@@ -1,4 +1,4 @@
-"""Keys and values of a forward, kept for later ones that go on from its tokens."""
+"""Keys and values of a forward, recorded for later ones that continue its rows."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class PrefixCache(DynamicCache):
         return key_states, value_states
 
     def inputs(
-        self, rows: Tensor, begin: Tensor, places: Int[Tensor, "run token"], dtype: torch.dtype
+        self, rows: Tensor, start: Tensor, places: Int[Tensor, "run token"], dtype: torch.dtype
     ) -> dict[str, Any]:
-        """What a forward of these tokens needs to see those before them."""
-        width, runs = int(begin.max()), places.shape[1]
-        before = torch.arange(width) >= begin.view(-1, 1, 1)
+        """Inputs with which a forward of these tokens attends to those before them."""
+        width, runs = int(start.max()), places.shape[1]
+        prefix = torch.arange(width) >= start.view(-1, 1, 1)
         causal = torch.ones(runs, runs, dtype=torch.bool).triu(1)
-        hidden = torch.cat([before.expand(-1, runs, -1), causal.expand(len(rows), -1, -1)], 2)
+        hidden = torch.cat([prefix.expand(-1, runs, -1), causal.expand(len(rows), -1, -1)], 2)
         return {
             "position_ids": places,
             "attention_mask": additive_mask(hidden, dtype).to(places.device),
@@ -46,7 +46,7 @@ class PrefixCache(DynamicCache):
 
 
 class _Before(DynamicCache):
-    """Puts the first `width` kept keys and values of `rows` before those of the tokens that run."""
+    """Prepends the first `width` recorded keys and values of `rows` to those of a forward."""
 
     def __init__(
         self, states: Mapping[int, tuple[Tensor, Tensor]], rows: Tensor, width: int
@@ -60,9 +60,9 @@ class _Before(DynamicCache):
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         both = zip(self._states[layer_idx], (key_states, value_states), strict=True)
-        keys, values = (torch.cat([self._before(kept), new], 2) for kept, new in both)
+        keys, values = (torch.cat([self._prefix(states), new], 2) for states, new in both)
         return keys, values
 
-    def _before(self, kept: Float[Tensor, "row head token d_head"]) -> Tensor:
-        first = kept[:, :, : self._width]
-        return first if self._all else first[self._rows.to(kept.device)]
+    def _prefix(self, states: Float[Tensor, "row head token d_head"]) -> Tensor:
+        first = states[:, :, : self._width]
+        return first if self._all else first[self._rows.to(states.device)]
