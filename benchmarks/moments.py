@@ -16,7 +16,7 @@ import torch
 
 import lga_fast
 from lga_fast import memory
-from lga_fast.editors import _corpus, _key_sums, _moments
+from lga_fast.editors import _corpus, _moment_pass, _moments
 from lga_fast.forward.cpu_fast_paths import fast_gelu
 from lga_fast.models import EditableModel
 from lga_fast.models.tensor_utils import padded
@@ -50,7 +50,7 @@ def grams(keys: torch.Tensor, layers: int) -> None:
     """The updates of all layers' sums, as in `moments`."""
     sums = torch.zeros(layers, keys.shape[1], keys.shape[1], dtype=torch.float64)
     for total in sums:
-        for block in keys.split(_key_sums.BLOCK):
+        for block in keys.split(_moment_pass.KEYS_AT_ONCE):
             wide = block.double()
             total.addmm_(wide.T, wide)
 

@@ -160,12 +160,6 @@ def score(folder: str, weights: str, budget: str, facts: int) -> dict[str, Any]:
             "seconds_reading": sum(watched.reading) + head,
             "seconds_computing": sum(watched.computing),
             "seconds_bound": bound,
-            # The checkpoint has just been written and may still be in the page cache.
-            "seconds_forecast": plan.streaming.seconds,
-            "seconds_forecast_held": plan.streaming.held_seconds,
-            "bytes_per_second": plan.streaming.bytes_per_second,
-            "held_bytes_per_second": plan.streaming.held_bytes_per_second,
-            "seconds_computing_forecast": plan.seconds_computing,
         }
         assert len(watched.reading) == len(watched.computing) == 2 * model.layers
     return row

@@ -45,20 +45,20 @@ except ImportError:
 SEED = 42
 MODEL = "atlas"
 
-Edit = Callable[[_rank_one.RankOne, EditRequest], WeightEdit]
+Edit = Callable[[_rank_one.RankOneSolver, EditRequest], WeightEdit]
 
 
-def usual(solver: _rank_one.RankOne, fact: EditRequest) -> WeightEdit:
+def usual(solver: _rank_one.RankOneSolver, fact: EditRequest) -> WeightEdit:
     """The reference editor's edit."""
     with solver.model.frozen():
         left, right = usual_edit(
-            solver.model, fact, solver.contexts, solver.layer, solver.how, solver.moment
+            solver.model, fact, solver.contexts, solver.layer, solver.optimisation, solver.moment
         )
     delta = LowRank(left.unsqueeze(1), right.unsqueeze(1))
     return WeightEdit({solver.parameter: delta}, {**solver.made})
 
 
-def alone(solver: _rank_one.RankOne, fact: EditRequest) -> WeightEdit:
+def alone(solver: _rank_one.RankOneSolver, fact: EditRequest) -> WeightEdit:
     """This library's edit of a single fact."""
     return solver.solve_independent([fact])[0]
 
@@ -74,7 +74,7 @@ def one_at_a_time(
         started = time.perf_counter()
         chosen, _, _ = editors.resolve(model, "r_rome", layer, "easyedit", None, contexts)
         solver = chosen.prepare(model, layer)
-        assert isinstance(solver, _rank_one.RankOne)
+        assert isinstance(solver, _rank_one.RankOneSolver)
         contexts = {"contexts": solver.contexts}
         seconds[:, layer] += (time.perf_counter() - started) / len(facts)
         for row, fact in enumerate(facts):

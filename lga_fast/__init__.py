@@ -9,15 +9,9 @@ if TYPE_CHECKING:
     from lga_fast.datasets import load_edits
     from lga_fast.editors import edit, edit_each
     from lga_fast.evaluation.evaluate import evaluate
+    from lga_fast.evaluation_records import CaseResult, Evaluation
     from lga_fast.models import EditableModel
-    from lga_fast.records import (
-        CaseResult,
-        EditRequest,
-        Evaluation,
-        LayerRanking,
-        LayerScores,
-        Probe,
-    )
+    from lga_fast.records import EditRequest, LayerRanking, LayerScores, Probe
     from lga_fast.scoring import score_layers
     from lga_fast.selectors import select_layer
     from lga_fast.weight_edit import WeightEdit
@@ -36,8 +30,8 @@ _HOMES = {
     "EditRequest": "lga_fast.records",
     "Probe": "lga_fast.records",
     "LayerScores": "lga_fast.records",
-    "CaseResult": "lga_fast.records",
-    "Evaluation": "lga_fast.records",
+    "CaseResult": "lga_fast.evaluation_records",
+    "Evaluation": "lga_fast.evaluation_records",
     "LayerRanking": "lga_fast.records",
     "WeightEdit": "lga_fast.weight_edit",
 }

@@ -1,9 +1,9 @@
 """Several processes that work on one result: a thin layer over torch.distributed.
 
-Nothing is shared out unless somebody asks for it: in Python by `with ranks():`, on the command line
-by starting it with torchrun. A process group that is there for something else, such as training,
-changes nothing. Inside, every rank calls the same functions with the same arguments in the same
-order, and all of them get the same result.
+Work is shared only on request: in Python by `with ranks():`, on the command line by starting it
+with torchrun. A process group that exists for something else, such as training, changes nothing.
+Inside, every rank calls the same functions with the same arguments in the same order, and all of
+them get the same result.
 """
 
 from __future__ import annotations
@@ -117,15 +117,15 @@ class Ranks:
             return [x]
         import torch.distributed as dist
 
-        found: list[Any] = [None] * self.size
+        everyones: list[Any] = [None] * self.size
         try:
-            dist.all_gather_object(found, x, group=self._group)
+            dist.all_gather_object(everyones, x, group=self._group)
         except RuntimeError as error:
             raise LostRank(
                 f"another of the {self.size} ranks ended before its share was done. If it printed "
                 "no error it was killed, as happens where memory runs out."
             ) from error
-        return found
+        return everyones
 
     def assert_same(self, **facts: Any) -> None:
         """Refuse ranks that differ in what must be the same for all; raises `RanksError`."""
@@ -176,13 +176,13 @@ def ranks() -> Iterator[Ranks]:
             ) from None
         dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
     group: Any = dist.new_group(backend="gloo", timeout=_PATIENCE)
-    made = Ranks(dist.get_rank(), dist.get_world_size(), group)
-    token = _current.set(made)
+    together = Ranks(dist.get_rank(), dist.get_world_size(), group)
+    token = _current.set(together)
     try:
-        made.hosts = made.gather(socket.gethostname())
-        yield made
+        together.hosts = together.gather(socket.gethostname())
+        yield together
     finally:
         _current.reset(token)
         dist.destroy_process_group(None if own else group)
         # It is closed with its last name: ranks that still wait are told, though this one lives on.
-        made._group = group = None
+        together._group = group = None

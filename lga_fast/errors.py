@@ -74,19 +74,19 @@ class EditError(LgaFastError):
     """An edit cannot be made of these numbers, or does not belong to this model."""
 
 
-class OptionError(EditError, ScoringError):
+class MetricError(LgaFastError):
+    """A metric cannot be computed: something it needs is missing."""
+
+
+class OptionError(EditError, ScoringError, MetricError):
     """An option has the wrong type or is out of its limits.
 
-    Whoever catches what an editor or a selector raises catches this too.
+    Whoever catches what an editor, a selector or a metric raises catches this too.
     """
 
 
 class NoLayer(EditError):
     """Nothing says which layer to edit."""
-
-
-class MetricError(LgaFastError):
-    """A metric cannot be computed: something it needs is missing."""
 
 
 class BuildError(LgaFastError):

@@ -114,10 +114,6 @@ class Memory:
         """Bytes one labelled position holds: logits, log-probabilities and their gradient."""
         return self._model.hf.get_output_embeddings().weight.shape[0] * 4 * 4
 
-    def page_cache_holds(self, count: int) -> bool:
-        """Whether the system can cache so many bytes of files beside a run."""
-        return available() - (self.budget if self._device.type == "cpu" else 0) > count
-
 
 def available() -> int:
     """Free CPU memory; with several ranks on this machine, each one's share."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Real
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from lga_fast import registry
 from lga_fast.errors import OptionError
@@ -67,7 +67,7 @@ def checked(value: Any, hint: Any, limits: Mapping[str, Any], place: str) -> Any
         OptionError: the value has another type, is not finite, or lies out of the limits.
         UnknownName: it names no member of the registry in `limits`.
     """
-    if isinstance(hint, UnionType):  # of a type and None
+    if get_origin(hint) in (Union, UnionType):  # of a type and None
         if value is None:
             return None
         (hint,) = set(get_args(hint)) - {NoneType}

@@ -10,16 +10,31 @@ import subprocess
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from lga_fast import __version__, ops
-from lga_fast.models import EditableModel
 
 
-def of(model: EditableModel) -> dict[str, Any]:
-    """Where and with what a result on `model` was made; all values are plain JSON."""
+class DescribedModel(Protocol):
+    """What `of` asks of a model."""
+
+    name: str
+    family_name: str
+    family_guess: str
+
+    @property
+    def layers(self) -> int: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def device(self) -> torch.device: ...
+    def fingerprint(self) -> str: ...
+
+
+def of(model: DescribedModel) -> dict[str, Any]:
+    """Model, versions, device and kernels of a result, in plain JSON values."""
     return environment() | {
         "model": model.name,
         "family": model.family_name,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -77,6 +77,10 @@ def find_subject(prompt: str, subject: str | None) -> tuple[int, int] | None:
 Scope = Literal["mlp_all", "mlp_weights", "edited_only"]
 SCOPES: tuple[Scope, ...] = ("mlp_all", "mlp_weights", "edited_only")
 
+# The fields of `LayerScores` whose first axis is the request: arrays, and arrays by parameter.
+_BY_REQUEST = ("loss_old", "loss_new", "known", "says_new")
+_BY_PARAMETER = ("dot", "norm2_old", "norm2_new", "abs_new", "per_expert")
+
 
 @dataclass(frozen=True)
 class LayerScores:
@@ -108,6 +112,44 @@ class LayerScores:
     kinds: tuple[EditKind, ...] = ("factual",)  # that occur among the requests
     dropped: tuple[Dropped, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    def take(self, places: Sequence[int]) -> LayerScores:
+        """The scores of the requests at these places, in this order."""
+        at = np.asarray(places, dtype=int)
+        return replace(
+            self,
+            case_ids=tuple(self.case_ids[i] for i in at),
+            **{name: getattr(self, name)[at] for name in _BY_REQUEST},
+            **{
+                table: {name: x[at] for name, x in getattr(self, table).items()}
+                for table in _BY_PARAMETER
+            },
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[LayerScores]) -> LayerScores:
+        """The scores of all parts' requests, one part after another.
+
+        Parts are of one model and of equal options; `provenance` is the first part's.
+        """
+        first = parts[0]
+        return replace(
+            first,
+            case_ids=tuple(case_id for part in parts for case_id in part.case_ids),
+            kinds=tuple(sorted({kind for part in parts for kind in part.kinds})),
+            dropped=tuple(one for part in parts for one in part.dropped),
+            **{
+                name: np.concatenate([getattr(part, name) for part in parts])
+                for name in _BY_REQUEST
+            },
+            **{
+                table: {
+                    name: np.concatenate([getattr(part, table)[name] for part in parts])
+                    for name in getattr(first, table)
+                }
+                for table in _BY_PARAMETER
+            },
+        )
 
     def parameters(self, scope: Scope) -> list[str]:
         """Names of the parameters that a scope adds up."""
@@ -171,72 +213,6 @@ class LayerRanking:
             return cls(**{**data, **lists})
         except (ValueError, TypeError, AttributeError) as error:
             raise DataError(f"not a LayerRanking written by lga_fast: {error}") from error
-
-
-@dataclass(frozen=True)
-class Average:
-    """One value over the requests that have it."""
-
-    mean: float
-    sd: float  # over requests, n - 1 in the denominator; 0 of a single one
-    count: int
-
-
-@dataclass(frozen=True)
-class CaseResult:
-    """What one request's edit did: every metric's values before and after it.
-
-    A value is None where the request has nothing to measure it with. Of work done for several
-    requests together each gets an equal share of the seconds.
-    """
-
-    case_id: str
-    layer: int
-    before: dict[str, float | None]  # of the unedited model
-    after: dict[str, float | None]
-    notes: tuple[str, ...] = ()  # what there is to know of its edit
-    seconds_edit: float = 0.0
-    seconds_measure: float = 0.0
-    peak_bytes: int = 0  # most memory held until then: see `lga_fast.provenance.peak_bytes`
-
-    @property
-    def known(self) -> bool | None:
-        """Whether the model gave the new answer before; None where `rewrite` was not measured."""
-        rewrite = self.before.get("rewrite")
-        return None if rewrite is None else rewrite == 1
-
-
-@dataclass(frozen=True)
-class Summary:
-    """An evaluation in a few numbers."""
-
-    cases: int
-    before: dict[str, Average]  # by name of value, over the cases that have it
-    after: dict[str, Average]
-    known: int | None  # cases whose new answer the model gave before; None: `rewrite` not measured
-    noted: int  # cases with notes of their edit
-    dropped: int  # records of the data that were left out
-    seconds_edit: float  # of all cases together
-    seconds_measure: float
-    peak_bytes: int
-
-    @property
-    def edits_per_second(self) -> float:
-        """Cases per second of editing and measuring; 0 where no time was taken."""
-        seconds = self.seconds_edit + self.seconds_measure
-        return self.cases / seconds if seconds else 0.0
-
-
-class Evaluation(list[CaseResult]):
-    """The results of all cases in the order of the requests, with `summary` and `provenance`."""
-
-    def __init__(
-        self, results: Iterable[CaseResult], summary: Summary, provenance: dict[str, Any]
-    ) -> None:
-        """Keep `results` together with what is known about them."""
-        super().__init__(results)
-        self.summary = summary
-        self.provenance = provenance
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from lga_fast import atlas, select_layer
 from lga_fast.commands import _inputs
 from lga_fast.commands._notes import recorded_notes
 from lga_fast.datasets import LoadedEdits
-from lga_fast.editors import Preset, edit
-from lga_fast.editors._cost_messages import costs_said
+from lga_fast.editors import Preset, edit, verbose_costs
 from lga_fast.errors import NoLayer
 from lga_fast.files import write_atomic
 from lga_fast.loading import Weights
@@ -57,7 +56,7 @@ def run(
         raise click.UsageError(f"--rephrase is for one request, but there are {len(requests)}")
     arguments = _inputs.editor_arguments(editor, preset, config, seed, fields)
     model = _inputs.load_model(source, device, dtype, memory_budget, weights)
-    with costs_said(), recorded_notes() as notes:
+    with verbose_costs(), recorded_notes() as notes:
         change = _solve(model, requests, facts, layer, proxy, seed, arguments)
     notes = list(dict.fromkeys([*notes, *change.provenance["config_report"]["notes"]]))
     report = answers.compare(model, requests, change, rephrase=rephrase, seed=seed, notes=notes)

@@ -14,15 +14,15 @@ from lga_fast import datasets, distributed, select_layer
 from lga_fast import metrics as metric_members
 from lga_fast.commands import _inputs, _options
 from lga_fast.datasets import Finding, LoadedEdits, LoadReport
-from lga_fast.editors import Preset
-from lga_fast.editors._cost_messages import costs_said
+from lga_fast.editors import Preset, verbose_costs
 from lga_fast.errors import NoLayer
 from lga_fast.evaluation.evaluate import evaluate
 from lga_fast.evaluation.loop import EvalWhen, Mode
+from lga_fast.evaluation_records import Evaluation
 from lga_fast.files import write_atomic
 from lga_fast.loading import Weights
 from lga_fast.models import EditableModel
-from lga_fast.records import EditRequest, Evaluation
+from lga_fast.records import EditRequest
 from lga_fast.reports import evaluation
 
 
@@ -66,7 +66,7 @@ def run(
         test = _test(facts, held_out, skip_unusable)
         few = LoadedEdits(test[:limit], test.report, test.provenance)
         proxies = [fact.case_id for fact in held_out.proxy] if held_out else []
-        with costs_said():
+        with verbose_costs():
             return evaluate(model, few, layer=layer, proxy=proxies, **arguments)
 
     held_out = datasets.split(facts, proxy, seed) if _options.on_command_line("proxy") else None

@@ -30,7 +30,7 @@ def command() -> click.Command:
             help="How to choose the layer. Several selectors, separated by commas, share one "
             "scoring pass, e.g. lga,lga_new,salem.",
         ),
-        click.Option(["--plan"], is_flag=True, help="Print what scoring will cost, then exit."),
+        click.Option(["--plan"], is_flag=True, help="Print the bytes to hold and read, then exit."),
         _options.as_json(),
         _options.folder(
             "--out",

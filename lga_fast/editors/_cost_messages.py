@@ -1,4 +1,4 @@
-"""What finding values costs where weights are streamed: said beforehand, shown meanwhile."""
+"""For streamed weights only: what an edit will read is logged before, a bar moves during it."""
 
 from __future__ import annotations
 
@@ -10,70 +10,70 @@ from lga_fast import distributed, memory, progress
 from lga_fast.editors._value_problem import Optimisation
 from lga_fast.models import EditableModel
 
-_aloud = ContextVar("aloud", default=False)
+_verbose = ContextVar("verbose", default=False)
 
 
-def say_cost(
+def log_optimisation(
     model: EditableModel,
-    hows: Mapping[int, Optimisation],
+    optimisations: Mapping[int, Optimisation],
     batches: Sequence[Sequence[int]],
     show: bool | None,
 ) -> None:
-    """Say what is going to be read for batches of facts, at each of these layers."""
-    if not _said(show):
+    """Log what batches of facts will read, at each of these layers."""
+    if not _enabled(show):
         return
     count, last = sum(map(len, batches)), model.layers - 1
     facts = "1 fact" if count == 1 else f"{count} facts"
     groups = f"in {len(batches)} batches" if len(batches) > 1 else "all at once"
     once = model.sweep_bytes() + model.head_read_bytes()
-    total = once * len(batches)  # of the unchanged model, whatever the layers
-    for layer, how in hows.items():
+    total = once * len(batches)  # the clean run, shared by all layers
+    for layer, optimisation in optimisations.items():
         blocks = model.sweep_bytes(layer)
-        total += len(batches) * how.steps * (2 * blocks + model.head_read_bytes())
+        total += len(batches) * optimisation.steps * (2 * blocks + model.head_read_bytes())
         progress.log(
             f"editing {facts} at layer {layer} with streamed weights, {groups}: up to "
-            f"{how.steps} steps, each reads blocks {layer} to {last} twice, 2 x "
+            f"{optimisation.steps} steps, each reads blocks {layer} to {last} twice, 2 x "
             f"{memory.format_bytes(blocks)}"
         )
-    progress.log(f"up to {memory.format_bytes(total)} read in all; a fact leaves when it is learnt")
+    progress.log(
+        f"up to {memory.format_bytes(total)} read in all; facts drop out of the batch once they "
+        "converge"
+    )
 
 
-def say_readings(model: EditableModel, what: str, times: int, size: int, show: bool | None) -> None:
-    """Say that so many bytes are read so many times for what comes before the values."""
-    if model.streamed and _said(show):
+def log_reads(what: str, times: int, size: int, show: bool | None) -> None:
+    """Log that a step before the optimisation reads so many bytes so many times."""
+    if _enabled(show):
         progress.log(f"{what} with streamed weights: {times} x {memory.format_bytes(size)} read")
 
 
-def say_sequence(model: EditableModel, facts: int) -> None:
-    """Say that an edit of several facts shares no readings between them."""
-    if model.streamed and facts > 1 and _said(None):
+def log_sequence(facts: int) -> None:
+    """Log that facts that are edited in sequence do not share their reads."""
+    if _enabled(None):
         progress.log(
             f"{facts} facts one after another, each on the model that those before it left: what "
-            "follows is read for each of them; edits that need not build on each other share it"
+            "follows is read for each of them; independent edits would share it"
         )
 
 
 @contextmanager
-def costs_said() -> Iterator[None]:
-    """Costs are said while inside, also where no bars are shown; of several ranks the first's."""
-    token = _aloud.set(True)
+def verbose_costs() -> Iterator[None]:
+    """Costs of edits inside are logged on rank 0, also where no bars are shown."""
+    token = _verbose.set(True)
     try:
         yield
     finally:
-        _aloud.reset(token)
+        _verbose.reset(token)
 
 
-def _said(show: bool | None) -> bool:
-    aloud = _aloud.get() and show is None and distributed.current().is_rank_zero
-    return progress.shown(show) or aloud
+def _enabled(show: bool | None) -> bool:
+    is_verbose = _verbose.get() and show is None and distributed.current().is_rank_zero
+    return progress.shown(show) or is_verbose
 
 
 @contextmanager
-def steps_shown(model: EditableModel, layer: int, steps: int, show: bool | None) -> Iterator[None]:
-    """A bar of the steps of one batch, for they may take minutes each."""
-    if not model.streamed:
-        yield
-        return
+def step_bar(model: EditableModel, layer: int, steps: int, show: bool | None) -> Iterator[None]:
+    """A bar over the steps of one batch, each of which may take minutes."""
     with progress.bar(f"steps at layer {layer}", steps, show) as advance:
         handle = model.hf.register_forward_hook(lambda *args: advance(1))
         try:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from lga_fast import provenance
 from lga_fast.editors import _corpus
-from lga_fast.editors._key_sums import measured
+from lga_fast.editors._layer_editor import LayerEditor
+from lga_fast.editors._moment_pass import measure
 from lga_fast.errors import DataError, EditError
 from lga_fast.files import replacing
 from lga_fast.models import EditableModel
@@ -32,7 +33,7 @@ class Moments:
     """The second moment of one layer's keys, `C = (1/N) Σ k kᵀ` (arXiv 2202.05262, at eq. 2).
 
     A key is the input of the matrix that editors rewrite, at any token of the text; the mean is
-    not taken off. Over that text `mean(kᵀ C⁻¹ k) = d_in`. MEMIT (arXiv 2210.07229) uses the same C.
+    not subtracted. Over that text `mean(kᵀ C⁻¹ k) = d_in`. MEMIT (arXiv 2210.07229) uses it too.
     """
 
     layer: int
@@ -70,8 +71,8 @@ class Moments:
     @cached_property
     def _factor(self) -> tuple[Tensor, float, float]:
         """Cholesky factor, jitter, condition."""
-        added = 1e-6 * float(self.second.trace()) / len(self.second)
-        for jitter in (0.0, added):
+        small = 1e-6 * float(self.second.trace()) / len(self.second)
+        for jitter in (0.0, small):
             matrix = self.second.clone()
             matrix.diagonal().add_(jitter)
             lower, failed = torch.linalg.cholesky_ex(matrix)
@@ -81,7 +82,7 @@ class Moments:
                 return lower, jitter, condition
         raise EditError(
             f"layer {self.layer}: the second moment of {self.tokens} keys is not positive "
-            f"definite, not even with {added:.3g} on its diagonal; take another text"
+            f"definite, not even with {small:.3g} on its diagonal; use another text"
         )
 
 
@@ -103,10 +104,10 @@ def moments(
         corpus: a file of documents with blank lines between (one a line where there are none), or
             a folder of documents, hidden ones left out; read in an order drawn with a fixed seed,
             in rows that begin as the tokenizer begins a text. None: the atlas's general text.
-        tokens: how many to read; None: 10 · d_in, as few as the literature makes do with. If the
-            text has fewer, all are read and `provenance["notes"]` says so.
-        cache: folder of earlier and new results, e.g. `default_cache()`; None: nothing is kept.
-        batch_tokens: tokens of one forward at most (but at least a row).
+        tokens: how many to read; None: 10 · d_in, the fewest used in the literature. If the text
+            has fewer, all are read and `provenance["notes"]` says so.
+        cache: folder of earlier and new results, e.g. `default_cache()`; None: nothing is stored.
+        batch_tokens: most tokens of one forward (but at least a row).
         show_progress: None shows a bar on a terminal only.
 
     Raises:
@@ -124,31 +125,33 @@ def moments(
     about: dict[str, Any] = {
         "corpus_sha256": checksum,
         "tokenizer": _corpus.tokenizer_checksum(model, documents),
+        "model_fingerprint": model.fingerprint(),
+        "tokens_asked": wanted,
+        "dtype": str(model.dtype)[6:],
+        "row_tokens": min(model.max_tokens, ROW_TOKENS),
+        "matrix": model.family.edited,
     }
-    about |= {"model_fingerprint": model.fingerprint(), "tokens_asked": wanted}
-    about |= {"dtype": str(model.dtype)[6:], "row_tokens": min(model.max_tokens, ROW_TOKENS)}
-    about |= {"matrix": model.family.edited}
-    named = ("model_fingerprint", "corpus_sha256", "tokenizer", "tokens_asked", "dtype")
-    stem = "-".join(str(about[key])[:16] for key in named)
+    in_name = ("model_fingerprint", "corpus_sha256", "tokenizer", "tokens_asked", "dtype")
+    stem = "-".join(str(about[key])[:16] for key in in_name)
     files = {n: Path(cache) / f"{stem}-{n}.safetensors" for n in layers} if cache else {}
-    found = {n: _load(file, about | {"layer": n}) for n, file in files.items() if file.exists()}
-    missing = [layer for layer in layers if layer not in found]
+    by_layer = {n: _load(f, about | {"layer": n}) for n, f in files.items() if f.exists()}
+    missing = [layer for layer in layers if layer not in by_layer]
     if missing:
         rows = _corpus.rows_of(model, documents, wanted, about["row_tokens"])
         about = (
             provenance.of(model) | about | _corpus.counts(rows, wanted, width) | {"corpus": name}
         )
-        for layer, second in measured(model, missing, rows, batch_tokens, show_progress).items():
-            found[layer] = Moments(layer, second, about["tokens"], about | {"layer": layer})
+        for layer, second in measure(model, missing, rows, batch_tokens, show_progress).items():
+            by_layer[layer] = Moments(layer, second, about["tokens"], about | {"layer": layer})
             if files:
-                _save(found[layer], files[layer])
-    return {layer: found[layer] for layer in layers}
+                _save(by_layer[layer], files[layer])
+    return {layer: by_layer[layer] for layer in layers}
 
 
-def of(model: EditableModel, layers: Sequence[int], options: Any) -> dict[int, Moments]:
-    """An editor's moments, by its options; kept in the user's cache."""
+def of(model: EditableModel, layers: Sequence[int], editor: LayerEditor) -> dict[int, Moments]:
+    """An editor's moments, by its options; stored in the user's cache."""
     return moments(
-        model, layers, corpus=options.corpus, tokens=options.mom2_tokens, cache=default_cache()
+        model, layers, corpus=editor.corpus, tokens=editor.mom2_tokens, cache=default_cache()
     )
 
 
@@ -176,15 +179,15 @@ def _load(file: Path, expected: dict[str, Any]) -> Moments:
         raise DataError(f"{file}: not a file of moments ({error}); delete it") from None
     wrong = [name for name in expected if about.get(name) != expected[name]]
     if wrong:
-        told = ", ".join(f"{n} {about.get(n)!r} instead of {expected[n]!r}" for n in wrong)
-        raise DataError(f"{file}: holds moments of {told}; delete it or take another cache folder")
+        diff = ", ".join(f"{n} {about.get(n)!r} instead of {expected[n]!r}" for n in wrong)
+        raise DataError(f"{file}: holds moments of {diff}; delete it or use another cache folder")
     square = second.ndim == 2 and second.shape[0] == second.shape[1]
     if not square or second.dtype != torch.float64 or not torch.isfinite(second).all():
         raise DataError(f"{file}: expected a square of finite float64 numbers; delete it")
     return Moments(expected["layer"], second, about["tokens"], about)
 
 
-def _save(found: Moments, file: Path) -> None:
+def _save(moments: Moments, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as beside:
-        save_file({"second": found.second}, beside, {KIND: json.dumps(found.provenance)})
+    with replacing(file) as temporary:
+        save_file({"second": moments.second}, temporary, {KIND: json.dumps(moments.provenance)})

@@ -1,4 +1,4 @@
-"""An editor's options: from arguments, a file, the model, the peers' configs, or defaults."""
+"""Where an editor's options come from: arguments, file, model, published configs, defaults."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Preset = Literal["easyedit", "original"]
 Config = str | os.PathLike[str] | Mapping[str, Any]
 _EDITORS = "lga_fast.editors"
 
-# EasyEdit's hparams keys and the fields they set, in those editors that have such a field.
+# EasyEdit's hparams keys and the options they set, in those editors that have them.
 _FIELDS = {
     "v_num_grad_steps": "steps",
     "v_lr": "lr",
@@ -39,7 +39,7 @@ _FIELDS = {
     "nullspace_threshold": "nullspace_threshold",
     "L2": "l2",
 }
-# Keys of which one value only is built.
+# Keys of which only one value is supported.
 _ONLY = {
     "fact_token": "subject_last",
     "layer_selection": "all",
@@ -51,22 +51,31 @@ _ONLY = {
 _NOT_NEEDED = {
     key: why
     for keys, why in (
-        ("model_name device model_parallel fp16", "the model is used as it was loaded"),
-        ("rewrite_module_tmp rewrite_module_tmps layer_module_tmp", "the model's family says it"),
-        ("mlp_module_tmp attn_module_tmp", "the model's family says it"),
-        ("ln_f_module lm_head_module", "the model's family says it"),
-        ("stats_dir mom2_dataset mom2_n_samples mom2_dtype", "a second moment is of `corpus`"),
-        ("P_loc", "made from the second moment"),
-        ("max_length batch_size", "nothing is cut, and batches are planned"),
+        ("model_name device model_parallel fp16", "the model is used as loaded"),
+        (
+            "rewrite_module_tmp rewrite_module_tmps layer_module_tmp",
+            "the model's family defines it",
+        ),
+        ("mlp_module_tmp attn_module_tmp", "the model's family defines it"),
+        ("ln_f_module lm_head_module", "the model's family defines it"),
+        (
+            "stats_dir mom2_dataset mom2_n_samples mom2_dtype",
+            "second moments are measured on `corpus`",
+        ),
+        ("P_loc", "computed from the second moment"),
+        ("max_length batch_size", "nothing is truncated, and batches are planned"),
     )
     for key in keys.split()
 }
 
 
-class _Given(NamedTuple):
+class _Setting(NamedTuple):
     source: str  # as the provenance names it
-    key: str  # what the source calls the field
+    key: str  # what the source calls the option
     value: Any
+
+    def checked(self, hint: Any, limits: Mapping[str, Any]) -> Any:
+        return checked(self.value, hint, limits, f"{self.source}: {self.key}")
 
 
 def resolve(
@@ -77,39 +86,38 @@ def resolve(
     config: Config | None,
     options: Mapping[str, Any],
 ) -> tuple[Any, int, dict[str, Any]]:
-    """Editor `name` with every field filled in, the layer, and the provenance of both.
+    """Editor `name` with every option set, the layer, and the provenance of both.
 
-    Nothing here knows an editor. Its dataclass declares the fields, with limits of numbers as the
-    metadata `min` or `above`; its class attribute `published_hparams` says what others publish, by
-    preset and below it by family, by model (last part of its name, in lower case), or by "*" for
-    all. An editor with a field `layers` gets a file's layers there, and the highest as its layer.
+    Nothing here knows an editor. Its fields are its options (`lga_fast.options`); its class
+    attribute `published_hparams` holds the configs of other code, by preset and below it by family,
+    by model (last part of its name, in lower case), or by "*" for all. An editor with an option
+    `layers` gets a file's layers there, and the highest as its layer.
 
-    Arguments and errors are those of `lga_fast.edit`.
+    Arguments, errors and warnings are those of `lga_fast.edit`.
     """
     kind = registry.member(_EDITORS, name).Editor
     known, hints = {f.name: f for f in fields(kind)}, get_type_hints(kind)
     report: dict[str, Any] = {"preset": preset, "unknown": [], "not_needed": {}, "notes": []}
-    given = _by_published(getattr(kind, "published_hparams", {}), preset, model, report)
+    settings = _published(getattr(kind, "published_hparams", {}), preset, model, report)
     for key, value in model.editing.get(name, {}).items():
         if key in known:
-            given[key] = _Given("model", key, value)
+            settings[key] = _Setting("model", key, value)
         else:
-            report["not_needed"][key] = f"advice of the model; {name} has no such option"
+            report["not_needed"][key] = f"recommended by the model; {name} has no such option"
     if config is not None:
-        given |= _by_file(config, name, known, report, layer is None)
-    given |= {key: _Given("argument", key, value) for key, value in options.items()}
+        settings |= _configured(config, name, known, report, layer is None)
+    settings |= {key: _Setting("argument", key, value) for key, value in options.items()}
     if layer is not None:
-        given["layer"] = _Given("argument", "layer", layer)
+        settings["layer"] = _Setting("argument", "layer", layer)
     values = {
-        key: checked(at.value, hints[key], known[key].metadata, f"{at.source}: {at.key}")
-        for key, at in given.items()
+        key: setting.checked(hints[key], known[key].metadata)  # here, to say where it came from
+        for key, setting in settings.items()
         if key in known
     }
     editor = registry.configured(_EDITORS, name, "Editor", {**options, **values})
-    source = {key: given[key].source if key in given else "default" for key in known}
-    if at := given.get("layer"):
-        chosen = checked(at.value, int, {}, f"{at.source}: {at.key}")
-        source["layer"] = at.source
+    source = {key: settings[key].source if key in settings else "default" for key in known}
+    if setting := settings.get("layer"):
+        chosen, source["layer"] = setting.checked(int, {}), setting.source
     elif layers := getattr(editor, "layers", None):
         chosen, source["layer"] = max(layers), source["layers"]
     else:
@@ -124,36 +132,42 @@ def resolve(
     return editor, chosen, about
 
 
-def _by_published(
+def _published(
     published: Mapping[str, Any], preset: str, model: EditableModel, report: dict[str, Any]
-) -> dict[str, _Given]:
+) -> dict[str, _Setting]:
+    """What other code's configs say for this model."""
     if preset not in get_args(Preset):
         raise UnknownName(f"no preset {preset!r}. There are: {', '.join(get_args(Preset))}.")
     table = published.get(preset, {})
     listed = [n for n in (model.family_name, Path(model.name).name.lower()) if n in table]
     if table and not listed:
-        report["notes"].append(f"no peer lists {model.family_name}: lga_fast's defaults serve it")
-    given = {key: _Given(f"preset: {preset}", key, v) for key, v in table.get("*", {}).items()}
-    for name in listed:
-        given |= {key: _Given(f"published: {name}", key, v) for key, v in table[name].items()}
-    return given
+        report["notes"].append(
+            f"no published config lists {model.family_name}: lga_fast's defaults apply"
+        )
+    tables = {f"preset: {preset}": table.get("*", {})}
+    tables |= {f"published: {name}": table[name] for name in listed}
+    return {
+        key: _Setting(source, key, value)
+        for source, options in tables.items()
+        for key, value in options.items()
+    }
 
 
-def _by_file(
+def _configured(
     config: Config,
     name: str,
     known: Mapping[str, Any],
     report: dict[str, Any],
     with_layer: bool,
-) -> dict[str, _Given]:
-    """What a file or a mapping asks for; keys that ask for nothing go into the report."""
+) -> dict[str, _Setting]:
+    """What a file or a mapping sets; keys that set nothing go into the report."""
     inline = isinstance(config, Mapping)
-    place, asked = ("config", config) if inline else (str(config), _read(Path(config)))
-    asked, given = {str(key): value for key, value in asked.items()}, {}
-    its = asked.pop("alg_name", name)
-    if str(its).lower().replace("-", "_") != name:
-        raise EditError(f"{place}: alg_name: it is for {its!r}, the editor asked for is {name!r}")
-    for key, value in asked.items():
+    place, options = ("config", config) if inline else (str(config), _read(Path(config)))
+    options, settings = {str(key): value for key, value in options.items()}, {}
+    method = options.pop("alg_name", name)
+    if str(method).lower().replace("-", "_") != name:
+        raise EditError(f"{place}: alg_name: it is for {method!r}, but the editor is {name!r}")
+    for key, value in options.items():
         field, where = _FIELDS.get(key, key), f"{place}: {key}"
         if key in ("layer", "layers") and not with_layer:
             continue
@@ -162,23 +176,23 @@ def _by_file(
                 got = reprlib.repr(value)
                 raise EditError(f"{where}: {name} edits one layer: expected one, got {got}")
             field, value = "layer", value[0]
-        if field in given:
-            raise DataError(f"{where}: {given[field].key} says the same; keep one of the two")
+        if field in settings:
+            raise DataError(f"{where}: {settings[field].key} sets the same; keep one of the two")
         if field in known or field == "layer":
-            given[field] = _Given(place, key, value)
+            settings[field] = _Setting(place, key, value)
         elif key in _ONLY:
             if value != _ONLY[key]:
                 got = reprlib.repr(value)
-                raise EditError(f"{where}: only {_ONLY[key]!r} is built, got {got}")
-            report["not_needed"][key] = "what is built"
+                raise EditError(f"{where}: only {_ONLY[key]!r} is supported, got {got}")
+            report["not_needed"][key] = "the only supported value"
         elif key in _FIELDS or key in _NOT_NEEDED:
             report["not_needed"][key] = _NOT_NEEDED.get(key, f"{name} has no such option")
         else:
             report["unknown"].append(key)
     if report["unknown"]:
         hints = [_hint(key, [*known, *_FIELDS]) for key in report["unknown"]]
-        warn(f"{place}: unknown and not used: {', '.join(hints)}")
-    return given
+        warn(f"{place}: unknown keys are ignored: {', '.join(hints)}")
+    return settings
 
 
 def _hint(key: str, known: list[str]) -> str:
@@ -191,11 +205,11 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.expanduser().read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".json":
-            data = json.loads(text, object_pairs_hook=_once)
+            data = json.loads(text, object_pairs_hook=_unique)
         else:
             data, root = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
             if isinstance(root, yaml.MappingNode):  # of equal keys safe_load keeps the last
-                _once([(key.value, value) for key, value in root.value])
+                _unique([(key.value, value) for key, value in root.value])
     except (OSError, ValueError, yaml.YAMLError) as error:
         short = " ".join(str(error).split())
         raise DataError(f"{path}: expected a config in YAML or JSON: {short}") from None
@@ -204,7 +218,7 @@ def _read(path: Path) -> dict[str, Any]:
     return data
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     for i, (key, _) in enumerate(pairs):
         if key in dict(pairs[:i]):
             raise ValueError(f"{key} is there twice")

@@ -1,33 +1,35 @@
-"""The linear algebra of mass editors: along which directions keys are read, and how far to go."""
+"""The linear algebra of mass editors: the direction M k of a key, and a layer's ridge solve."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
 from lga_fast.editors._moments import Moments
+from lga_fast.errors import EditError
+from lga_fast.weight_edit import LowRank
 
 
-class Directions(ABC):
-    """`k ↦ M k` with a symmetric M: along which direction a layer's update reads each key."""
+class Preconditioner(ABC):
+    """`k ↦ M k` with a symmetric M: the direction along which a layer's update reads each key."""
 
-    report: dict[str, Any]  # what the edit's provenance should say of M, as plain JSON
-    notes: tuple[str, ...] = ()  # what the user should know of it
+    report: dict[str, Any]  # about M, for the edit's provenance; plain JSON
+    notes: tuple[str, ...] = ()  # about M, for the user
 
     @abstractmethod
     def __call__(self, keys: Float64[Tensor, "request d_in"]) -> Float64[Tensor, "request d_in"]:
-        """The direction of every key."""
+        """`M k` of every key."""
 
     def remember(self, keys: Float64[Tensor, "request d_in"]) -> None:  # noqa: B027
-        """Hear of the keys of an edit that later ones follow."""
+        """Take note of the keys of an edit that later ones follow."""
 
 
-class Inverse(Directions):
+class InverseMoment(Preconditioner):
     """`M = (weight · C + shift · I)⁻¹` for the second moment C of a layer's keys."""
 
     def __init__(self, moment: Moments, weight: float, shift: float = 0.0):
@@ -43,18 +45,56 @@ class Inverse(Directions):
         return self.moment.solve(keys) / self.weight
 
 
-def solved(
+class Update(NamedTuple):
+    """One layer's change `left · rightᵀ`, in float64 on the CPU."""
+
+    keys: Float64[Tensor, "request d_in"]
+    left: Float64[Tensor, "d_out request"]
+    right: Float64[Tensor, "d_in request"]
+    written: list[float]  # share of its change that each key would get alone
+    dependent: bool  # the keys are linearly dependent
+
+    @property
+    def delta(self) -> LowRank:
+        """The change in float32."""
+        return LowRank(self.left.type(torch.float32), self.right.type(torch.float32))
+
+
+def solve_update(
+    layer: int,
+    keys: Float64[Tensor, "request d_in"],
+    residual: Float64[Tensor, "request d_out"],
+    preconditioner: Preconditioner,
+    ridge: float,
+) -> Update:
+    """The factors `left = Rᵀ (K M Kᵀ + ρI)⁻¹` and `right = M Kᵀ` of a layer's ΔW.
+
+    Raises:
+        EditError: a factor is not finite in float32.
+    """
+    right = preconditioner(keys)
+    left, dependent = _solve_ridge(keys @ right.T, ridge, residual)
+    reach = (keys * right).sum(1)
+    if not all(torch.isfinite(x.type(torch.float32)).all() for x in (left, right)):
+        raise EditError(
+            f"layer {layer}: the update of {len(keys)} requests is not finite: a key or value "
+            "overflowed; load the model as float32 or bfloat16"
+        )
+    return Update(keys, left.T, right.T, (reach / (reach + ridge)).tolist(), dependent)
+
+
+def _solve_ridge(
     reach: Float64[Tensor, "request request"], ridge: float, residual: Float64[Tensor, "request d"]
 ) -> tuple[Float64[Tensor, "request d"], bool]:
-    """`(reach + ridge · I)⁻¹ residual` for a positive semidefinite reach, and whether it exists.
+    """`(reach + ridge · I)⁻¹ residual` for a positive semidefinite reach, and if it is singular.
 
-    Where it does not, by the pseudoinverse: the requests whose keys are dependent share what they
-    ask for by least squares.
+    Then it is solved by the pseudoinverse: requests whose keys are dependent share their residuals
+    in the least-squares sense.
     """
     system = (reach + reach.T) / 2
     system.diagonal().add_(ridge)
     lower, failed = torch.linalg.cholesky_ex(system)
-    # Of a key that depends on those before it, rounding alone is left on the diagonal.
+    # A key that depends on those before it leaves nothing but rounding on the diagonal.
     least = torch.finfo(torch.float64).eps * len(system) * system.diagonal()
     if not failed and (lower.diagonal().square() > least).all():
         return torch.cholesky_solve(residual, lower), False

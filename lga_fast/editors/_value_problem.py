@@ -1,4 +1,4 @@
-"""The optimisation of several requests' values together; each one's δ is what it would be alone."""
+"""Optimising several requests' values together; each one's δ is what it would be alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lga_fast.records import EditRequest
 
 @dataclass(frozen=True)
 class Optimisation:
-    """Numbers of the optimisation; names as in the papers' configs where they have one."""
+    """Settings of the optimisation, named as in the papers' configs where they have a name."""
 
     steps: int
     weight_decay: float
@@ -30,21 +30,21 @@ class Optimisation:
     loss_layer: int | None = None  # NLL is read after this block; None: from the model's own logits
     nll_factor: float = 1.0
     # PMET's rule: while the new answer is the likeliest everywhere, NLL counts a tenth from the
-    # next step on, and the request leaves if its weighted KL is at most this. None: no such rule.
+    # next step on, and the request has converged if its weighted KL is at most this. None: no rule.
     rest_kl: float | None = None
 
 
 @dataclass(frozen=True)
 class Value:
-    """What the optimisation found, and what it saw of the unedited model on the way."""
+    """The result of the optimisation, and what it saw of the unedited model on the way."""
 
     initial: Float[Tensor, " d_out"]  # output of the (first) site on the bare prompt
     delta: Float[Tensor, " d_out"]
     losses: tuple[float, ...]  # one per forward; a step follows each but the last
-    known: bool  # the model gave the new answer before
+    known: bool  # the unedited model gives the new answer already
     keys: Float[Tensor, "context d_in"]  # inputs of the edited matrix at the subject's last token
     outputs: Float[Tensor, "context d_out"]
-    beside: Float[Tensor, "site d_out"] | None = None  # δ of the further sites, if there are any
+    extra_deltas: Float[Tensor, "site d_out"] | None = None  # of further sites, if there are any
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,17 @@ class RequestRows:
     """One request's rows: its contexts' with prompt and answer, and last the KL's."""
 
     ids: tuple[Sequence[int], ...]
-    changed: tuple[int, ...]  # place of the subject's last token
-    positions: tuple[tuple[int, int, int], ...]  # row, token, label; the KL's place last, no label
+    changed: tuple[int, ...]  # index of the subject's last token
+    positions: tuple[tuple[int, int, int], ...]  # row, token, label; the KL's last, without label
 
     @property
     def tail(self) -> int:
-        """Most tokens of a row from the changed one to the last wanted one."""
+        """Most tokens of a row from the changed one to the last one that is read."""
         return max(token - self.changed[row] for row, token, _ in self.positions) + 1
 
 
-def reads_of(rows: Sequence[RequestRows]) -> tuple[Readout, Int[Tensor, " position"]]:
-    """All requests' rows, one after another, and the label of every place that is read."""
+def readout_of(rows: Sequence[RequestRows]) -> tuple[Readout, Int[Tensor, " position"]]:
+    """All requests' rows, one after another, and the label of every position that is read."""
     each = len(rows[0].ids)
     positions = torch.tensor(
         [(i * each + r, t, label) for i, x in enumerate(rows) for r, t, label in x.positions]
@@ -72,13 +72,13 @@ def reads_of(rows: Sequence[RequestRows]) -> tuple[Readout, Int[Tensor, " positi
     return Readout(padded([ids for r in rows for ids in r.ids]), changed, row, token), label
 
 
-class Batch:
-    """Requests that are optimised together; every one has the same number of rows."""
+class ValueProblem:
+    """Requests that are optimised together; all have the same number of rows."""
 
     def __init__(
         self, requests: Sequence[EditRequest], label: Int[Tensor, " position"], runner: FullForward
     ):
-        """`label` and the runner's rows as `reads_of` gives them."""
+        """`label` and the runner's rows as `readout_of` gives them."""
         self.requests, self.label, self.runner = requests, label, runner
         self.sites, reads = runner.sites, runner.reads
         self.each = len(reads.ids) // len(requests)
@@ -91,53 +91,52 @@ class Batch:
         self.share = (share * mine * (label >= 0)).to(self.initial)  # [request position]
         self.before: Tensor | None = None  # the unedited model's log-probabilities for the KL
 
-    def optimise(self, how: Optimisation) -> list[Value]:
+    def solve(self, settings: Optimisation) -> list[Value]:
         """The value of every request."""
         active = list(range(len(self.requests)))
         seen = (self.runner.keys, self.runner.outputs)  # the last row is the KL's
         keys, outputs = (wide(x).unflatten(0, (-1, self.each))[:, :-1] for x in seen)
         deltas = [torch.zeros_like(x, requires_grad=True) for x in self.initial]  # [site d_out]
-        radii = how.clamp * self.initial.norm(dim=2, keepdim=True)
-        factor = self.initial.new_full((len(active),), how.nll_factor)
-        adam = torch.optim.Adam(deltas, lr=how.lr)
+        radii = settings.clamp * self.initial.norm(dim=2, keepdim=True)
+        factor = self.initial.new_full((len(active),), settings.nll_factor)
+        adam = torch.optim.Adam(deltas, lr=settings.lr)
         losses: list[list[float]] = [[] for _ in active]
         known: list[bool] = []
-        for step in range(how.steps):
+        for step in range(settings.steps):
             with torch.enable_grad():
-                now = torch.stack([deltas[i] for i in active])
-                logits = self._logits(now, how.loss_layer)
-                nll, kl = self._nll(logits).to(now), how.kl_factor * self._kl(logits).to(now)
-                decay = (now.norm(dim=2) / self.initial[active].norm(dim=2) ** 2).sum(1)
-                loss = factor * nll + kl + how.weight_decay * decay
+                current = torch.stack([deltas[i] for i in active])
+                logits = self._logits(current, settings.loss_layer)
+                kl = settings.kl_factor * self._kl(logits).to(current)
+                decay = (current.norm(dim=2) / self.initial[active].norm(dim=2) ** 2).sum(1)
+                loss = factor * self._nll(logits).to(current) + kl + settings.weight_decay * decay
             for i, value in zip(active, loss.tolist(), strict=True):
                 losses[i].append(self._finite(i, step, value))
-            known = known or self._known(logits, how.loss_layer)
-            leaves = loss < how.stop_loss
-            if how.rest_kl is not None:
-                likeliest = self._likeliest(logits, self.label >= 0).to(leaves.device)
-                leaves = leaves | likeliest & (kl <= how.rest_kl)
-                full = torch.full_like(factor, how.nll_factor)
+            known = known or self._known(logits, settings.loss_layer)  # from the first step
+            converged = loss < settings.stop_loss
+            if settings.rest_kl is not None:
+                likeliest = self._likeliest(logits, self.label >= 0).to(converged.device)
+                converged = converged | likeliest & (kl <= settings.rest_kl)
+                full = torch.full_like(factor, settings.nll_factor)
                 factor = torch.where(likeliest, 0.1 * full, full)
-            going = (~leaves).nonzero()[:, 0].tolist()
-            if step == how.steps - 1 or not going:
+            remaining = (~converged).nonzero()[:, 0].tolist()
+            if step == settings.steps - 1 or not remaining:
                 break
             adam.zero_grad(set_to_none=True)
-            loss[going].sum().backward()
-            for i in {*active} - {active[k] for k in going}:
+            loss[remaining].sum().backward()
+            for i in {*active} - {active[k] for k in remaining}:
                 deltas[i].grad = None  # or Adam would go on with its momentum
             adam.step()
-            for i in (active[k] for k in going):
-                _pull_back(deltas[i], radii[i])
-            if len(going) < len(active):
-                active, factor = [active[k] for k in going], factor[going]
-                self._keep(torch.tensor(going))
-        found = [delta.detach() for delta in deltas]
-        beside = [delta[1:] if len(delta) > 1 else None for delta in found]
-        bare = self.initial[:, 0]
-        return [
-            Value(bare[i], found[i][0], tuple(losses[i]), known[i], keys[i], outputs[i], beside[i])
-            for i in range(len(found))
-        ]
+            for i in (active[k] for k in remaining):
+                _project(deltas[i], radii[i])
+            if len(remaining) < len(active):
+                active, factor = [active[k] for k in remaining], factor[remaining]
+                self._keep(torch.tensor(remaining))
+        results = []
+        for i, delta in enumerate(delta.detach() for delta in deltas):
+            extra = delta[1:] if len(delta) > 1 else None
+            bare, seen = self.initial[i, 0], (keys[i], outputs[i])
+            results.append(Value(bare, delta[0], tuple(losses[i]), known[i], *seen, extra))
+        return results
 
     def _logits(
         self, deltas: Float[Tensor, "request site d_out"], loss_layer: int | None
@@ -162,7 +161,7 @@ class Batch:
         return (log_p.exp() * (log_p - self.before)).sum(1)
 
     def _known(self, logits: Float[Tensor, "position vocab"], loss_layer: int | None) -> list[bool]:
-        """Whether each request's bare prompt gets its new answer; `logits`: of the first step."""
+        """Whether each bare prompt gets its new answer already; `logits` of the first step."""
         if loss_layer is not None:
             with torch.no_grad():
                 logits = self.runner.logits({})
@@ -175,14 +174,15 @@ class Batch:
         wrong = (logits.argmax(-1).cpu() != self.label) & among
         return ~((self.share.cpu() > 0) & wrong).any(1)
 
-    def _keep(self, going: Tensor) -> None:
+    def _keep(self, requests: Int[Tensor, " remaining"]) -> None:
+        """Drop all other requests from the batch."""
         owner = self.runner.reads.row // self.each
-        stays = torch.isin(owner, going)
+        stays = torch.isin(owner, requests)
         self.label = self.label[stays]
-        self.share = self.share[going][:, stays]
+        self.share = self.share[requests][:, stays]
         if self.before is not None:
-            self.before = self.before[going]
-        rows = going.unsqueeze(1) * self.each + torch.arange(self.each)
+            self.before = self.before[requests]
+        rows = requests.unsqueeze(1) * self.each + torch.arange(self.each)
         self.runner.keep(rows.flatten())
 
     def _finite(self, i: int, step: int, loss: float) -> float:
@@ -195,7 +195,7 @@ class Batch:
 
 
 @torch.no_grad()
-def _pull_back(delta: Float[Tensor, "site d_out"], radius: Float[Tensor, "site 1"]) -> None:
-    """Project every row onto its ball."""
+def _project(delta: Float[Tensor, "site d_out"], radius: Float[Tensor, "site 1"]) -> None:
+    """Project every site's δ onto its ball."""
     size = delta.norm(dim=1, keepdim=True)
     delta.mul_(torch.where(size > radius, radius / size, 1.0))

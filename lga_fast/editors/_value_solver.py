@@ -1,4 +1,4 @@
-"""The value an edited matrix should give: δ added to its output until the new answer wins.
+"""Finding the value that an edited matrix should output: its output plus a δ.
 
 ROME's optimisation (Meng et al. 2022, arXiv 2202.05262, eq. 4) as EasyEdit runs it, for many
 requests at once; each one's δ is what it would be alone.
@@ -7,12 +7,19 @@ requests at once; each one's δ is what it would be alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 from lga_fast import memory, progress
 from lga_fast.editors import _cost_messages, _keys
-from lga_fast.editors._value_problem import Batch, Optimisation, RequestRows, Value, reads_of
+from lga_fast.editors._value_problem import (
+    Optimisation,
+    RequestRows,
+    Value,
+    ValueProblem,
+    readout_of,
+)
 from lga_fast.errors import EditError
 from lga_fast.forward.clean_run import Site
 from lga_fast.forward.cpu_fast_paths import fast_gelu, head_in_pieces
@@ -27,11 +34,11 @@ def optimise(
     layer: int,
     requests: Sequence[EditRequest],
     contexts: Sequence[str],
-    how: Optimisation,
+    optimisation: Optimisation,
     **options: Any,
 ) -> list[Value]:
-    """`optimise_at` one layer."""
-    return optimise_at(model, [layer], requests, contexts, how, **options)[layer]
+    """`optimise_at` for one layer."""
+    return optimise_at(model, [layer], requests, contexts, optimisation, **options)[layer]
 
 
 def optimise_at(
@@ -39,7 +46,7 @@ def optimise_at(
     layers: Sequence[int],
     requests: Sequence[EditRequest],
     contexts: Sequence[str],
-    how: Optimisation,
+    optimisation: Optimisation,
     *,
     sites: Sequence[Site] = ("mlp",),
     runner: type[FullForward] = SuffixForward,
@@ -52,29 +59,33 @@ def optimise_at(
     over the answer's tokens, read after `loss_layer` through the final norm and the head where that
     is not the last layer; KL is of the model's own next-token distribution at the subject's last
     token against the unedited model's; the decay is `weight_decay · ‖δ‖ / ‖v_init‖²`, summed over
-    sites. Adam; after each step δ is pulled back onto the ball of radius `clamp · ‖v_init‖`. A
-    request leaves when its loss is below `stop_loss`, or by PMET's rule (`rest_kl`).
+    sites. Adam; after each step δ is projected onto the ball of radius `clamp · ‖v_init‖`. A
+    request drops out of the batch once its loss is below `stop_loss`, or by PMET's rule
+    (`rest_kl`).
 
     Args:
         model: left as it was.
         layers: where δ is added, each time alone; the unchanged model's run is shared.
-        requests: each with its subject's place.
+        requests: each with its subject's span.
         contexts: texts put before the prompt; the first is empty.
-        how: numbers.
-        sites: whose outputs δ is added to, each its own; the first one's is the value's.
+        optimisation: its settings.
+        sites: modules whose outputs get a δ each; the value is that of the first.
         runner: `FullForward` is the plain form.
-        batch_tokens: tokens of one step at most; lowered where memory asks for it. With streamed
-            weights memory alone counts.
+        batch_tokens: tokens of one step at most, fewer where memory requires it. With streamed
+            weights memory alone decides.
         show_progress: None shows a bar on a terminal only.
 
     Returns:
         By layer, a value for each request.
 
     Raises:
-        EditError: a loss is not finite, a subject's place cannot be found, or there is no such
-            `loss_layer`.
+        EditError: a loss is not finite, a subject's last token cannot be located, or there is no
+            such `loss_layer`.
     """
-    hows = {n: replace(how, loss_layer=_loss_layer(model, n, how)) for n in layers}
+    settings = {
+        n: replace(optimisation, loss_layer=resolve_loss_layer(model, n, optimisation))
+        for n in layers
+    }
     rows = [_rows(model, request, contexts) for request in requests]
     widest = max(len(ids) for r in rows for ids in r.ids)
     tokens = {
@@ -83,73 +94,78 @@ def optimise_at(
     limit = int(model.memory.activation_budget / _token_bytes(model, rows, tokens))
     if model.streamed:  # every further batch reads all blocks again
         batches = memory.batches(tokens, limit)
-        _cost_messages.say_cost(model, hows, batches, show_progress)
+        _cost_messages.log_optimisation(model, settings, batches, show_progress)
     else:
-        # Rows are padded to the longest of a batch where they do not share one axis.
+        # Rows that cannot be packed on one axis are padded to the longest of their batch.
         alike = 0.0 if supports_custom_attention(model) else 0.75
         batches = memory.batches(tokens, min(batch_tokens, limit), alike)
-    found: dict[int, dict[int, Value]] = {n: {} for n in layers}
+    values: dict[int, dict[int, Value]] = {n: {} for n in layers}
     with (
         model.frozen(),
         fast_gelu(model.hf),
         head_in_pieces(model.hf),
-        progress.bar("finding values", len(rows) * len(layers), show_progress) as advance,
+        progress.bar("optimising values", len(rows) * len(layers), show_progress) as advance,
     ):
         for batch in batches:
-            few = [requests[i] for i in batch]
-            reads, label = reads_of([rows[i] for i in batch])
-            unchanged = runner.run(model, layers, reads, sites)
+            reads, label = readout_of([rows[i] for i in batch])
+            clean_run = runner.run(model, layers, reads, sites)
             for n in layers:
-                made = Batch(few, label, runner(model, n, reads, sites, unchanged))
-                with _cost_messages.steps_shown(model, n, how.steps, show_progress):
-                    found[n] |= zip(batch, made.optimise(hows[n]), strict=True)
+                forward = runner(model, n, reads, sites, clean_run)
+                problem = ValueProblem([requests[i] for i in batch], label, forward)
+                steps = (model, n, optimisation.steps, show_progress)
+                with _cost_messages.step_bar(*steps) if model.streamed else nullcontext():
+                    values[n] |= zip(batch, problem.solve(settings[n]), strict=True)
                 advance(len(batch))
-    return {n: [values[i] for i in range(len(rows))] for n, values in found.items()}
+    return {n: [by_request[i] for i in range(len(rows))] for n, by_request in values.items()}
 
 
 def notes(request: EditRequest, value: Value) -> list[str]:
     """What the user should know of a request and its value."""
-    found = []
+    notes = []
     if value.known:
-        found.append(f"the model answers {request.target_new!r} already")
+        notes.append(f"the model answers {request.target_new!r} already")
     times = request.prompt.count(request.subject or "")
     if times > 1:
-        found.append(
+        notes.append(
             f"the subject {request.subject!r} is in the prompt {times} times; one is edited"
         )
-    return found
+    return notes
 
 
-def _loss_layer(model: EditableModel, layer: int, how: Optimisation) -> int | None:
-    """After which block NLL is read: not before δ is added; None: after the last, as ever."""
+def resolve_loss_layer(model: EditableModel, layer: int, optimisation: Optimisation) -> int | None:
+    """The block after which NLL is read, not before δ is added; None: the last.
+
+    Raises:
+        EditError: the model has no such layer.
+    """
     last = model.layers - 1
-    found = last if how.loss_layer is None else how.loss_layer
-    if not 0 <= found <= last:
-        raise EditError(f"loss_layer {found}: {model.name} has layers 0 to {last}")
-    return None if max(found, layer) == last else max(found, layer)
+    wanted = last if optimisation.loss_layer is None else optimisation.loss_layer
+    if not 0 <= wanted <= last:
+        raise EditError(f"loss_layer {wanted}: {model.name} has layers 0 to {last}")
+    return None if max(wanted, layer) == last else max(wanted, layer)
 
 
 def _rows(model: EditableModel, request: EditRequest, contexts: Sequence[str]) -> RequestRows:
     answers = [_keys.answer_row(model, context, request) for context in contexts]
-    about = f"{request.subject} is a"
-    about_ids = list(model.tokenizer(about)["input_ids"])
-    about_place = _keys.token_of(model, about, len(request.subject or "") - 1, about_ids)
+    kl_prompt = f"{request.subject} is a"
+    kl_ids = list(model.tokenizer(kl_prompt)["input_ids"])
+    kl_index = _keys.token_of(model, kl_prompt, len(request.subject or "") - 1, kl_ids)
     positions = [
         (r, t - 1, row.ids[t])
         for r, (row, _) in enumerate(answers)
         for t in range(row.start, len(row.ids))
     ]
     return RequestRows(
-        ids=(*(row.ids[:-1] for row, _ in answers), about_ids),
-        changed=(*(place for _, place in answers), about_place),
-        positions=(*positions, (len(answers), about_place, -1)),
+        ids=(*(row.ids[:-1] for row, _ in answers), kl_ids),
+        changed=(*(index for _, index in answers), kl_index),
+        positions=(*positions, (len(answers), kl_index, -1)),
     )
 
 
 def _token_bytes(
     model: EditableModel, rows: Sequence[RequestRows], tokens: dict[int, int]
 ) -> float:
-    """Bytes per token of a step; an upper estimate, with what the recorded run holds."""
+    """Bytes per token of a step, an upper estimate that includes the recorded run."""
     logits = max(len(r.positions) / tokens[i] for i, r in enumerate(rows))
     recorded = max(len(r.ids) * max(map(len, r.ids)) / tokens[i] for i, r in enumerate(rows))
     return model.memory.step_bytes(recorded) + logits * model.memory.logit_bytes

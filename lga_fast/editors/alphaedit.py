@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from lga_fast.editors._mass_editor import Editor as MassEditor
+from lga_fast.editors._mass import MassEditor
 from lga_fast.editors._moments import Moments
-from lga_fast.editors._preconditioner import Directions
+from lga_fast.editors._preconditioner import Preconditioner
 from lga_fast.errors import EditError
+from lga_fast.options import option
 
 # What hparams/AlphaEdit of other code says, but for the layers: zjunlp/EasyEdit (gpt2-xl, gpt-j-6B;
 # llama3-8b, llama3.1-8b; qwen2.5-7b) and, for "original", jianghoucheng/AlphaEdit (gpt2-xl,
@@ -39,23 +40,20 @@ _PUBLISHED = {
 class Editor(MassEditor):
     """ΔW minimises ‖ΔW K − R‖² + L2 ‖ΔW‖² among all ΔW = ΔW P (arXiv 2410.02355).
 
-    One prepared solver keeps in addition the values of all keys that it has edited before: the
-    paper's `M`, for sequential edits.
+    A solver also preserves the values of all keys that it has edited before: the paper's `M`,
+    for sequential edits.
     """
 
     published_hparams = _PUBLISHED  # no field, so without a type
     damping = "l2"
 
-    l2: float = field(
-        default=1.0, metadata={"help": "Weight L2 of ‖ΔW‖²; less writes more.", "above": 0}
-    )
-    nullspace_threshold: float = field(
-        default=0.02,
-        metadata={"help": "Second moment below which a direction is free to use.", "above": 0},
+    l2: float = option(1.0, "Weight L2 of ‖ΔW‖²; less writes more.", above=0)
+    nullspace_threshold: float = option(
+        0.02, "Second moment below which a direction is free to use.", above=0
     )
 
-    def directions(self, moment: Moments) -> Directions:
-        """`M = P`, less what earlier edits' keys take up."""
+    def preconditioner(self, moment: Moments) -> Preconditioner:
+        """`M = P`, less what earlier edits' keys occupy."""
         return NullSpace(moment, self.nullspace_threshold, self.l2)
 
     def ridge(self, requests: int) -> float:
@@ -63,7 +61,7 @@ class Editor(MassEditor):
         return self.l2
 
 
-class NullSpace(Directions):
+class NullSpace(Preconditioner):
     """The projection P on those directions of keys whose second moment is below a threshold.
 
     For keys of earlier edits, as rows of E, it is `P − P Eᵀ (E P Eᵀ + L2·I)⁻¹ E P`. With it ΔW is
@@ -84,7 +82,7 @@ class NullSpace(Directions):
         if self.free.shape[1] == size:
             self.notes = (
                 f"all {size} directions of its keys have a second moment below nullspace_threshold "
-                f"{threshold:g} (the largest is {largest:.3g}), so nothing is kept; lower it",
+                f"{threshold:g} (the largest is {largest:.3g}), so no key is protected; lower it",
             )
         names = ("corpus", "corpus_sha256", "tokens", "tokens_asked", "notes")
         self.report = {n: moment.provenance[n] for n in names if n in moment.provenance}
@@ -92,16 +90,16 @@ class NullSpace(Directions):
         self.report |= {"smallest": smallest, "largest": largest}
 
     def __call__(self, keys: Float64[Tensor, "request d_in"]) -> Float64[Tensor, "request d_in"]:
-        """The part of every key that an update may use."""
+        """The free part of every key, less what earlier keys occupy."""
         inside = keys @ self.free
         if len(self.earlier):
             system = self.earlier @ self.earlier.T
             system.diagonal().add_(self.ridge)
             lower = torch.linalg.cholesky(system)
-            taken = torch.cholesky_solve(self.earlier @ inside.T, lower)  # [key request]
-            inside = inside - taken.T @ self.earlier
+            occupied = torch.cholesky_solve(self.earlier @ inside.T, lower)  # [key request]
+            inside = inside - occupied.T @ self.earlier
         return inside @ self.free.T
 
     def remember(self, keys: Float64[Tensor, "request d_in"]) -> None:
-        """Keep the values of these keys in updates to come."""
+        """Preserve the values of these keys in later updates."""
         self.earlier = torch.cat([self.earlier, keys @ self.free])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from lga_fast.editors._mass_editor import Editor as MassEditor
+from lga_fast.editors._mass import MassEditor
 from lga_fast.editors._moments import Moments
-from lga_fast.editors._preconditioner import Directions, Inverse
+from lga_fast.editors._preconditioner import InverseMoment, Preconditioner
+from lga_fast.options import option
 
 # What hparams/EMMET of other code says, but for the layers: zjunlp/EasyEdit (gpt2-xl, gpt-j-6B;
 # llama-7b, llama3.2-3b) and, for "original", scalable-model-editing/unified-model-editing (gpt2-xl,
@@ -37,23 +38,16 @@ class Editor(MassEditor):
     published_hparams = _PUBLISHED  # no field, so without a type
     damping = "emmet_lambda"
 
-    mom2_weight: float = field(
-        default=1e5, metadata={"help": "Weight λ of the second moment.", "above": 0}
-    )
-    update_norm_lambda: float = field(
-        default=0.0, metadata={"help": "Weight of ‖ΔW‖² beside the second moment's.", "min": 0}
-    )
-    emmet_lambda: float = field(
-        default=0.1, metadata={"help": "How far the equality may be missed; 0: not.", "min": 0}
-    )
-    lambda_policy: Literal["always", "batch_gt_1"] = field(
-        default="always",
-        metadata={"help": "Whether emmet_lambda holds for a single request too."},
+    mom2_weight: float = option(1e5, "Weight λ of the second moment.", above=0)
+    update_norm_lambda: float = option(0.0, "Weight of ‖ΔW‖² added to the second moment's.", min=0)
+    emmet_lambda: float = option(0.1, "Ridge that relaxes the equality; 0 enforces it.", min=0)
+    lambda_policy: Literal["always", "batch_gt_1"] = option(
+        "always", "Whether emmet_lambda applies to a single request too."
     )
 
-    def directions(self, moment: Moments) -> Directions:
+    def preconditioner(self, moment: Moments) -> Preconditioner:
         """`M = (λC + update_norm_lambda · I)⁻¹`."""
-        return Inverse(moment, self.mom2_weight, self.update_norm_lambda)
+        return InverseMoment(moment, self.mom2_weight, self.update_norm_lambda)
 
     def ridge(self, requests: int) -> float:
         """`ρ = λ_E`."""

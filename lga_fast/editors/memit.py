@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from lga_fast.editors._mass_editor import Editor as MassEditor
+from lga_fast.editors._mass import MassEditor
 from lga_fast.editors._moments import Moments
-from lga_fast.editors._preconditioner import Directions, Inverse
+from lga_fast.editors._preconditioner import InverseMoment, Preconditioner
+from lga_fast.options import option
 
 # What hparams/MEMIT of other code says, but for the layers: zjunlp/EasyEdit (gpt2-xl, gpt-j-6B;
 # llama-7b, llama3.2-3b, mistral-7b, qwen2-7b, qwen2.5-7b) and kmeng01/memit (gpt2-xl, gpt-j-6B: the
@@ -30,14 +31,13 @@ class Editor(MassEditor):
     published_hparams = _PUBLISHED  # no field, so without a type
     damping = "mom2_weight"
 
-    mom2_weight: float = field(
-        default=15000.0,
-        metadata={"help": "Weight λ of the second moment; less writes more.", "above": 0},
+    mom2_weight: float = option(
+        15000.0, "Weight λ of the second moment; less writes more.", above=0
     )
 
-    def directions(self, moment: Moments) -> Directions:
+    def preconditioner(self, moment: Moments) -> Preconditioner:
         """`M = (λC)⁻¹`."""
-        return Inverse(moment, self.mom2_weight)
+        return InverseMoment(moment, self.mom2_weight)
 
     def ridge(self, requests: int) -> float:
         """`ρ = 1`: with it `Rᵀ (K M Kᵀ + I)⁻¹ K M` is `Rᵀ K (λC + KᵀK)⁻¹`."""

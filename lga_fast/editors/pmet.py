@@ -1,11 +1,12 @@
-"""PMET: MEMIT with values found beside the attention's (Li et al. 2023, arXiv 2308.08742)."""
+"""PMET: MEMIT with values optimised beside the attention's (Li et al. 2023, arXiv 2308.08742)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from lga_fast.editors import memit
-from lga_fast.editors._value_solver import Optimisation
+from lga_fast.editors._value_problem import Optimisation
+from lga_fast.options import option
 
 # What hparams/PMET of other code says, but for the layers: zjunlp/EasyEdit (gpt-j-6B; llama-7b,
 # llama3.2-3b) and xpq-tech/PMET (gpt-j-6B, gpt-neox-20b). nll_factor is 1 in all of them.
@@ -21,33 +22,28 @@ _PUBLISHED = {
 
 @dataclass(frozen=True)
 class Editor(memit.Editor):
-    """MEMIT's ΔW for the MLP's part of a change that the attention's output shares while sought.
+    """MEMIT's ΔW for the MLP's δ, which is optimised together with one of the attention's output.
 
-    The attention's part is not written. Every layer takes 1/√n of what is left instead of 1/n.
+    The attention's δ is not written. Each of n remaining layers takes 1/√n of the residual instead
+    of 1/n.
     """
 
     published_hparams = _PUBLISHED  # no field, so without a type
     sites = ("mlp", "attention")
 
-    steps: int = field(
-        default=20, metadata={"help": "Forwards; another default for some families.", "min": 1}
+    steps: int = option(
+        20, "Forward passes of the optimisation; some families have another default.", min=1
     )
-    weight_decay: float = field(
-        default=0.5,
-        metadata={"help": "Weight of ‖δ‖; another default for some families.", "min": 0},
+    weight_decay: float = option(
+        0.5, "Weight of ‖δ‖ in the loss; some families have another default.", min=0
     )
-    clamp: float = field(
-        default=1.0, metadata={"help": "Radius of δ in units of ‖v_init‖.", "above": 0}
-    )
-    nll_factor: float = field(
-        default=1.0,
-        metadata={"help": "Weight of NLL until the answer is the likeliest.", "above": 0},
-    )
+    clamp: float = option(1.0, "Largest ‖δ‖ in units of ‖v_init‖.", above=0)
+    nll_factor: float = option(1.0, "Weight of NLL until the answer is the likeliest.", above=0)
 
-    def part(self, left: int) -> float:
-        """1/√n: later layers find less left to do than in MEMIT."""
-        return left**-0.5
+    def part(self, layers_left: int) -> float:
+        """1/√n: later layers have less left to do than in MEMIT."""
+        return layers_left**-0.5
 
     def optimisation(self) -> Optimisation:
-        """With the rule for answers that are the likeliest already, as PMET's code has it."""
+        """With the rule of PMET's code for answers that are the likeliest already."""
         return replace(super().optimisation(), nll_factor=self.nll_factor, rest_kl=0.01)

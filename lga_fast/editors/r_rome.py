@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from lga_fast.editors import _rank_one, rome
-from lga_fast.editors._value_solver import Value
+from lga_fast.editors import rome
+from lga_fast.editors._rank_one import RankOneSolver
+from lga_fast.editors._value_problem import Value
 from lga_fast.models import EditableModel
 
 
@@ -16,9 +17,9 @@ from lga_fast.models import EditableModel
 class Editor(rome.Editor):
     """(W + ΔW) k̄ + b = v* for the mean key k̄ over all contexts."""
 
-    def prepare(self, model: EditableModel, layer: int) -> _rank_one.RankOne:
-        """Contexts and second moment of the model as it is."""
-        return _rank_one.RankOne(model, layer, "r_rome", self, update)
+    def prepare(self, model: EditableModel, layer: int) -> RankOneSolver:
+        """As for `rome`."""
+        return RankOneSolver(model, layer, self, update, self.mom2_adjustment)
 
 
 def update(

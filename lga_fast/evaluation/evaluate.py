@@ -6,19 +6,19 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
-from lga_fast import distributed, editors, progress, provenance, run_identity
+from lga_fast import distributed, editors, files, progress, provenance, run_identity
 from lga_fast.datasets import LoadedEdits, jsonl
-from lga_fast.errors import DataError, RanksError, UnknownName
+from lga_fast.errors import DataError, RanksError
 from lga_fast.evaluation import shards
-from lga_fast.evaluation.loop import EvalWhen, Loop, Mode
+from lga_fast.evaluation.loop import Loop
+from lga_fast.evaluation.options import METRICS, EvaluationOptions, EvalWhen, Mode
 from lga_fast.evaluation.results_file import CaseFile
+from lga_fast.evaluation_records import Evaluation
 from lga_fast.metrics import choose
 from lga_fast.models import EditableModel
-from lga_fast.records import EditRequest, Evaluation
-
-METRICS = ("rewrite", "rephrase", "locality", "portability", "overall")  # need no download
+from lga_fast.records import EditRequest
 
 
 def evaluate(
@@ -68,9 +68,10 @@ def evaluate(
         options: the fields of the editor's `Editor`.
 
     Raises:
-        UnknownName: no such editor, mode, metric, or option of one.
-        DataError: a request is one of `proxy`; or `out` holds something else, or an evaluation of
-            another configuration.
+        UnknownName: no such editor or metric, or one has no such option.
+        OptionError: an option has the wrong type or is out of its limits.
+        DataError: a request is one of `proxy`; or `out` cannot be written, or holds something else
+            or an evaluation of another configuration.
         EditError: as of `lga_fast.edit`.
         RanksError: there are several ranks, and they differ, one has ended, or the mode needs one.
         MetricError: a metric lacks something that it needs.
@@ -80,22 +81,22 @@ def evaluate(
         >>> results.summary.after["rewrite"].mean
         0.98
     """
-    _check_modes(mode, eval_when)
+    checked = EvaluationOptions(mode, eval_when, cast(Any, metrics), chunk)
+    if out:
+        files.check_writable(out)
     ranks = distributed.current()
     if ranks.size > 1 and mode != "single":
         raise RanksError(
             f"mode={mode!r} runs in one process, got {ranks.size}: its requests cannot be shared, "
             "because each one's edit is solved together with others"
         )
-    if chunk < 1:
-        raise DataError(f"chunk={chunk}: expected a number of requests, 1 or more")
-    requests = editors.checked(edits, editor)
+    requests = editors.validate_requests(edits, editor)
     _check_apart(requests, proxy)
-    named = choose(metrics, metric_options)
-    chosen, layer, about = editors.resolve(model, editor, layer, preset, config, options)
-    made = provenance.of(model)
+    named = choose(checked.metrics, metric_options)
+    method, layer, about = editors.resolve(model, editor, layer, preset, config, options)
+    environment = provenance.of(model)
     configuration = run_identity.of(
-        made,
+        environment,
         tokenizer=provenance.tokenizer_checksum(model.tokenizer),
         requests_sha256=jsonl.checksum(requests),
         requests=len(requests),
@@ -103,30 +104,30 @@ def evaluate(
         editor=editor,
         editor_config=about.pop("config"),
         layer=layer,
-        mode=mode,
-        eval_when=eval_when,
+        mode=checked.mode,
+        eval_when=checked.eval_when,
         metrics={name: asdict(cast(Any, metric)) for name, metric in named.items()},
-        chunk=chunk,
+        chunk=checked.chunk,
     )
-    made = {name: value for name, value in made.items() if name not in configuration}
-    made |= about | ranks.provenance() | {"data": asdict(requests.provenance)}
+    surroundings = {n: v for n, v in environment.items() if n not in configuration} | about
+    surroundings |= ranks.provenance() | {"data": asdict(requests.provenance)}
     case_ids = [request.case_id for request in requests]
-    path = Path(out) if out and ranks.is_rank_zero else None
-    file = CaseFile(path, configuration, made, case_ids)
-    parts = shards.ResultShards(Path(out) if out else None, configuration, made, case_ids, chunk)
+    whole = Path(out) if out else None
+    file = CaseFile(whole if ranks.is_rank_zero else None, configuration, surroundings, case_ids)
+    parts = shards.ResultShards(whole, configuration, surroundings, case_ids, checked.chunk)
 
-    solver = cache(lambda: chosen.prepare(model, layer))
+    solver = cache(lambda: method.prepare(model, layer))
 
-    def measured(cut: slice, into: CaseFile) -> Iterator[int]:
-        loop = Loop(model, layer, requests[cut], named, into, chunk)
-        return loop.run(solver(), mode, eval_when)
+    def measure(cut: slice, into: CaseFile) -> Iterator[int]:
+        loop = Loop(model, layer, requests[cut], named, into, checked.chunk)
+        return loop.run(solver(), checked.mode, checked.eval_when)
 
-    if ranks.size > 1 or parts.there():
-        shards.run(file, parts, measured, show_progress)
+    if ranks.size > 1 or parts.finished():
+        shards.run(file, parts, measure, show_progress)
     elif file.left:
-        there = f" ({len(file.results)} are there)" if file.results else ""
-        with progress.bar(f"evaluating{there}", file.left, show_progress) as advance:
-            for done in measured(slice(None), file):
+        resumed = f" ({len(file.results)} are there)" if file.results else ""
+        with progress.bar(f"evaluating{resumed}", file.left, show_progress) as advance:
+            for done in measure(slice(None), file):
                 advance(done)
     if ranks.is_rank_zero:
         parts.remove()  # also those that a killed run only began
@@ -134,18 +135,6 @@ def evaluate(
     return cast(
         Evaluation, ranks.gather(file.evaluation(dropped) if ranks.is_rank_zero else None)[0]
     )
-
-
-def _check_modes(mode: str, eval_when: str) -> None:
-    for name, value, kind in (("mode", mode, Mode), ("eval_when", eval_when, EvalWhen)):
-        if value not in get_args(kind):
-            known = " or ".join(map(repr, get_args(kind)))
-            raise UnknownName(f"{name}={value!r}: expected {known}")
-    if eval_when != "end" and mode != "sequential":
-        raise UnknownName(
-            f"eval_when={eval_when!r} is for mode='sequential': in mode={mode!r} no request's edit "
-            "follows another's"
-        )
 
 
 def _check_apart(requests: LoadedEdits, proxy: Collection[str]) -> None:

@@ -63,15 +63,17 @@ def run_tasks(
             "run_tasks: expected no use_cache, got one. Such a cache finds answers by question "
             "alone, so an edited model would give those of the unedited one."
         )
-    made: dict[str, Any] = provenance.of(model) | {"edit": None}
+    about: dict[str, Any] = provenance.of(model) | {"edit": None}
     if edit is not None:
-        made["edit"] = {"checksum": edit.checksum, **edit.provenance}
+        about["edit"] = {"checksum": edit.checksum, **edit.provenance}
     tokenizer = copy.deepcopy(model.tokenizer)  # the harness gives it a padding token
     with _left_alone(model), model.edited(edit) if edit is not None else nullcontext():
         with _not_tied_anew(model.hf):
             lm = HFLM(pretrained=model.hf, tokenizer=tokenizer, batch_size=batch_size)
-        found: Any = simple_evaluate(model=lm, tasks=list(tasks), batch_size=batch_size, **options)
-    return {**found, "lga_fast": made}
+        results: Any = simple_evaluate(
+            model=lm, tasks=list(tasks), batch_size=batch_size, **options
+        )
+    return {**results, "lga_fast": about}
 
 
 @contextmanager

@@ -6,20 +6,19 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from lga_fast import progress, provenance
 from lga_fast.editors import Solver
+from lga_fast.evaluation.options import EvalWhen, Mode
 from lga_fast.evaluation.results_file import CaseFile
+from lga_fast.evaluation_records import CaseResult
 from lga_fast.metrics import CaseMetric, SummaryMetric, measure_cases
 from lga_fast.models import EditableModel
-from lga_fast.records import CaseResult, EditRequest
+from lga_fast.records import EditRequest
 from lga_fast.weight_edit import LowRank, WeightEdit
-
-Mode = Literal["single", "sequential", "batch"]
-EvalWhen = Literal["end", "after_each"]
 
 
 @dataclass(frozen=True)
@@ -149,6 +148,6 @@ def _together(whole: WeightEdit, change: WeightEdit) -> WeightEdit:
 def _notes(change: WeightEdit, request: EditRequest) -> tuple[str, ...]:
     """What an edit's notes say of the request, or of no request in particular."""
     own = f"request {request.case_id!r}: "
-    said = change.provenance.get("notes", ())
-    mine = [note for note in said if note.startswith(own) or not note.startswith("request ")]
+    notes = change.provenance.get("notes", ())
+    mine = [note for note in notes if note.startswith(own) or not note.startswith("request ")]
     return tuple(note.removeprefix(own) for note in mine)

@@ -11,9 +11,9 @@ from typing import Any
 
 from lga_fast import run_identity
 from lga_fast.errors import DataError
+from lga_fast.evaluation_records import CaseResult, Evaluation, Summary
 from lga_fast.files import clear_abandoned, write_atomic
 from lga_fast.metrics import averages
-from lga_fast.records import CaseResult, Evaluation, Summary
 
 KIND = "lga_fast.Evaluation"
 VERSION = 1
@@ -31,7 +31,7 @@ class CaseFile:
     Args:
         path: of the file; None keeps results in memory only.
         configuration: of this run.
-        made: this run's surroundings.
+        surroundings: of this run; what does not decide the results, as plain JSON values.
         case_ids: of all requests, in the order of the results.
 
     Raises:
@@ -42,7 +42,7 @@ class CaseFile:
         self,
         path: Path | None,
         configuration: Mapping[str, Any],
-        made: Mapping[str, Any],
+        surroundings: Mapping[str, Any],
         case_ids: Sequence[str],
     ) -> None:
         self._path, self._case_ids = path, case_ids
@@ -55,7 +55,7 @@ class CaseFile:
             clear_abandoned(path)
             self._read(path)
         if self.left:
-            self._note(run_identity.plain(made))
+            self._note(run_identity.plain(surroundings))
 
     @property
     def left(self) -> int:
@@ -71,9 +71,9 @@ class CaseFile:
     def take(self, part: CaseFile, start: int) -> None:
         """Add what is not here yet of a part that begins with case `start`."""
         if new := part.results[max(0, len(self.results) - start) :]:
-            made = dict(part.header["made"][-1])
-            del made["cases_before"]
-            self._note(made)
+            surroundings = dict(part.header["made"][-1])
+            del surroundings["cases_before"]
+            self._note(surroundings)
             self.add(new)
 
     def evaluation(self, dropped: int) -> Evaluation:
@@ -92,12 +92,12 @@ class CaseFile:
         )
         return Evaluation(self.results, summary, self.header)
 
-    def _note(self, made: dict[str, Any]) -> None:
+    def _note(self, surroundings: dict[str, Any]) -> None:
         """Write the header, with these surroundings if they are new."""
         entries = self.header["made"]
         last = entries[-1] if entries else {}
-        if {name: value for name, value in last.items() if name != "cases_before"} != made:
-            entries.append({"cases_before": len(self.results)} | made)
+        if {name: value for name, value in last.items() if name != "cases_before"} != surroundings:
+            entries.append({"cases_before": len(self.results)} | surroundings)
             self._write()
 
     def _write(self) -> None:

@@ -22,7 +22,7 @@ class ResultShards:
 
     path: Path | None
     configuration: Mapping[str, Any]
-    made: Mapping[str, Any]
+    surroundings: Mapping[str, Any]
     case_ids: Sequence[str]
     chunk: int
 
@@ -30,17 +30,17 @@ class ResultShards:
         """The requests of the part that begins with request `start`."""
         return slice(start, min(start + self.chunk, len(self.case_ids)))
 
-    def there(self) -> dict[int, CaseFile]:
+    def finished(self) -> dict[int, CaseFile]:
         """Finished parts, by the place of their first request."""
         starts = range(0, len(self.case_ids), self.chunk)
-        found = {n: self.part(n) for n in starts if (path := self._file(n)) and path.exists()}
-        return {start: part for start, part in found.items() if not part.left}
+        parts = {n: self.part(n) for n in starts if (path := self._file(n)) and path.exists()}
+        return {start: part for start, part in parts.items() if not part.left}
 
     def part(self, start: int) -> CaseFile:
         """A part, finished or not."""
         cut = self.of(start)
         about = {**self.configuration, "part": [cut.start, cut.stop]}
-        return CaseFile(self._file(start), about, self.made, self.case_ids[cut])
+        return CaseFile(self._file(start), about, self.surroundings, self.case_ids[cut])
 
     def remove(self) -> None:
         """Remove all files of parts."""
@@ -69,20 +69,20 @@ def run(
     """
     ranks = distributed.current()
     ranks.assert_same(**parts.configuration)
-    there = parts.there() if ranks.is_rank_zero else {}
+    finished = parts.finished() if ranks.is_rank_zero else {}
     done = len(file.results) - len(file.results) % parts.chunk
-    missing = [n for n in range(done, len(parts.case_ids), parts.chunk) if n not in there]
+    missing = [n for n in range(done, len(parts.case_ids), parts.chunk) if n not in finished]
     missing = ranks.gather(missing)[0]
     sizes = {start: parts.of(start).stop - start for start in missing}
     mine = [missing[i] for i in ranks.contiguous_shard(list(sizes.values()))]
-    made: dict[int, CaseFile] = {}
+    evaluated: dict[int, CaseFile] = {}
     with progress.bar("evaluating", sum(sizes[n] for n in mine), show_progress) as advance:
         for start in mine:
-            made[start] = parts.part(start)
-            for count in evaluate(parts.of(start), made[start]):
+            evaluated[start] = parts.part(start)
+            for count in evaluate(parts.of(start), evaluated[start]):
                 advance(count)
-    for found in ranks.gather(made):
-        there |= found
+    for of_rank in ranks.gather(evaluated):
+        finished |= of_rank
     if ranks.is_rank_zero:
-        for start, part in sorted(there.items()):
+        for start, part in sorted(finished.items()):
             file.take(part, start)

@@ -1,4 +1,4 @@
-"""Edits that rows of one batch carry each for itself, so that evaluating writes no weight."""
+"""Rows of one batch under different edits, as multi-LoRA serving does it: no weight is written."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from lga_fast.weight_edit import LowRank, WeightEdit
 class PerRowEdits:
     """`y += left (rightᵀ x)` on every token of a row, with the row's own `left` and `right`.
 
-    What `model.edited(edit)` does to the whole model, done to some rows of a batch: `(W + left
-    rightᵀ) x`. The product is taken in float32 (float64 for a float64 model) and not rounded to
-    the weight's dtype; rows without an edit stay as they are, bit for bit.
+    The effect of `model.edited(edit)`, `(W + left rightᵀ) x`, on some rows of a batch. The product
+    is computed in float32 (float64 for a float64 model) and not rounded to the weight's dtype; rows
+    without an edit keep their bits.
 
     Args:
-        model: whose matrices are changed; no weight is touched.
+        model: whose matrices are hooked; no weight is touched.
         edits: one per row, None for a row without; an edit may change several matrices.
 
     Raises:
@@ -36,44 +36,44 @@ class PerRowEdits:
     def __init__(self, model: EditableModel, edits: Sequence[WeightEdit | None]):
         self._model = model
         self._keys = {model.weight_name(*place): place for place in model.matrices()}
-        self._edits: dict[int, WeightEdit] = {}  # by number: an edit shared by rows is one
+        self._edits: dict[int, WeightEdit] = {}  # by number; rows may share an edit
         numbers: dict[int, int] = {}
         for edit in edits:
             if edit is not None and id(edit) not in numbers:
                 numbers[id(edit)] = len(numbers)
                 self._edits[numbers[id(edit)]] = edit
         self.of_row = [-1 if edit is None else numbers[id(edit)] for edit in edits]  # -1: no edit
-        now = model.fingerprint() if self._edits else ""
+        fingerprint = model.fingerprint() if self._edits else ""
         for edit in self._edits.values():
-            _check(model, edit, now)
+            _check(model, edit, fingerprint)
 
     def columns(self, rows: int) -> int:
-        """Sum of the ranks that the edits of so many rows have together, at most."""
+        """Most columns that the edits of so many rows have in one matrix, all ranks added."""
         ranks = [max(d.rank for d in edit.deltas.values()) for edit in self._edits.values()]
         return sum(sorted(ranks, reverse=True)[:rows])
 
     @contextmanager
     def on(self, numbers: Sequence[int]) -> Iterator[None]:
-        """Rows of every forward inside carry the edits of these numbers (see `of_row`)."""
+        """Apply to the rows of every forward inside the edits of these numbers (see `of_row`)."""
         present = sorted(set(numbers) - {-1})
         names = dict.fromkeys(name for n in present for name in self._edits[n].deltas)
         with ExitStack() as stack:
             for name in names:
-                having = [n for n in present if name in self._edits[n].deltas]
-                deltas = [self._edits[n].deltas[name] for n in having]
-                hook = partial(_add, *_side_by_side(deltas, having, numbers))
+                owners = [n for n in present if name in self._edits[n].deltas]
+                deltas = [self._edits[n].deltas[name] for n in owners]
+                hook = partial(_add, *_concatenate(deltas, owners, numbers))
                 module = self._model.matrix(*self._keys[name])
                 stack.callback(module.register_forward_hook(hook).remove)
             yield
 
 
-def _side_by_side(
-    deltas: Sequence[LowRank], having: Sequence[int], numbers: Sequence[int]
+def _concatenate(
+    deltas: Sequence[LowRank], owners: Sequence[int], numbers: Sequence[int]
 ) -> tuple[
     Float32[Tensor, "d_out column"], Float32[Tensor, "d_in column"], Bool[Tensor, "row column"]
 ]:
-    """All edits' columns in one matrix, so that ranks may differ, and whose row reads which."""
-    owner = torch.tensor([n for n, d in zip(having, deltas, strict=True) for _ in range(d.rank)])
+    """All edits' columns in one matrix, whatever their ranks, and which of them a row reads."""
+    owner = torch.tensor([n for n, d in zip(owners, deltas, strict=True) for _ in range(d.rank)])
     left, right = torch.cat([d.left for d in deltas], 1), torch.cat([d.right for d in deltas], 1)
     return left, right, owner == torch.tensor(numbers).unsqueeze(1)
 
@@ -94,12 +94,12 @@ def _add(
     return (wide(output) + product.view_as(output)).to(output.dtype)
 
 
-def _check(model: EditableModel, edit: WeightEdit, now: str) -> None:
+def _check(model: EditableModel, edit: WeightEdit, expected: str) -> None:
     find_matrices(model, edit)
-    if edit.model_fingerprint != now:
-        made = edit.model_fingerprint or "none in its provenance"
+    if edit.model_fingerprint != expected:
+        got = edit.model_fingerprint or "none in its provenance"
         raise EditError(
             f"{edit!r} was solved on other weights: expected the fingerprint of {model.name!r} as "
-            f"it is now, {now}, got {made}. Solve it on this model, or evaluate inside "
+            f"it is now, {expected}, got {got}. Solve it on this model, or evaluate inside "
             "`with model.edited(...)`."
         )

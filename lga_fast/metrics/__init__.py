@@ -1,4 +1,10 @@
-"""Metrics: each member says what an edit did, in a few numbers per request."""
+"""Metrics: each member measures requests before and after an edit; the folder is the registry.
+
+_cases.py      the protocols, and `measure_cases`, which asks the questions of all metrics at once
+_scoring.py    questions with a given answer: teacher forcing; _generation.py: free continuations
+_probes.py     a request's probes and the means over them; _texts.py: similarity of two texts
+_packages.py   refuses a metric whose packages are not installed
+"""
 
 from __future__ import annotations
 
@@ -16,17 +22,17 @@ from lga_fast.metrics._cases import (
     averages,
     measure_cases,
 )
-from lga_fast.metrics._generation import Continuation, Continued, generate
-from lga_fast.metrics._scoring import Answered, Question, score
+from lga_fast.metrics._generation import Continuation, GeneratedText, generate
+from lga_fast.metrics._scoring import Question, ScoredAnswer, score
 
 __all__ = [
-    "Answered",
     "Average",
     "Before",
     "CaseMetric",
     "Continuation",
-    "Continued",
+    "GeneratedText",
     "Question",
+    "ScoredAnswer",
     "SummaryMetric",
     "Values",
     "averages",
@@ -40,7 +46,7 @@ __all__ = [
 def choose(
     names: Sequence[str], options: Mapping[str, Mapping[str, Any]] | None = None
 ) -> dict[str, CaseMetric | SummaryMetric]:
-    """Members by name, made with their options.
+    """Members by name, configured with their options.
 
     Args:
         names: of members of `lga_fast.metrics`.
@@ -48,8 +54,8 @@ def choose(
 
     Raises:
         UnknownName: no such metric, it has no such option, or options are for one not chosen.
-        MetricError: a metric needs a package that is not installed, or has an option that no
-            number can be measured with.
+        MetricError: a metric needs a package or file that is missing, or an option is out of its
+            limits.
 
     Example:
         >>> metrics = choose(["rewrite", "locality", "overall"])
@@ -58,12 +64,17 @@ def choose(
         0.8
     """
     options = options or {}
-    if strange := set(options) - set(names):
+    if others := set(options) - set(names):
         raise UnknownName(
-            f"options for {', '.join(sorted(strange))}: expected chosen metrics, which are "
+            f"options for {', '.join(sorted(others))}: expected chosen metrics, which are "
             f"{', '.join(names) or 'none'}"
         )
-    return {
+    metrics = {
         name: registry.configured(__name__, name, "Metric", dict(options.get(name, {})))
         for name in names
     }
+    headline = [key for m in metrics.values() if isinstance(m, CaseMetric) for key in m.headline]
+    for metric in metrics.values():
+        if isinstance(metric, SummaryMetric):
+            metric.combine(dict.fromkeys(headline))  # refuses unfit options before the work
+    return metrics

@@ -1,34 +1,35 @@
-"""Asking what metrics want to know of requests, once each, and handing them the answers."""
+"""Measuring requests: the metrics' questions are gathered, asked once each, and handed back."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, cast, runtime_checkable
 
 from lga_fast.errors import MetricError
-from lga_fast.metrics._generation import Continuation, Continued, generate
-from lga_fast.metrics._scoring import Answered, Question, score
+from lga_fast.evaluation_records import Average
+from lga_fast.metrics._generation import Continuation, GeneratedText, generate
+from lga_fast.metrics._scoring import Question, ScoredAnswer, score
 from lga_fast.models import EditableModel
-from lga_fast.records import Average, EditRequest
+from lga_fast.records import EditRequest
 from lga_fast.weight_edit import WeightEdit
 
-Ask = Question | Continuation
-Answer = Answered | Continued
-Values = dict[str, float | None]  # None: the request has nothing to measure it with
-Before = dict[Ask, Answer]  # what a model answers, to be reused
+Query = Question | Continuation
+Answer = ScoredAnswer | GeneratedText
+Values = dict[str, float | None]  # None: the request lacks what the value is measured with
+Before = dict[Query, Answer]  # the unedited model's answers, to be reused
 
 
 @runtime_checkable
 class CaseMetric(Protocol):
-    """What most members' `Metric` does; its dataclass fields are its options."""
+    """A member's `Metric` that questions the model; its fields are its options."""
 
     unit: str
     higher_is_better: bool
-    headline: tuple[str, ...]  # of its values those that `overall` counts
+    headline: tuple[str, ...]  # those of its values that `overall` counts
 
-    def questions(self, request: EditRequest) -> Sequence[Ask]:
+    def questions(self, request: EditRequest) -> Sequence[Query]:
         """What to ask the model about one request; equal questions are asked once."""
         ...
 
@@ -39,14 +40,18 @@ class CaseMetric(Protocol):
 
 @runtime_checkable
 class SummaryMetric(Protocol):
-    """What a member does that asks nothing: it combines the others' values."""
+    """A member's `Metric` that asks nothing and combines the other metrics' values."""
 
     unit: str
     higher_is_better: bool
     headline: tuple[str, ...]
 
     def combine(self, values: Mapping[str, float | None]) -> Values:
-        """Values by name, from the other metrics' headline values of one request."""
+        """Values by name, from the other metrics' headline values of one request.
+
+        Raises:
+            MetricError: an option does not fit the names of these values.
+        """
         ...
 
 
@@ -71,45 +76,44 @@ def measure_cases(
         edits: one per request. None: the model as it stands, e.g. inside `with model.edited(...)`,
             or unedited, for the values before an edit.
         metrics: by name, see `lga_fast.metrics.choose`.
-        before: what an earlier call gave back; None: it is asked now, of the model as it stands.
+        before: answers that an earlier call returned; None: the model is asked now, as it stands.
         batch_tokens: see `score`.
         show_progress: None shows bars on a terminal only.
 
     Returns:
-        The values of each request, and the answers before the edit. They hold for every request
-        and metric that took part, whatever the edits, so a sweep over layers asks them once.
+        The values of each request, and the answers before the edit. These do not depend on the
+        edits, so a sweep over layers asks them once.
 
     Raises:
         MetricError: there is not one edit per request, or `before` lacks an answer.
     """
     if edits is not None and len(edits) != len(requests):
         raise MetricError(f"edits: expected one per request, {len(requests)}, got {len(edits)}")
-    asking = {n: m for n, m in metrics.items() if isinstance(m, CaseMetric)}
-    asked = [{n: list(m.questions(request)) for n, m in asking.items()} for request in requests]
-    every = dict.fromkeys(ask for case in asked for asks in case.values() for ask in asks)
-    run = _Asking(model, batch_tokens, show_progress)
+    ask = partial(_ask, model, batch_tokens=batch_tokens, show_progress=show_progress)
+    case_metrics = {n: m for n, m in metrics.items() if isinstance(m, CaseMetric)}
+    queries = [{n: list(m.questions(r)) for n, m in case_metrics.items()} for r in requests]
+    distinct = dict.fromkeys(q for case in queries for own in case.values() for q in own)
+    unedited = before is None and edits is None
     if before is None:
-        before = dict(zip(every, run.ask(list(every), {}, None), strict=True))
-        as_before = edits is None
+        before = dict(zip(distinct, ask(list(distinct), {}, None), strict=True))
     else:
-        _check_before(before, every)
-        as_before = False
-    own = [None] * len(requests) if edits is None else edits
-    keys = {
-        (ask, id(edit)): edit
-        for case, edit in zip(asked, own, strict=True)
-        for asks in case.values()
-        for ask in asks
+        _check_before(before, distinct)
+    edits = [None] * len(requests) if edits is None else edits
+    edit_of = {
+        (query, id(edit)): edit
+        for case, edit in zip(queries, edits, strict=True)
+        for own in case.values()
+        for query in own
     }
-    if as_before:
-        after = {key: before[key[0]] for key in keys}
+    if unedited:
+        after = {key: before[key[0]] for key in edit_of}
     else:
-        answers = run.ask([ask for ask, _ in keys], before, list(keys.values()))
-        after = dict(zip(keys, answers, strict=True))
+        answers = ask([query for query, _ in edit_of], before, list(edit_of.values()))
+        after = dict(zip(edit_of, answers, strict=True))
     cases = []
-    for request, case, edit in zip(requests, asked, own, strict=True):
-        old = {name: [before[ask] for ask in asks] for name, asks in case.items()}
-        new = {name: [after[ask, id(edit)] for ask in asks] for name, asks in case.items()}
+    for request, case, edit in zip(requests, queries, edits, strict=True):
+        old = {name: [before[query] for query in own] for name, own in case.items()}
+        new = {name: [after[query, id(edit)] for query in own] for name, own in case.items()}
         cases.append(_measure(request, metrics, old, new))
     return cases, before
 
@@ -120,14 +124,14 @@ def _measure(
     before: Mapping[str, Sequence[Answer]],
     after: Mapping[str, Sequence[Answer]],
 ) -> Values:
-    """One request's values: of the metrics that asked, then of those that combine."""
+    """One request's values: of the metrics that asked questions, then of those that combine."""
     values: Values = {}
     headline: Values = {}
     for name, metric in metrics.items():
         if isinstance(metric, CaseMetric):
-            found = metric.measure(request, before[name], after[name])
-            values |= found
-            headline |= {key: found[key] for key in metric.headline}
+            measured = metric.measure(request, before[name], after[name])
+            values |= measured
+            headline |= {key: measured[key] for key in metric.headline}
     for metric in metrics.values():
         if isinstance(metric, SummaryMetric):
             values |= metric.combine(headline)
@@ -135,13 +139,13 @@ def _measure(
 
 
 def averages(cases: Sequence[Values]) -> dict[str, Average]:
-    """Mean and spread of every value over the requests that have it; some request must."""
-    found: dict[str, list[float]] = {}
+    """Mean and spread of every value over the requests that have it, if any do."""
+    columns: dict[str, list[float]] = {}
     for name, value in (item for case in cases for item in case.items()):
-        found.setdefault(name, [])
+        columns.setdefault(name, [])
         if value is not None:
-            found[name].append(value)
-    return {name: _average(values) for name, values in found.items() if values}
+            columns[name].append(value)
+    return {name: _average(values) for name, values in columns.items() if values}
 
 
 def _average(values: Sequence[float]) -> Average:
@@ -150,44 +154,33 @@ def _average(values: Sequence[float]) -> Average:
     return Average(mean, math.sqrt(squares / max(1, len(values) - 1)), len(values))
 
 
-def _check_before(before: Before, asks: Mapping[Ask, Any]) -> None:
-    missing = [ask for ask in asks if ask not in before]
+def _check_before(before: Before, queries: Collection[Query]) -> None:
+    missing = [query for query in queries if query not in before]
     if missing:
         raise MetricError(
-            f"before: expected answers to all {len(asks)} questions of these requests and metrics, "
-            f"{len(missing)} are missing, such as {missing[0]!r}. Measure the unedited model with "
-            "the same requests and metrics first."
+            f"before: expected answers to all {len(queries)} questions of these requests and "
+            f"metrics, {len(missing)} are missing, such as {missing[0]!r}. Measure the unedited "
+            "model with the same requests and metrics first."
         )
 
 
-@dataclass(frozen=True)
-class _Asking:
-    """How questions of both kinds are asked."""
-
-    model: EditableModel
-    batch_tokens: int
-    show_progress: bool | None
-
-    def ask(
-        self, asks: Sequence[Ask], before: Before, edits: Sequence[WeightEdit | None] | None
-    ) -> list[Answer]:
-        """Answers in the order of `asks`; rows that `before` has are not tokenised again."""
-        found: dict[int, Answer] = {}
-        for kind, run in ((Question, score), (Continuation, generate)):
-            where = [i for i, ask in enumerate(asks) if isinstance(ask, kind)]
-            items = [_row(asks[i], before) for i in where]
-            own = None if edits is None else [edits[i] for i in where]
-            answers = run(
-                self.model,
-                cast(Any, items),
-                own,
-                batch_tokens=self.batch_tokens,
-                show_progress=self.show_progress,
-            )
-            found |= zip(where, answers, strict=True)
-        return [found[i] for i in range(len(asks))]
+def _ask(
+    model: EditableModel,
+    queries: Sequence[Query],
+    before: Before,
+    edits: Sequence[WeightEdit | None] | None,
+    **options: Any,
+) -> list[Answer]:
+    """Answers in the order of `queries`; rows that `before` has are not tokenised again."""
+    answers: dict[int, Answer] = {}
+    for kind, run in ((Question, score), (Continuation, generate)):
+        indices = [i for i, query in enumerate(queries) if isinstance(query, kind)]
+        items = [_tokenised(queries[i], before) for i in indices]
+        own = None if edits is None else [edits[i] for i in indices]
+        answers |= zip(indices, run(model, cast(Any, items), own, **options), strict=True)
+    return [answers[i] for i in range(len(queries))]
 
 
-def _row(ask: Ask, before: Before) -> Any:
-    known = before.get(ask)
-    return known.row if isinstance(known, Answered) else ask
+def _tokenised(query: Query, before: Before) -> Any:
+    answer = before.get(query)
+    return answer.row if isinstance(answer, ScoredAnswer) else query

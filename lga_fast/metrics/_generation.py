@@ -1,4 +1,4 @@
-"""Free continuations of many prompts at once, each of a model that carries its own edit."""
+"""Free continuations of many prompts at once, each by a model with its own edit."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ Sampler = Literal["greedy", "top5"]
 
 @dataclass(frozen=True)
 class Continuation:
-    """A prompt to be continued, and how."""
+    """A prompt to continue, and how."""
 
     prompt: str
     max_total_tokens: int = 100  # the prompt's own included; never more than the model takes
     past_end: bool = False  # go on after an end-of-text token
-    sampler: Sampler = "greedy"  # "top5": drawn from the five most likely tokens
-    seed: int = 42  # of the draws; every prompt has draws of its own, whatever runs beside it
+    sampler: Sampler = "greedy"  # "top5": sampled from the five most likely tokens
+    seed: int = 42  # of the samples, which do not depend on the other prompts of a batch
 
 
 @dataclass(frozen=True)
-class Continued:
-    """What a model wrote; special tokens are left out of both texts."""
+class GeneratedText:
+    """What a model wrote; both texts are without special tokens."""
 
     text: str  # prompt and continuation
     continuation: str
@@ -49,14 +49,14 @@ def generate(
     *,
     batch_tokens: int = 4096,
     show_progress: bool | None = None,
-) -> list[Continued]:
-    """Continue all prompts, each by a model that carries its own edit; the model stays as it was.
+) -> list[GeneratedText]:
+    """Continue all prompts, each by a model with its own edit; the model is left as it was.
 
     Args:
         model: see `lga_fast.load`.
-        prompts: what to continue; a prompt that has its tokens already gets none.
+        prompts: what to continue; a prompt of `max_total_tokens` or more gets no new token.
         edits: one per prompt, None where there is none; None for all: the model as it stands.
-        batch_tokens: tokens held at a time at most; lowered where memory asks for it.
+        batch_tokens: most tokens held at a time, fewer where memory requires it.
         show_progress: None shows a bar on a terminal only.
 
     Raises:
@@ -65,28 +65,26 @@ def generate(
     """
     if edits is not None and len(edits) != len(prompts):
         raise ScoringError(f"edits: expected one per prompt, {len(prompts)}, got {len(edits)}")
-    virtual = PerRowEdits(model, edits or [None] * len(prompts))
+    row_edits = PerRowEdits(model, edits or [None] * len(prompts))
     starts = [_encode(model.tokenizer, ask.prompt) for ask in prompts]
     if not all(starts):
         raise ScoringError("expected prompts of one token or more, got an empty one")
-    written: dict[int, list[int]] = {}
+    new_ids: dict[int, list[int]] = {}
     with (
         torch.no_grad(),
         model.frozen(),
         progress.bar("continuing prompts", len(prompts), show_progress) as advance,
     ):
-        for batches in _together(model, prompts, starts, virtual, batch_tokens):
-            new = _continue(model, prompts, starts, virtual, batches)
-            for batch, texts in zip(batches, new, strict=True):
-                written |= zip(batch, texts, strict=True)
+        for batches in _lockstep_groups(model, prompts, starts, row_edits, batch_tokens):
+            continued = _continue(model, prompts, starts, row_edits, batches)
+            for batch, ids in zip(batches, continued, strict=True):
+                new_ids |= zip(batch, ids, strict=True)
                 advance(len(batch))
-    found = []
-    for i, start in enumerate(starts):
-        texts = ([*start, *written.get(i, [])], written.get(i, []))
-        found.append(
-            Continued(*(model.tokenizer.decode(t, skip_special_tokens=True) for t in texts))
-        )
-    return found
+    decode = partial(model.tokenizer.decode, skip_special_tokens=True)
+    return [
+        GeneratedText(decode([*start, *new_ids.get(i, [])]), decode(new_ids.get(i, [])))
+        for i, start in enumerate(starts)
+    ]
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:
@@ -101,28 +99,28 @@ def _batches(
     model: EditableModel,
     prompts: Sequence[Continuation],
     starts: Sequence[list[int]],
-    virtual: PerRowEdits,
+    row_edits: PerRowEdits,
     batch_tokens: int,
 ) -> Iterator[list[int]]:
-    """Prompts that run together, within `batch_tokens` and memory; those with tokens to come."""
+    """Prompts to run together, within `batch_tokens` and memory; without those that are full."""
     sizes = {i: len(start) for i, start in enumerate(starts)}
     totals = {i: _total(model, prompts[i]) for i in sizes if sizes[i] < _total(model, prompts[i])}
     if not totals:
         return
-    columns = virtual.columns(batch_tokens // min(totals.values()))
+    columns = row_edits.columns(batch_tokens // min(totals.values()))
     factors = 4 * columns * sum(model.shape(0, model.family.edited))
     per_token = model.memory.token_bytes() + 4 * columns
     per_token += model.memory.logit_bytes / max(totals.values())
-    left = model.memory.activation_budget // (2 if model.streamed else 1)  # half for caches
-    limit = min(batch_tokens, int((left - factors) / per_token))
-    # Padding between a short prompt and what follows it counts, for a sliding window and for some
-    # models' tables of positions.
+    budget = model.memory.activation_budget // (2 if model.streamed else 1)  # half for caches
+    limit = min(batch_tokens, int((budget - factors) / per_token))
+    # Padding between a short prompt and its continuation takes places in a sliding window, and in
+    # some models' tables of positions.
     longest = max(sizes[i] for i in totals) + max(totals[i] - sizes[i] for i in totals)
-    apart = longest > min(model.window, model.max_tokens)
-    alike: dict[int, dict[int, int]] = {}
+    no_padding = longest > min(model.window, model.max_tokens)
+    groups: dict[int, dict[int, int]] = {}
     for i, total in totals.items():
-        alike.setdefault(sizes[i] if apart else 0, {})[i] = total
-    for widths in alike.values():
+        groups.setdefault(sizes[i] if no_padding else 0, {})[i] = total
+    for widths in groups.values():
         yield from memory.batches(widths, limit)
 
 
@@ -130,15 +128,15 @@ def _total(model: EditableModel, ask: Continuation) -> int:
     return min(ask.max_total_tokens, model.max_tokens)
 
 
-def _together(
+def _lockstep_groups(
     model: EditableModel,
     prompts: Sequence[Continuation],
     starts: Sequence[list[int]],
-    virtual: PerRowEdits,
+    row_edits: PerRowEdits,
     batch_tokens: int,
 ) -> Iterator[list[list[int]]]:
-    """Batches; those together that get a token each whenever streamed blocks are read."""
-    batches = list(_batches(model, prompts, starts, virtual, batch_tokens))
+    """Groups of batches that get a token each whenever streamed blocks are read."""
+    batches = list(_batches(model, prompts, starts, row_edits, batch_tokens))
     sizes = [len(batch) * max(_total(model, prompts[i]) for i in batch) for batch in batches]
     limit = model.memory.activation_budget // (2 * model.memory.cache_bytes)
     for group in model.groups(sizes, limit):
@@ -149,7 +147,7 @@ def _continue(
     model: EditableModel,
     prompts: Sequence[Continuation],
     starts: Sequence[list[int]],
-    virtual: PerRowEdits,
+    row_edits: PerRowEdits,
     batches: Sequence[list[int]],
 ) -> list[list[list[int]]]:
     """Token ids that follow each prompt, by batch."""
@@ -160,7 +158,7 @@ def _continue(
         ends = [set() if ask.past_end else model.end_ids() for ask in asks]
         draws = {i: _generator(ask) for i, ask in enumerate(asks) if ask.sampler == "top5"}
         pick = partial(_pick, draws=draws)
-        within = partial(virtual.on, [virtual.of_row[i] for i in batch])
+        within = partial(row_edits.on, [row_edits.of_row[i] for i in batch])
         ids = [starts[i] for i in batch]
         steps.append(decoding.steps_of(model, ids, lengths, ends, pick, within))
     longest = max(_total(model, prompts[i]) - len(starts[i]) for b in batches for i in b)
@@ -174,7 +172,7 @@ def _generator(ask: Continuation) -> torch.Generator:
 def _pick(
     logits: Float[Tensor, "row vocab"], draws: dict[int, torch.Generator]
 ) -> Int[Tensor, " row"]:
-    """The most likely token of each row, or one drawn from its five most likely."""
+    """The most likely token of each row, or one sampled from its five most likely."""
     picked = decoding.most_likely(logits)
     for row, generator in draws.items():
         top = wide(logits[row]).topk(min(5, logits.shape[1]))

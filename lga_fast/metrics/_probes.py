@@ -24,5 +24,5 @@ def by_group(
     groups: dict[str, list[float]] = {}
     for probe, share in zip(probes, shares, strict=True):
         groups.setdefault(probe.group, []).append(share)
-    means = {f"{name}/{group}": sum(found) / len(found) for group, found in groups.items()}
+    means = {f"{name}/{group}": sum(own) / len(own) for group, own in groups.items()}
     return {name: mean(list(means.values())), **means}

@@ -1,12 +1,12 @@
-"""Teacher forcing of many rows at once, each under its own edit: what answers the model would give.
+"""Teacher forcing of many rows at once, each under its own edit.
 
-A question's answer is judged token by token: at each of its places, which token does the model find
-most likely after the prompt and the answer's own tokens so far (EasyEdit's `test_prediction_acc`).
-Every accuracy is then a cheap reduction of what is kept here.
+A question's answer is judged token by token: which token is the most likely after the prompt and
+the answer's own tokens so far (EasyEdit's `test_prediction_acc`). Every accuracy is a reduction of
+the `ScoredAnswer`s.
 
-Two things are not as in EasyEdit. Where a prompt ends or an answer begins with a space, no second
-one is put between them. And no row knows of its neighbours: EasyEdit pads on the left and gives no
-positions, so that on models with learned ones (GPT-2) a prompt's answer depends on its batch.
+Two things differ from EasyEdit. Where a prompt ends or an answer begins with a space, no second one
+is inserted. And rows do not affect each other: EasyEdit pads on the left without position ids, so
+that on models with learned positions (GPT-2) a prompt's answer depends on its batch.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answered:
-    """What the model makes of a question, at the places of the answer's tokens."""
+class ScoredAnswer:
+    """The model's predictions for the tokens of a question's answer."""
 
     row: Row
     predicted: tuple[int, ...]  # the most likely token ids
@@ -49,8 +49,8 @@ class Answered:
         """Share of the answer's tokens that are the most likely ones."""
         return _share_equal(self.predicted, self.row.target)
 
-    def agreement(self, other: Answered) -> float:
-        """Share of places with the same prediction, right or wrong."""
+    def agreement(self, other: ScoredAnswer) -> float:
+        """Share of tokens with the same prediction, right or wrong."""
         return _share_equal(self.predicted, other.predicted)
 
 
@@ -61,18 +61,18 @@ def score(
     *,
     batch_tokens: int = 4096,
     show_progress: bool | None = None,
-) -> list[Answered]:
-    """Ask all questions in one pass, each of a model that carries its own edit.
+) -> list[ScoredAnswer]:
+    """Ask all questions in one pass, each of a model with its own edit.
 
-    Equal to asking each alone inside `with model.edited(edit)`, to rounding; the model stays as it
-    was. Questions under one edit that differ in nothing but the answer's last token are one row to
-    the model, so that the choices of a multiple-choice question cost one.
+    Equal to asking each alone inside `with model.edited(edit)`, up to rounding; the model is left
+    as it was. Questions under one edit that differ only in the answer's last token share a row, so
+    that the choices of a multiple-choice question cost as much as one.
 
     Args:
         model: see `lga_fast.load`.
-        questions: or rows, which are questions that were tokenised before.
+        questions: or rows, which are tokenised questions.
         edits: one per question, None where there is none; None for all: the model as it stands.
-        batch_tokens: tokens in one forward at most; lowered where memory asks for it.
+        batch_tokens: most tokens in one forward, fewer where memory requires it.
         show_progress: None shows a bar on a terminal only.
 
     Raises:
@@ -87,23 +87,23 @@ def score(
         for q in questions
     ]
     _check(model, rows)
-    virtual = PerRowEdits(model, edits or [None] * len(rows))
-    alike: dict[tuple[int, int, tuple[int, ...]], list[int]] = {}
+    row_edits = PerRowEdits(model, edits or [None] * len(rows))
+    same_inputs: dict[tuple[int, int, tuple[int, ...]], list[int]] = {}
     for i, row in enumerate(rows):
-        alike.setdefault((virtual.of_row[i], row.start, row.ids[:-1]), []).append(i)
-    groups = list(alike.values())
-    found: dict[int, Answered] = {}
+        same_inputs.setdefault((row_edits.of_row[i], row.start, row.ids[:-1]), []).append(i)
+    groups = list(same_inputs.values())
+    answers: dict[int, ScoredAnswer] = {}
     with (
         torch.no_grad(),
         model.frozen(),
         progress.bar("asking questions", len(rows), show_progress) as advance,
     ):
-        for batches in _together(model, rows, groups, virtual, batch_tokens):
-            asked = [_Asked.of(rows, batch, virtual) for batch in batches]
-            for one, logits in zip(asked, _logits(model, asked, virtual), strict=True):
-                found |= _answers(rows, one.batch, logits)
-                advance(sum(map(len, one.batch)))
-    return [found[i] for i in range(len(rows))]
+        for together in _batch_groups(model, rows, groups, row_edits, batch_tokens):
+            batches = [_Batch.of(rows, of_batch, row_edits) for of_batch in together]
+            for batch, logits in zip(batches, _logits(model, batches, row_edits), strict=True):
+                answers |= _answers(rows, batch.groups, logits)
+                advance(sum(map(len, batch.groups)))
+    return [answers[i] for i in range(len(rows))]
 
 
 def _share_equal(a: Sequence[int], b: Sequence[int]) -> float:
@@ -125,37 +125,37 @@ def _check(model: EditableModel, rows: Sequence[Row]) -> None:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Batch:
     """Groups of rows that run together: one row for each, and where its answers are read."""
 
-    batch: Sequence[list[int]]
+    groups: Sequence[list[int]]  # of rows with the same inputs
     edits: Sequence[int]  # by row, number of its edit
     ids: Int[Tensor, "row token"]
     row: Int[Tensor, " position"]
     token: Int[Tensor, " position"]
 
     @classmethod
-    def of(cls, rows: Sequence[Row], batch: Sequence[list[int]], virtual: PerRowEdits) -> _Asked:
-        first = [rows[group[0]] for group in batch]
-        where = [(i, t) for i, row in enumerate(first) for t in _span(row)]
-        edits = [virtual.of_row[group[0]] for group in batch]
-        return cls(batch, edits, padded([row.ids[:-1] for row in first]), *torch.tensor(where).T)
+    def of(cls, rows: Sequence[Row], groups: Sequence[list[int]], row_edits: PerRowEdits) -> _Batch:
+        first = [rows[group[0]] for group in groups]
+        read = [(i, t) for i, row in enumerate(first) for t in _span(row)]
+        edits = [row_edits.of_row[group[0]] for group in groups]
+        return cls(groups, edits, padded([row.ids[:-1] for row in first]), *torch.tensor(read).T)
 
 
 def _span(row: Row) -> range:
-    """Places whose logits judge the answer's tokens."""
+    """Positions whose logits judge the answer's tokens."""
     return range(row.start - 1, len(row.ids) - 1)
 
 
-def _together(
+def _batch_groups(
     model: EditableModel,
     rows: Sequence[Row],
     groups: Sequence[list[int]],
-    virtual: PerRowEdits,
+    row_edits: PerRowEdits,
     batch_tokens: int,
 ) -> Iterator[list[list[list[int]]]]:
-    """Batches, those together that may wait while others run through a block read for all."""
-    batches = list(_batches(model, rows, groups, virtual, batch_tokens))
+    """Groups of batches that memory can hold while they share each read of a streamed block."""
+    batches = list(_batches(model, rows, groups, row_edits, batch_tokens))
     longest = [(len(rows[batch[0][0]].ids) - 1) * len(batch) for batch in batches]
     limit = model.memory.store_budget // model.memory.hidden_bytes
     for group in model.groups(longest, limit):
@@ -166,13 +166,13 @@ def _batches(
     model: EditableModel,
     rows: Sequence[Row],
     groups: Sequence[list[int]],
-    virtual: PerRowEdits,
+    row_edits: PerRowEdits,
     batch_tokens: int,
 ) -> Iterator[list[list[int]]]:
     """Groups of rows that run together, within `batch_tokens` and memory, longest rows first."""
     widths = {g: len(rows[group[0]].ids) - 1 for g, group in enumerate(groups)}
     labels = max((len(rows[groups[g][0]].target) / width for g, width in widths.items()), default=0)
-    columns = virtual.columns(batch_tokens // min(widths.values(), default=1))
+    columns = row_edits.columns(batch_tokens // min(widths.values(), default=1))
     factors = 4 * columns * sum(model.shape(0, model.family.edited))
     # Without a backward no more than one block's activations are held at a time.
     activations = model.memory.block_token_bytes + 4 * columns
@@ -183,36 +183,36 @@ def _batches(
 
 
 def _logits(
-    model: EditableModel, asked: Sequence[_Asked], virtual: PerRowEdits
+    model: EditableModel, batches: Sequence[_Batch], row_edits: PerRowEdits
 ) -> Iterator[Float[Tensor, "position vocab"]]:
-    """Logits of each batch, at all places that are read."""
+    """Logits of each batch, at all positions that are read."""
     jobs = [
         ForwardJob(
-            {"input_ids": one.ids.to(model.device), "use_cache": False},
-            one.row,
-            one.token,
-            partial(virtual.on, one.edits),
+            {"input_ids": batch.ids.to(model.device), "use_cache": False},
+            batch.row,
+            batch.token,
+            partial(row_edits.on, batch.edits),
         )
-        for one in asked
+        for batch in batches
     ]
     for logits, _ in model.logits_of(jobs):
         yield logits
 
 
 def _answers(
-    rows: Sequence[Row], batch: Sequence[list[int]], logits: Float[Tensor, "position vocab"]
-) -> dict[int, Answered]:
+    rows: Sequence[Row], groups: Sequence[list[int]], logits: Float[Tensor, "position vocab"]
+) -> dict[int, ScoredAnswer]:
     """Read all answers of each group from its one row's logits."""
-    offset, labels = 0, []  # place among the positions, and the token asked for
-    for group in batch:
+    offset, labels = 0, []  # index among the positions, and the answer's token
+    for group in groups:
         labels += [(offset + k, t) for i in group for k, t in enumerate(rows[i].target)]
         offset += len(_span(rows[group[0]]))
-    place, target = torch.tensor(labels, device=logits.device).T
-    chosen = wide(logits[place, target]) - wide(logits).logsumexp(-1)[place]
-    predicted, log_probs = logits.argmax(-1)[place].tolist(), chosen.tolist()
-    found, at = {}, 0
-    for i in (i for group in batch for i in group):
+    position, target = torch.tensor(labels, device=logits.device).T
+    log_p = wide(logits[position, target]) - wide(logits).logsumexp(-1)[position]
+    predicted, log_probs = logits.argmax(-1)[position].tolist(), log_p.tolist()
+    answers, at = {}, 0
+    for i in (i for group in groups for i in group):
         end = at + len(rows[i].target)
-        found[i] = Answered(rows[i], tuple(predicted[at:end]), tuple(log_probs[at:end]))
+        answers[i] = ScoredAnswer(rows[i], tuple(predicted[at:end]), tuple(log_probs[at:end]))
         at = end
-    return found
+    return answers

@@ -1,27 +1,27 @@
 """Composite editing: an answer is added to a question that has several (PeakCF).
 
 The names are those of arXiv 2602.20207 (Table 10); their formulas are not published, so these are
-lga_fast's own. An answer *holds* when the model finds it likelier than the likeliest of the wrong
-answers, by the mean log-probability of its tokens: with several right answers they cannot all be
-the most likely one.
+lga_fast's own. An answer *holds* when it is likelier than the likeliest of the wrong answers, by
+the mean log-probability of its tokens: several right answers cannot all be the most likely one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from lga_fast.metrics import _extras, _probes, _texts
+from lga_fast.metrics import _packages, _probes, _texts
 from lga_fast.metrics._cases import Values
 from lga_fast.metrics._generation import Continuation
-from lga_fast.metrics._scoring import Answered, Question
+from lga_fast.metrics._scoring import Question, ScoredAnswer
+from lga_fast.options import Options, option
 from lga_fast.records import EditRequest
 
 
 @dataclass(frozen=True)
-class Metric:
-    """Do the added answer and those that were right before hold, against the wrong ones.
+class Metric(Options):
+    """Whether the added answer and those that were right before hold against the wrong ones.
 
     - `srs`, composite success: share of these answers that hold;
     - `sr_1`: 1 if all of them do, else 0;
@@ -31,8 +31,8 @@ class Metric:
     Requests without lists of right and wrong answers have no value.
     """
 
-    max_total_tokens: int = field(
-        default=100, metadata={"help": "Tokens of the free text at most, the prompt's included."}
+    max_total_tokens: int = option(
+        100, "Most tokens of the free text, the prompt's included.", min=1
     )
 
     unit: ClassVar[str] = "share of answers"
@@ -40,8 +40,9 @@ class Metric:
     headline: ClassVar[tuple[str, ...]] = ("srs", "sr_1", "gsr", "lsr")
 
     def __post_init__(self) -> None:
-        """Refuse to start without what `lsr` needs."""
-        _extras.need("composite", {"rouge_score": "rouge-score"})
+        """Refuse what cannot be measured here."""
+        super().__post_init__()
+        _packages.require("composite", {"rouge_score": "rouge-score"})
 
     def questions(self, request: EditRequest) -> list[Question | Continuation]:
         """The prompt and its paraphrases with every answer, and the prompt to be continued."""
@@ -82,10 +83,10 @@ def _answers(request: EditRequest) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return right, tuple(a for a in dict.fromkeys(request.answers.wrong) if a not in right)
 
 
-def _holding(right: Sequence[Answered], wrong: Sequence[Answered]) -> float:
+def _holding(right: Sequence[ScoredAnswer], wrong: Sequence[ScoredAnswer]) -> float:
     bar = max(_likelihood(answered) for answered in wrong)
     return sum(_likelihood(answered) > bar for answered in right) / len(right)
 
 
-def _likelihood(answered: Answered) -> float:
+def _likelihood(answered: ScoredAnswer) -> float:
     return sum(answered.log_probs) / len(answered.log_probs)

@@ -6,55 +6,49 @@ import math
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from lga_fast.errors import MetricError
-from lga_fast.metrics import _extras
+from lga_fast.metrics import _packages
 from lga_fast.metrics._cases import Values
-from lga_fast.metrics._generation import Continuation, Continued, Sampler
+from lga_fast.metrics._generation import Continuation, GeneratedText, Sampler
+from lga_fast.options import SEEDS, Options, option
 from lga_fast.records import EditRequest
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(Options):
     """Entropy of the n-grams in the prompt and what the model writes after it.
 
     `fluency_raw` is `H₂/3 + 2H₃/3` in bits, the entropies of the frequencies of pairs and triples
-    of words (EasyEdit's `n_gram_entropy`; KnowEdit's tables show it times 100). `fluency` is it
-    divided by `log₂(max_total_tokens)` and clipped to [0, 1]: how arXiv 2602.20207 scales its
-    values is not stated, and this division fits most of them.
+    of words (EasyEdit's `n_gram_entropy`; KnowEdit's tables show it times 100). `fluency` divides
+    it by `log₂(max_total_tokens)` and clips it to [0, 1]: arXiv 2602.20207 does not say how it
+    scales its values, and this division fits most of them.
 
-    As in EasyEdit the prompt counts among the tokens, special tokens are left out, and the text
-    goes on after an end-of-text token.
+    As in EasyEdit the prompt's tokens count, special tokens are left out, and generation goes on
+    after an end-of-text token.
     """
 
-    sampler: Sampler = field(
-        default="greedy",
-        metadata={"help": "greedy, or top5: draw from the five likeliest tokens, as EasyEdit."},
+    sampler: Sampler = option(
+        "greedy", "greedy, or top5: sample from the five likeliest tokens, as EasyEdit does."
     )
-    max_total_tokens: int = field(
-        default=100, metadata={"help": "Tokens of the text at most, the prompt's own included."}
+    max_total_tokens: int = option(100, "Most tokens of the text, the prompt's included.", min=2)
+    sentences: bool = option(
+        True, "Split into sentences before words, as EasyEdit does; needs nltk's punkt_tab."
     )
-    sentences: bool = field(
-        default=True,
-        metadata={"help": "Cut into sentences before words, as EasyEdit; needs nltk's punkt_tab."},
-    )
-    seed: int = field(default=42, metadata={"help": "Seed of top5's draws."})
+    seed: int = option(42, "Seed of top5's samples.", **SEEDS)
 
     unit: ClassVar[str] = "entropy of n-grams / log2(tokens)"
     higher_is_better: ClassVar[bool] = True
     headline: ClassVar[tuple[str, ...]] = ("fluency",)
 
     def __post_init__(self) -> None:
-        """Refuse options that nothing can be measured with."""
-        if self.max_total_tokens < 2:
-            raise MetricError(
-                f"fluency: max_total_tokens={self.max_total_tokens}: expected 2 or more"
-            )
-        _extras.need("fluency", {"nltk": "nltk"})
+        """Refuse what cannot be measured here."""
+        super().__post_init__()
+        _packages.require("fluency", {"nltk": "nltk"})
         if self.sentences:
-            _need_punkt()
+            _require_punkt()
 
     def questions(self, request: EditRequest) -> list[Continuation]:
         """The prompt, to be continued."""
@@ -62,7 +56,7 @@ class Metric:
         return [Continuation(request.prompt, tokens, True, sampler, self.seed)]
 
     def measure(
-        self, request: EditRequest, before: Sequence[Continued], after: Sequence[Continued]
+        self, request: EditRequest, before: Sequence[GeneratedText], after: Sequence[GeneratedText]
     ) -> Values:
         """`fluency` and `fluency_raw`."""
         from nltk.tokenize import word_tokenize
@@ -89,14 +83,14 @@ def _entropy(words: Sequence[str], n: int) -> float:
     return sum(-share * math.log2(share) for share in shares)
 
 
-def _need_punkt() -> None:
+def _require_punkt() -> None:
     from nltk.data import find
 
     try:
         find("tokenizers/punkt_tab/english/")
     except LookupError:
         raise MetricError(
-            "fluency cuts text into sentences with nltk's data 'punkt_tab', which is not here: "
-            "python -m nltk.downloader punkt_tab. Or pass sentences=False, which needs no data: "
-            "then a full stop inside the text stays a part of its word."
+            "fluency splits text into sentences with nltk's data 'punkt_tab', not found here: run "
+            "python -m nltk.downloader punkt_tab. Or pass sentences=False, which needs no data but "
+            "leaves a full stop inside the text attached to its word."
         ) from None

@@ -8,13 +8,14 @@ from typing import ClassVar
 
 from lga_fast.metrics import _probes
 from lga_fast.metrics._cases import Values
-from lga_fast.metrics._scoring import Answered, Question
+from lga_fast.metrics._scoring import Question, ScoredAnswer
+from lga_fast.options import Options
 from lga_fast.records import EditRequest
 
 
 @dataclass(frozen=True)
-class Metric:
-    """Do questions that build on the edit get their answer: share of its tokens.
+class Metric(Options):
+    """Whether questions that build on the edit get their answer: share of its tokens.
 
     The answer is a probe's first alias. Mean over a group's prompts, then over groups.
     """
@@ -28,7 +29,7 @@ class Metric:
         return [Question(p.prompt, p.answer) for p in _probes.of_kind(request, "portability")]
 
     def measure(
-        self, request: EditRequest, before: Sequence[Answered], after: Sequence[Answered]
+        self, request: EditRequest, before: Sequence[ScoredAnswer], after: Sequence[ScoredAnswer]
     ) -> Values:
         """`portability`, and `portability/GROUP` for each group."""
         right = [answered.accuracy for answered in after]

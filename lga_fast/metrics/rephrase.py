@@ -8,13 +8,14 @@ from typing import ClassVar
 
 from lga_fast.metrics import _probes
 from lga_fast.metrics._cases import Values
-from lga_fast.metrics._scoring import Answered, Question
+from lga_fast.metrics._scoring import Question, ScoredAnswer
+from lga_fast.options import Options
 from lga_fast.records import EditRequest
 
 
 @dataclass(frozen=True)
-class Metric:
-    """Do paraphrases get the new answer too: share of its tokens, mean over paraphrases."""
+class Metric(Options):
+    """Whether paraphrases get the new answer too: share of its tokens, mean over paraphrases."""
 
     unit: ClassVar[str] = "share of answer tokens"
     higher_is_better: ClassVar[bool] = True
@@ -26,7 +27,7 @@ class Metric:
         return [Question(probe.prompt, request.target_new) for probe in probes]
 
     def measure(
-        self, request: EditRequest, before: Sequence[Answered], after: Sequence[Answered]
+        self, request: EditRequest, before: Sequence[ScoredAnswer], after: Sequence[ScoredAnswer]
     ) -> Values:
         """`rephrase`."""
         return {"rephrase": _probes.mean([answered.accuracy for answered in after])}

@@ -1,19 +1,27 @@
-"""Unstructured editing: how near the model's free answer is to the wanted text (UnKE)."""
+"""Unstructured editing: similarity of the model's free answer to the wanted text (UnKE)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
-from lga_fast.errors import MetricError
-from lga_fast.metrics import _extras, _probes, _texts
+from lga_fast.metrics import _packages, _probes, _texts
 from lga_fast.metrics._cases import Values
-from lga_fast.metrics._generation import Continuation, Continued
+from lga_fast.metrics._generation import Continuation, GeneratedText
+from lga_fast.options import Options, option
 from lga_fast.records import EditRequest
 
-_NAMES = ("bleu", "rouge_1", "rouge_2", "rouge_l", "para_rouge_l", "bert_score")
+Standard = Literal["bleu", "rouge_1", "rouge_2", "rouge_l", "para_rouge_l", "bert_score"]
+EasyEdit = Literal[
+    "easyedit_bleu",
+    "easyedit_rouge_1",
+    "easyedit_rouge_2",
+    "easyedit_rouge_l",
+    "easyedit_para_rouge_l",
+    "easyedit_bert_score",
+]
 _PACKAGES = {
     "bleu": {"sacrebleu": "sacrebleu"},
     "rouge_1": {"rouge_score": "rouge-score"},
@@ -25,7 +33,7 @@ _PACKAGES = {
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(Options):
     """The free answer to the prompt, and to its paraphrases, against the new answer.
 
     Every score comes in two conventions, under two names:
@@ -34,44 +42,32 @@ class Metric:
       `bert_score` (F1 of bert-score) are what these names commonly mean;
     - `easyedit_bleu` counts n-grams of characters, `easyedit_rouge_1` and so on are recalls over
       sets of n-grams, and `easyedit_bert_score` is the cosine of two sentence embeddings. EasyEdit
-      and UnKE report these as BLEU, ROUGE and Bert Score, and the paper's tables seem to.
+      and UnKE report these as BLEU, ROUGE and Bert Score, and so, it seems, does the paper.
 
     `para_rouge_l` is the mean over paraphrases. MMLU, the seventh column, is a metric of its own.
     """
 
-    convention: Literal["easyedit", "standard"] = field(
-        default="easyedit", metadata={"help": "Which of the two `overall` counts."}
+    convention: Literal["easyedit", "standard"] = option(
+        "easyedit", "Which of the two `overall` counts."
     )
-    exclude: tuple[str, ...] = field(
-        default=(), metadata={"help": "Scores to leave out; both bert_score load a large model."}
+    exclude: tuple[Literal[Standard, EasyEdit], ...] = option(
+        (), "Scores to leave out; both bert_score load a large model."
     )
-    max_total_tokens: int = field(
-        default=512, metadata={"help": "Tokens of question and answer at most."}
-    )
+    max_total_tokens: int = option(512, "Most tokens of question and answer.", min=1)
 
     unit: ClassVar[str] = "similarity from 0 to 1"
     higher_is_better: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Refuse to start without what the scores need."""
-        known = (*_NAMES, *(f"easyedit_{name}" for name in _NAMES))
-        if unknown := set(self.exclude) - set(known):
-            raise MetricError(
-                f"unstructured: exclude={', '.join(sorted(unknown))}: expected some of "
-                f"{', '.join(known)}"
-            )
-        if self.convention not in ("easyedit", "standard"):
-            raise MetricError(
-                f"unstructured: convention={self.convention!r}: expected 'easyedit' or 'standard'"
-            )
+        """Refuse what cannot be measured here."""
+        super().__post_init__()
         needed = {k: v for n, p in _PACKAGES.items() if n not in self.exclude for k, v in p.items()}
-        _extras.need("unstructured", needed)
+        _packages.require("unstructured", needed)
 
     @property
     def headline(self) -> tuple[str, ...]:
         """What `overall` counts."""
-        prefix = "easyedit_" if self.convention == "easyedit" else ""
-        names = [prefix + name for name in _NAMES]
+        names = get_args(EasyEdit if self.convention == "easyedit" else Standard)
         return tuple(name for name in names if name not in self.exclude)
 
     def questions(self, request: EditRequest) -> list[Continuation]:
@@ -80,7 +76,7 @@ class Metric:
         return [Continuation(prompt, self.max_total_tokens) for prompt in prompts]
 
     def measure(
-        self, request: EditRequest, before: Sequence[Continued], after: Sequence[Continued]
+        self, request: EditRequest, before: Sequence[GeneratedText], after: Sequence[GeneratedText]
     ) -> Values:
         """All scores that are not excluded."""
         answer = request.target_new

@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from lga_fast.records import Evaluation
+from lga_fast.evaluation_records import Evaluation
 
 _MODES = {
     ("single", "end"): "each edited alone",

@@ -1,8 +1,11 @@
-"""How pairs become one batch of tokens: two rows each, or one packed row with a shared prompt."""
+"""Which pairs run together, and how they become one batch of tokens.
+
+A pair is two rows, or one packed row in which both answers share the prompt.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,10 +13,15 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from lga_fast import memory
 from lga_fast.models import EditableModel
 from lga_fast.models.tensor_utils import additive_mask, padded
+from lga_fast.scoring.options import ScoringOptions
 from lga_fast.scoring.pairs import Pair
 from lga_fast.tokens import Row
+
+# Padding is computed like all else: more batches cost less than much of it.
+_ALIKE = 2 / 3
 
 
 class Batch(NamedTuple):
@@ -38,6 +46,59 @@ class Layout:
     label: Int[Tensor, " label"]
     answer: Bool[Tensor, " label"]  # the label is an answer's, not a prompt's
     packed: bool
+
+
+def plan_batches(
+    model: EditableModel,
+    pairs: Sequence[Pair],
+    options: ScoringOptions,
+    batch_tokens: int,
+    checkpointed: bool = False,
+) -> Iterator[Batch]:
+    """Pairs that run together, within `batch_tokens` and memory.
+
+    With resident weights, pairs whose activations do not fit one by one are checkpointed, or all
+    pairs if `checkpointed`. The model is frozen by the caller.
+    """
+    budget, logit_bytes = model.memory.activation_budget, model.memory.logit_bytes
+    packs = [can_pack(model, pair) and packing_pays(pair) for pair in pairs]
+    for packed in (True, False):
+        rows = 1 if packed or pairs[0].old is None else 2
+        widths = {
+            i: rows * width(pair, packed) for i, pair in enumerate(pairs) if packs[i] == packed
+        }
+        shares = (_label_share(pairs[i], widths[i], options) for i in widths)
+        logits = max(shares, default=0) * logit_bytes
+        whole = model.memory.token_bytes() + logits
+        twice = {i for i in widths if checkpointed or widths[i] * whole > budget}
+        if model.streamed or not twice or model.block_runner() is None:
+            twice = set()
+        for part in (set(widths) - twice, twice):
+            per_token = model.memory.token_bytes(part is twice) + logits
+            limit = min(batch_tokens, int(budget / per_token))
+            sizes = {i: widths[i] for i in widths if i in part}
+            for together in memory.batches(sizes, limit, _ALIKE):
+                yield Batch(together, packed, part is twice)
+
+
+def _label_share(pair: Pair, width: int, options: ScoringOptions) -> float:
+    """Labels per token of a row; an upper estimate."""
+    answers = sum(len(row.target) for row in (pair.old, pair.new) if row)
+    return 2 if options.loss_scope == "full" else answers / width
+
+
+def lay_out(
+    model: EditableModel, pairs: Sequence[Pair], batch: Batch, options: ScoringOptions
+) -> Layout:
+    """The tokens of a batch of these pairs."""
+    chosen, full = [pairs[i] for i in batch.pairs], options.loss_scope == "full"
+    return packed(chosen, full, model.dtype) if batch.packed else separate(chosen, full)
+
+
+def activation_bytes(model: EditableModel, layout: Layout, checkpointed: bool) -> int:
+    """Bytes that a batch holds at once; an upper estimate."""
+    per_token = model.memory.token_bytes(checkpointed)
+    return layout.ids.numel() * per_token + len(layout.label) * model.memory.logit_bytes
 
 
 def can_pack(model: EditableModel, pair: Pair) -> bool:

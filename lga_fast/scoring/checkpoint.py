@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,57 @@ from lga_fast.forward.tensor_store import DiskStore
 from lga_fast.models import EditableModel
 from lga_fast.records import Dropped
 from lga_fast.scoring.batch_layout import Batch
-from lga_fast.scoring.old_answers import KeptAnswers, generated
-from lga_fast.scoring.pairs import Pair
+from lga_fast.scoring.options import ScoringOptions
+from lga_fast.scoring.pairs import Groups, Pair, generated
 from lga_fast.tokens import Row
 
 Pairs = tuple[list[Pair], list[Dropped]]
 
 
-class RunCheckpoint:
-    """What a run has found so far; all of it is written whole or not at all.
+class KeptAnswers:
+    """Old answers so far; batches that are decoded together are kept once all are finished.
 
     Args:
-        folder: where it lies; made if it is not there.
+        folder: where they lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "answers.json"
+        self.answers: dict[int, list[int]] = {}
+        self.left: Groups | None = None  # None: nothing has begun
+        if self._file.exists():
+            state = json.loads(self._file.read_text(encoding="utf-8"))
+            self.answers = {int(i): answer for i, answer in state["found"].items()}
+            self.left = state["left"]
+
+    def generate(
+        self,
+        model: EditableModel,
+        prompts: Mapping[int, Sequence[int]],
+        lengths: Mapping[int, int],
+        batch_tokens: int,
+    ) -> dict[int, list[int]]:
+        """`pairs.generated`, going on from what is here."""
+        begun = (self.answers, self.left) if self.left is not None else None
+        return generated(model, prompts, lengths, batch_tokens, begun, self._keep)
+
+    def forget(self) -> None:
+        """Remove all of it, of killed runs too."""
+        self._file.unlink(missing_ok=True)
+        files.clear_abandoned(self._file)
+
+    def _keep(self, answers: Mapping[int, list[int]], left: Groups) -> None:
+        """Answers so far, and what is left to do, of which nothing has begun."""
+        if left != self.left:
+            self.answers, self.left = dict(answers), left
+            files.write_atomic(self._file, json.dumps({"found": answers, "left": left}) + "\n")
+
+
+class RunCheckpoint:
+    """What a run has finished so far; all of it is written whole or not at all.
+
+    Args:
+        folder: where it lies; created if missing.
         model: what is scored.
         requests: the facts.
         options: those of the pass.
@@ -37,17 +75,17 @@ class RunCheckpoint:
     """
 
     def __init__(
-        self, folder: Path, model: EditableModel, requests: LoadedEdits, options: dict[str, Any]
+        self, folder: Path, model: EditableModel, requests: LoadedEdits, options: ScoringOptions
     ) -> None:
         self._folder = folder
-        self.waiting = DiskStore(folder)
+        self.store = DiskStore(folder)
         identity = run_identity.of(
             provenance.of(model),
             tokenizer=provenance.tokenizer_checksum(model.tokenizer),
             requests_sha256=jsonl.checksum(requests),
             end_ids=sorted(model.end_ids()),
             files=[[f.name, *_stamp(f)] for f in model.shards.files],
-            **options,
+            **asdict(options),
         )
         folder.mkdir(parents=True, exist_ok=True)
         self._clear_abandoned(model.layers)
@@ -56,7 +94,7 @@ class RunCheckpoint:
                 f"{folder}: expected the state of a run, or an empty folder, got "
                 f"{others[0].name!r} in it. Give another folder."
             )
-        differ = run_identity.differences(self._kept("run", lambda: identity), identity)
+        differ = run_identity.differences(self._stored("run", lambda: identity), identity)
         if differ:
             raise ScoringError(
                 f"{folder}: holds the state of another run: {differ}. Give another folder, or "
@@ -64,33 +102,33 @@ class RunCheckpoint:
             )
 
     def pairs(self, make: Callable[..., Pairs]) -> Pairs:
-        """The pairs, made if this is the first time, with what makes old answers as `generate`."""
+        """The pairs of the run's beginning; `make` takes what makes old answers as `generate`."""
         answers = KeptAnswers(self._folder)
 
         def plain() -> dict[str, Any]:
-            pairs, dropped = make(generate=partial(generated, kept=answers))
+            pairs, dropped = make(generate=answers.generate)
             return {
                 "pairs": [asdict(pair) for pair in pairs],
                 "dropped": [asdict(one) for one in dropped],
             }
 
-        kept = self._kept("pairs", plain)
+        stored = self._stored("pairs", plain)
         answers.forget()
-        pairs = [Pair(p["request"], _row(p["old"]), _row(p["new"])) for p in kept["pairs"]]
-        return pairs, [Dropped(**one) for one in kept["dropped"]]
+        pairs = [Pair(p["request"], _row(p["old"]), _row(p["new"])) for p in stored["pairs"]]
+        return pairs, [Dropped(**one) for one in stored["dropped"]]
 
-    def batches(self, make: Callable[[], list[Batch]]) -> list[Batch]:
-        """The batches, made if this is the first time: free memory may be another one later."""
-        kept = self._kept("batches", lambda: {"batches": make()})
-        return [Batch(*batch) for batch in kept["batches"]]
+    def batches(self, planned: list[Batch]) -> list[Batch]:
+        """The batches of the run's beginning: another amount of memory may be free now."""
+        stored = self._stored("batches", lambda: {"batches": planned})
+        return [Batch(*batch) for batch in stored["batches"]]
 
     def start_over(self) -> None:
         """Forget all that depends on the batches."""
-        for name in self.waiting.names():
-            self.waiting.drop(name)
+        for name in self.store.names():
+            self.store.drop(name)
         (self._folder / "batches.json").unlink(missing_ok=True)
 
-    def _kept(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def _stored(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         file = self._folder / f"{name}.json"
         if not file.exists():
             files.write_atomic(file, json.dumps(make(), indent=1) + "\n")
@@ -101,7 +139,7 @@ class RunCheckpoint:
             files.clear_abandoned(self._folder / name)
         for layer in range(layers + 1):
             for kind in ("entering", "gradient"):
-                files.clear_abandoned(self.waiting.file(f"{kind}-{layer}"))
+                files.clear_abandoned(self.store.file(f"{kind}-{layer}"))
 
 
 def _stamp(file: Path) -> tuple[int, int]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -13,10 +12,8 @@ from lga_fast.datasets import LoadedEdits, jsonl
 from lga_fast.errors import NothingToScore
 from lga_fast.models import EditableModel
 from lga_fast.records import Dropped, LayerScores
+from lga_fast.scoring.options import ScoringOptions
 from lga_fast.tokens import target_row
-
-_TABLES = ("dot", "norm2_old", "norm2_new", "abs_new", "per_expert")
-_COLUMNS = ("loss_old", "loss_new", "known", "says_new")
 
 # Scores of some requests, and the places among these of those that were not dropped.
 Score = Callable[[LoadedEdits], tuple[LayerScores, list[int]]]
@@ -24,7 +21,7 @@ Score = Callable[[LoadedEdits], tuple[LayerScores, list[int]]]
 
 @dataclass(frozen=True)
 class Part:
-    """What one rank found."""
+    """The scores of one rank's share."""
 
     scores: LayerScores | None  # None: nothing of its share was left to score
     scored: list[int]  # places among all requests, in the order of `scores`
@@ -32,7 +29,7 @@ class Part:
 
 
 def over_ranks(
-    model: EditableModel, requests: LoadedEdits, options: Mapping[str, Any], score: Score
+    model: EditableModel, requests: LoadedEdits, options: ScoringOptions, score: Score
 ) -> LayerScores:
     """Scores of all requests, of which each rank scores its share; the same on every rank.
 
@@ -41,13 +38,11 @@ def over_ranks(
         RanksError: the ranks differ in model, requests or options, or one of them has ended.
     """
     ranks = distributed.current()
-    if ranks.size == 1:
-        return score(requests)[0]
     ranks.assert_same(
         model=model.fingerprint(),
         dtype=str(model.dtype),
         requests=jsonl.checksum(requests),
-        options=dict(options),
+        options=options,
     )
     places = share(model, requests)
     try:
@@ -58,7 +53,7 @@ def over_ranks(
     scored = [places[i] for i in at]
     others = sorted(set(places) - set(scored))
     part = Part(scores, scored, dict(zip(others, dropped, strict=True)))
-    return together(ranks.gather(part), requests)
+    return _merged(ranks.gather(part), requests)
 
 
 def share(model: EditableModel, requests: LoadedEdits) -> list[int]:
@@ -73,50 +68,35 @@ def share(model: EditableModel, requests: LoadedEdits) -> list[int]:
 
 
 def shared(model: EditableModel, requests: LoadedEdits) -> LoadedEdits:
-    """Those requests."""
+    """The requests that this rank scores."""
     return _only(requests, share(model, requests))
 
 
-def together(parts: list[Part], requests: LoadedEdits) -> LayerScores:
+def _merged(parts: list[Part], requests: LoadedEdits) -> LayerScores:
     """The scores of all requests in their order.
 
     Raises:
         NothingToScore: all were dropped.
     """
-    left_out = {place: one for part in parts for place, one in part.dropped.items()}
-    dropped = tuple(left_out[place] for place in sorted(left_out))
-    found = [part.scores for part in parts if part.scores]
-    if not found:
+    dropped_at = {place: one for part in parts for place, one in part.dropped.items()}
+    dropped = tuple(dropped_at[place] for place in sorted(dropped_at))
+    shares = [part.scores for part in parts if part.scores]
+    if not shares:
         reasons = {one.reason for one in dropped} or {"there are no requests"}
         raise NothingToScore(f"nothing to score: {'; '.join(sorted(reasons))}", dropped)
     order = np.argsort([place for part in parts for place in part.scored])
-
-    def joined(arrays: list[np.ndarray]) -> np.ndarray:
-        return np.concatenate(arrays)[order]
-
-    case_ids = [case_id for scores in found for case_id in scores.case_ids]
-    tables = {
-        field: {
-            name: joined([getattr(scores, field)[name] for scores in found])
-            for name in getattr(found[0], field)
-        }
-        for field in _TABLES
-    }
-    made = [scores.provenance for scores in found]
+    rows = [scores.provenance for scores in shares]
     return replace(
-        found[0],
-        case_ids=tuple(case_ids[i] for i in order),
+        LayerScores.concatenate(shares).take(order.tolist()),
         kinds=tuple(sorted({request.kind for request in requests})),
         dropped=dropped,
-        provenance=made[0]
+        provenance=rows[0]
         | distributed.current().provenance()
-        | {"sequence_forwards": sum(one["sequence_forwards"] for one in made)}
+        | {"sequence_forwards": sum(row["sequence_forwards"] for row in rows)}
         | {
-            name: max(one[name] for one in made)
+            name: max(row[name] for row in rows)
             for name in ("seconds_old_answers", "seconds_scoring", "peak_bytes")
         },
-        **tables,
-        **{field: joined([getattr(scores, field) for scores in found]) for field in _COLUMNS},
     )
 
 

@@ -9,34 +9,67 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
 
 from lga_fast import progress
-from lga_fast.forward.tensor_store import TensorStore
+from lga_fast.forward.tensor_store import DiskStore, MemoryStore, TensorStore
+from lga_fast.models import EditableModel
 from lga_fast.models.block_runner import BlockInputs
-from lga_fast.scoring.batch_layout import Batch
+from lga_fast.scoring.batch_layout import Batch, Layout
 from lga_fast.scoring.scoring_pass import ScoringPass, backward
 
 _SUMS = ("sums", "losses", "says_new")
 _EXPERTS = "per_expert."
 
 
+def run_streamed(
+    scoring: ScoringPass,
+    batches: Sequence[Batch],
+    store: TensorStore | None,
+    show_progress: bool | None,
+) -> None:
+    """Score batches with streamed weights; without a store, in memory or temporary files."""
+    with ExitStack() as stack:
+        if store is None:
+            layouts = [scoring.layout(batch) for batch in batches]
+            store = MemoryStore()
+            if store_bytes(scoring.model, layouts) > scoring.model.memory.store_budget:
+                folder = stack.enter_context(TemporaryDirectory(prefix="lga_fast-"))
+                store = DiskStore(Path(folder))
+        LayerMajorPass(scoring, batches, store, show_progress).run()
+
+
+def run_checkpointed(scoring: ScoringPass, batch: Batch) -> None:
+    """Score one batch with resident weights and the activations of one block at a time."""
+    LayerMajorPass(scoring, [batch], MemoryStore(None), show_progress=False).run()
+
+
+def store_bytes(model: EditableModel, layouts: Sequence[Layout]) -> int:
+    """Bytes that wait between the sweeps: what enters blocks and the head, gradients of two."""
+    vectors = 0
+    for layout in layouts:
+        vectors += layout.ids.numel() * (model.layers + 1 + 2 * (2 if layout.packed else 1))
+    return vectors * model.memory.hidden_bytes
+
+
 class LayerMajorPass:
     """Both sweeps of one pass.
 
-    What is finished lies in `waiting`: `entering-L` has what enters block L, `gradient-L` the
+    What is finished lies in `store`: `entering-L` has what enters block L, `gradient-L` the
     gradients of that (of block 0: none) and what the pass has found down to there. Each batch's
     part goes there as it is made, so that only one is on the device.
 
     Args:
         scoring: what the pass adds to.
         batches: what runs together.
-        waiting: where tensors wait; sweeps that were begun there go on.
+        store: where tensors wait; sweeps that were begun there go on.
         show_progress: see `score_layers`.
     """
 
@@ -44,31 +77,32 @@ class LayerMajorPass:
         self,
         scoring: ScoringPass,
         batches: Sequence[Batch],
-        waiting: TensorStore,
+        store: TensorStore,
         show_progress: bool | None,
     ) -> None:
-        assert scoring.walked
-        self.scoring, self.model, self.waiting = scoring, scoring.walked, waiting
+        runner = scoring.model.block_runner()
+        assert runner is not None  # else no batch is checkpointed, and no model streamed
+        self.scoring, self.runner, self.store = scoring, runner, store
         self.layers, self.show = scoring.model.layers, show_progress
         self.device = scoring.model.device
-        self.batches = [(batch.pairs, scoring.made(batch)) for batch in batches]
-        self._calls: list[BlockInputs] = []
+        self.batches = [(batch.pairs, scoring.layout(batch)) for batch in batches]
+        self._block_inputs: list[BlockInputs] = []
 
     def run(self) -> None:
         """Do what is left to do."""
-        entered, back = self._finished()
+        entered, back = self._resumable()
         if back:
-            self._recall(self.waiting.get(f"gradient-{back[0]}"))
+            self._restore(self.store.get(f"gradient-{back[0]}"))
         else:
             # From the last block at the latest: the head needs to know what a block returns.
             self._forward(min([*entered[-1:], self.layers - 1]) if entered else 0)
-            with self.model.head():
+            with self.runner.head():
                 self._finish(self.layers, self._from_head())
         self._backward(min(back, default=self.layers))
 
     def _forward(self, first: int) -> None:
         for layer in self._walk(range(first, self.layers), "blocks forward"):
-            self.waiting.put(f"entering-{layer + 1}", self._leaving(layer))
+            self.store.put(f"entering-{layer + 1}", self._leaving(layer))
 
     def _backward(self, layers: int) -> None:
         for layer in self._walk(range(layers - 1, -1, -1), "blocks backward"):
@@ -80,25 +114,25 @@ class LayerMajorPass:
             # As in the other sweep, though nothing goes back: experts run in another way for
             # taps, and some kernels ask whether there is a graph.
             with torch.enable_grad(), self.scoring.taps(*self.batches[i], [layer], 0):
-                left = self.model.run(layer, entering, self._calls[i]).detach()
-            yield str(i), left
+                output = self.runner.run(layer, entering, self._block_inputs[i]).detach()
+            yield str(i), output
 
     def _from_head(self) -> Iterator[tuple[str, Tensor]]:
         for i, hidden in enumerate(self._entering(self.layers)):
-            batch, made = self.batches[i]
-            with torch.enable_grad(), self.model.after_blocks(hidden):
-                read, gradients = self.scoring.head(batch, made)
-                given = backward(read, gradients, hidden)
-            yield from zip(self._keys(i), given, strict=True)
+            batch, layout = self.batches[i]
+            with torch.enable_grad(), self.runner.after_blocks(hidden):
+                read, gradients = self.scoring.head(batch, layout)
+                entering = backward(read, gradients, hidden)
+            yield from zip(self._keys(i), entering, strict=True)
 
     def _from_block(self, layer: int) -> Iterator[tuple[str, Tensor]]:
-        leaving = self.waiting.get(f"gradient-{layer + 1}")
+        leaving = self.store.get(f"gradient-{layer + 1}")
         for i, hidden in enumerate(self._entering(layer)):
             with torch.enable_grad(), self.scoring.taps(*self.batches[i], [layer]):
-                output = self.model.run(layer, hidden, self._calls[i])
+                output = self.runner.run(layer, hidden, self._block_inputs[i])
                 gradients = [leaving[key].to(output.device) for key in self._keys(i)]
-                given = backward(output, gradients, hidden if layer else None)
-            yield from zip(self._keys(i), given, strict=bool(layer))
+                entering = backward(output, gradients, hidden if layer else None)
+            yield from zip(self._keys(i), entering, strict=bool(layer))
 
     def _keys(self, i: int) -> list[str]:
         """Names of a batch's gradients: of both answers together, or of each."""
@@ -107,57 +141,58 @@ class LayerMajorPass:
     def _walk(self, layers: range, title: str) -> Iterator[int]:
         with (
             progress.bar(title, len(layers), self.show) as advance,
-            closing(self.model.walk(layers, to_head=layers.step > 0)) as walk,
+            closing(self.runner.walk(layers, to_head=layers.step > 0)) as walk,
         ):
             for layer in walk:
-                if not self._calls and "entering-0" in self.waiting.names():
+                if not self._block_inputs and "entering-0" in self.store.names():
                     deque(self._embedded(), maxlen=0)
-                elif not self._calls:
-                    self.waiting.put("entering-0", self._embedded())
+                elif not self._block_inputs:
+                    self.store.put("entering-0", self._embedded())
                 yield layer
                 advance(1)
 
     def _embedded(self) -> Iterator[tuple[str, Tensor]]:
         """What enters block 0; all else that blocks get is kept."""
-        for i, (_, made) in enumerate(self.batches):
-            call = self.model.record(self.scoring.inputs(made))
-            self._calls.append(replace(call, hidden=call.hidden.new_empty(0, 0, 0)))
-            yield str(i), call.hidden
+        for i, (_, layout) in enumerate(self.batches):
+            inputs = self.runner.record(self.scoring.inputs(layout))
+            self._block_inputs.append(replace(inputs, hidden=inputs.hidden.new_empty(0, 0, 0)))
+            yield str(i), inputs.hidden
 
     def _entering(self, layer: int) -> Iterator[Tensor]:
         """What enters a block (or the head), batch by batch, ready for a gradient."""
-        waiting = self.waiting.get(f"entering-{layer}")
+        waiting = self.store.get(f"entering-{layer}")
         for i in range(len(self.batches)):
             # Before block 0 there is nothing that a gradient could be for.
             yield waiting[str(i)].detach().to(self.device).requires_grad_(layer > 0)
 
     # -- what is finished ----------------------------------------------------------------------
-    def _finished(self) -> tuple[list[int], list[int]]:
+    def _resumable(self) -> tuple[list[int], list[int]]:
         """Blocks whose inputs, and the one whose gradients, are there to go on with.
 
         A run that was killed while it dropped sets leaves some that are of no use any more; without
         the others all begins again.
         """
-        entered, back = self._there("entering"), self._there("gradient")
+        entered, back = self._stored("entering"), self._stored("gradient")
         last = back[0] if back else len(entered)
         whole = entered[:last] == list(range(last))
         keep = (list(range(last)), back[:1]) if whole else ([], [])
-        for kind, there, kept in zip(("entering", "gradient"), (entered, back), keep, strict=True):
-            for layer in set(there).difference(kept):
-                self.waiting.drop(f"{kind}-{layer}")
+        kinds = zip(("entering", "gradient"), (entered, back), keep, strict=True)
+        for kind, layers, wanted in kinds:
+            for layer in set(layers).difference(wanted):
+                self.store.drop(f"{kind}-{layer}")
         return keep
 
-    def _there(self, kind: str) -> list[int]:
-        names = (name.split("-") for name in self.waiting.names())
+    def _stored(self, kind: str) -> list[int]:
+        names = (name.split("-") for name in self.store.names())
         return sorted(int(layer) for name, layer in names if name == kind)
 
     def _finish(self, layer: int, gradients: Iterator[tuple[str, Tensor]]) -> None:
         """Find the gradients of what enters a block, and all that the pass knows from there on."""
-        self.waiting.put(f"gradient-{layer}", chain(gradients, self._found()))
-        self.waiting.drop(f"entering-{layer}")
-        self.waiting.drop(f"gradient-{layer + 1}")
+        self.store.put(f"gradient-{layer}", chain(gradients, self._results()))
+        self.store.drop(f"entering-{layer}")
+        self.store.drop(f"gradient-{layer + 1}")
 
-    def _found(self) -> Iterator[tuple[str, Tensor]]:
+    def _results(self) -> Iterator[tuple[str, Tensor]]:
         scoring = self.scoring  # asked after the last batch, not before
         for name in _SUMS:
             yield name, getattr(scoring, name)
@@ -165,12 +200,12 @@ class LayerMajorPass:
         for name, dot in scoring.per_expert.items():
             yield f"{_EXPERTS}{name}", dot
 
-    def _recall(self, found: Mapping[str, Tensor]) -> None:
+    def _restore(self, results: Mapping[str, Tensor]) -> None:
         scoring = self.scoring
         for name in _SUMS:
-            getattr(scoring, name).copy_(found[name])
-        scoring.sequence_forwards = int(found["forwards"])
-        for name in found:
+            getattr(scoring, name).copy_(results[name])
+        scoring.sequence_forwards = int(results["forwards"])
+        for name in results:
             if name.startswith(_EXPERTS):
-                dot = found[name].to(scoring.sums.device, copy=True)
+                dot = results[name].to(scoring.sums.device, copy=True)
                 scoring.per_expert[name.removeprefix(_EXPERTS)] = dot

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import Literal
 
-from lga_fast.errors import NothingToScore, ScoringError
-from lga_fast.records import Dropped
-from lga_fast.scoring.pairs import Pair
+from lga_fast.options import Options, option
 
+OldAnswer = Literal["model", "ground_truth"]
 LossScope = Literal["target", "full"]
 Reduction = Literal["mean", "sum"]
 
 
-def check_options(loss_scope: str, reduction: str) -> None:
-    """Refuse options that a pass does not know; raises `ScoringError`."""
-    for name, value, kind in (
-        ("loss_scope", loss_scope, LossScope),
-        ("reduction", reduction, Reduction),
-    ):
-        if value not in get_args(kind):
-            known = " or ".join(map(repr, get_args(kind)))
-            raise ScoringError(f"{name}={value!r}: expected {known}")
+@dataclass(frozen=True)
+class ScoringOptions(Options):
+    """What decides the scores of given requests, besides the model; see `score_layers`."""
 
-
-def check_pairs(pairs: Sequence[Pair], dropped: Sequence[Dropped]) -> None:
-    """Refuse a pass over nothing; raises `NothingToScore`."""
-    if not pairs:
-        reasons = {d.reason for d in dropped} or {"there are no requests"}
-        raise NothingToScore(f"nothing to score: {'; '.join(sorted(reasons))}", dropped)
+    old: OldAnswer | None = option(
+        "model", "Where old answers come from; None: new answers only, which costs less than half."
+    )
+    abs_new: bool = option(False, "Collect sums of the new answers' absolute gradients too.")
+    loss_scope: LossScope = option("target", "Tokens the loss counts: the answer's, or all.")
+    reduction: Reduction = option("mean", "Loss over a row's labelled tokens.")
+    batch_tokens: int = option(4096, "Tokens in one batch at most.", min=1)

@@ -1,18 +1,17 @@
-"""Token rows of old and new answers: where a prompt ends and its answer begins, in token ids."""
+"""Token rows of old and new answers; the model is asked for the old ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from lga_fast.errors import ScoringError
+from lga_fast import memory
+from lga_fast.errors import NothingToScore, ScoringError, warn
+from lga_fast.forward import decoding
 from lga_fast.models import EditableModel
 from lga_fast.records import Dropped, EditRequest
-from lga_fast.scoring.old_answers import generated
+from lga_fast.scoring.options import ScoringOptions
 from lga_fast.tokens import Row, target_row
-
-OldAnswer = Literal["model", "ground_truth"]
 
 
 @dataclass(frozen=True)
@@ -29,18 +28,84 @@ class Pair:
         return self.old is not None and self.old.target == self.new.target
 
 
-# Old answers: of a model, the prompts by request, how many tokens each may get, tokens at a time.
+Groups = list[list[list[int]]]  # prompts by number: batches, and which of them run together
+
+# Makes old answers: of a model, the prompts by request, how many tokens each may get, and how many
+# tokens a batch may have.
 Generate = Callable[
     [EditableModel, Mapping[int, Sequence[int]], Mapping[int, int], int],
     Mapping[int, Sequence[int]],
 ]
 
 
+def generated(
+    model: EditableModel,
+    prompts: Mapping[int, Sequence[int]],
+    lengths: Mapping[int, int],
+    batch_tokens: int,
+    begun: tuple[Mapping[int, list[int]], Groups] | None = None,
+    keep: Callable[[Mapping[int, list[int]], Groups], None] | None = None,
+) -> dict[int, list[int]]:
+    """Greedy answers to prompts, by number.
+
+    Args:
+        model: with streamed weights, many batches get a token at each reading of the blocks.
+        prompts: token ids.
+        lengths: how many tokens each answer may have.
+        batch_tokens: tokens of one batch at most.
+        begun: answers of a run that was killed, and the groups of batches it had not finished.
+        keep: takes the same of this run, before each group of batches.
+
+    Warns:
+        LgaFastWarning: memory did not suffice, so that it went on with smaller batches.
+    """
+    widths = {i: len(prompt) + lengths[i] for i, prompt in prompts.items()}
+    answers, left = begun or ({}, decoding.decode_groups(model, widths, batch_tokens))
+    answers, warned = dict(answers), False
+    while left:
+        if keep:
+            keep(answers, left)
+        more = _decoded(model, prompts, lengths, left[0])
+        if more is not None:
+            answers, left = answers | more, left[1:]
+            continue
+        sizes = [len(batch) * widths[batch[0]] for batch in left[0]]
+        if not warned:
+            warn(
+                f"out of memory with {max(sizes)} tokens at a time while old answers are made; "
+                "goes on with half as many. A smaller memory_budget avoids this."
+            )
+        warned = True
+        rest = {i: widths[i] for batches in left for batch in batches for i in batch}
+        left = decoding.decode_groups(model, rest, max(sizes) // 2, sum(sizes) // 2)
+    return answers
+
+
+def _decoded(
+    model: EditableModel,
+    prompts: Mapping[int, Sequence[int]],
+    lengths: Mapping[int, int],
+    batches: list[list[int]],
+) -> dict[int, list[int]] | None:
+    """Answers of batches that run in step; None: memory did not suffice, but does for less."""
+    inputs = [([prompts[i] for i in batch], [lengths[i] for i in batch]) for batch in batches]
+    try:
+        answers = decoding.greedy_batches(model, inputs)
+    except Exception as error:
+        if not memory.out_of_memory(error) or (len(batches) == len(batches[0]) == 1):
+            raise
+        return None  # the traceback is gone with this, and what it held
+    by_batch = zip(batches, answers, strict=True)
+    return {i: a for batch, some in by_batch for i, a in zip(batch, some, strict=True)}
+
+
+_DEFAULTS = ScoringOptions()
+
+
 def build_pairs(
     model: EditableModel,
     requests: Sequence[EditRequest],
-    old: OldAnswer | None = "model",
-    batch_tokens: int = 4096,
+    options: ScoringOptions = _DEFAULTS,
     generate: Generate = generated,
 ) -> tuple[list[Pair], list[Dropped]]:
     """Rows for every request; old answers are generated where they are not taken from the data.
@@ -48,10 +113,9 @@ def build_pairs(
     Args:
         model: whose tokenizer and, for generation, greedy decoding are used.
         requests: the facts to change.
-        old: "model": the model's own greedy answer, of as many tokens as `target_old` has, or as
-            the new answer where there is none. "ground_truth": `target_old` where there is one.
-            None: there are none, and nothing is generated.
-        batch_tokens: prompt tokens decoded at a time.
+        options: `old="model"` takes the model's own greedy answer, of as many tokens as
+            `target_old` has, or as the new answer where there is none; "ground_truth" takes
+            `target_old` where there is one; None generates nothing.
         generate: makes the old answers.
 
     Returns:
@@ -59,10 +123,11 @@ def build_pairs(
         text at once has no old answer.
 
     Raises:
-        ScoringError: a row is longer than the model takes, or `old` is unknown.
+        ScoringError: a row is longer than the model takes.
+        NothingToScore: no request gave a pair.
     """
-    if old not in ("model", "ground_truth", None):
-        raise ScoringError(f"old={old!r}: expected 'model' or 'ground_truth'")
+    if not requests:
+        raise NothingToScore("nothing to score: there are no requests")
     new_rows = [target_row(model.tokenizer, r.prompt, r.target_new) for r in requests]
     old_rows: dict[int, Row] = {
         i: target_row(model.tokenizer, r.prompt, r.target_old)
@@ -75,13 +140,13 @@ def build_pairs(
                 f"request {requests[i].case_id!r}: prompt and answer take {len(row.ids)} tokens, "
                 f"the model takes at most {model.max_tokens}; shorten or remove it"
             )
-    if old is None:
+    if options.old is None:
         return [Pair(i, None, new) for i, new in enumerate(new_rows)], []
     lengths = {i: len(old_rows.get(i, new).target) for i, new in enumerate(new_rows)}
-    if old == "model":
+    if options.old == "model":
         old_rows = {}
     prompts = {i: new.ids[: new.start] for i, new in enumerate(new_rows) if i not in old_rows}
-    answers = generate(model, prompts, lengths, batch_tokens)
+    answers = generate(model, prompts, lengths, options.batch_tokens)
     old_rows |= {i: Row((*p, *answers[i]), len(p)) for i, p in prompts.items()}
     pairs = [Pair(i, old_rows[i], new) for i, new in enumerate(new_rows) if old_rows[i].target]
     dropped = [
@@ -89,4 +154,7 @@ def build_pairs(
         for i, r in enumerate(requests)
         if not old_rows[i].target
     ]
+    if not pairs:
+        reasons = sorted({one.reason for one in dropped})
+        raise NothingToScore(f"nothing to score: {'; '.join(reasons)}", dropped)
     return pairs, dropped

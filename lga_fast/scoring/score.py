@@ -1,30 +1,35 @@
-"""The scoring pass: old and new rows together, one forward, one backward to activations only."""
+"""The scoring pass: old and new rows together, one forward, one backward to activations only.
+
+What several processes, streamed weights or activations that do not fit need beside this is imported
+where it is needed.
+"""
 
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from lga_fast import distributed, progress, provenance
-from lga_fast.datasets import LoadedEdits
-from lga_fast.errors import ScoringError
+from lga_fast import distributed, memory, progress, provenance
+from lga_fast.datasets import LoadedEdits, easyedit_requests
+from lga_fast.errors import Dropped, ScoringError, warn
+from lga_fast.forward.cpu_fast_paths import fast_gelu
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, LayerScores
-from lga_fast.scoring import data_parallel
-from lga_fast.scoring.checkpoint import RunCheckpoint
-from lga_fast.scoring.execute import run
-from lga_fast.scoring.options import LossScope, Reduction, check_options, check_pairs
-from lga_fast.scoring.pairs import OldAnswer, build_pairs
+from lga_fast.scoring.batch_layout import Batch, plan_batches
+from lga_fast.scoring.options import LossScope, OldAnswer, Reduction, ScoringOptions
+from lga_fast.scoring.pairs import build_pairs
 from lga_fast.scoring.scoring_pass import ScoringPass
+
+if TYPE_CHECKING:
+    from lga_fast.scoring.checkpoint import RunCheckpoint
 
 
 def score_layers(
@@ -66,96 +71,174 @@ def score_layers(
         DataError: a dict is not an edit request.
 
     Warns:
-        UserWarning: `resume` is given, and `load` chose to have the weights in memory.
+        LgaFastWarning: `resume` is given but the weights are in memory, as `load` chose; or memory
+            ran out, and all began again with smaller batches or checkpointed.
     """
-    from lga_fast.datasets import easyedit_requests
-
-    check_options(loss_scope, reduction)
+    options = ScoringOptions(old, abs_new, loss_scope, reduction, batch_tokens)
     requests = easyedit_requests(edits)
-    options = {
-        "old": old,
-        "abs_new": abs_new,
-        "loss_scope": loss_scope,
-        "reduction": reduction,
-        "batch_tokens": batch_tokens,
-    }
     score = partial(_score, model, options, resume, show_progress)
-    return data_parallel.over_ranks(model, requests, options, score)
+    if distributed.current().size == 1:
+        return score(requests)[0]
+    from lga_fast.scoring.data_parallel import over_ranks
+
+    return over_ranks(model, requests, options, score)
 
 
 def _score(
     model: EditableModel,
-    options: dict[str, Any],
+    options: ScoringOptions,
     resume: str | Path | None,
     show_progress: bool | None,
     requests: LoadedEdits,
 ) -> tuple[LayerScores, list[int]]:
     """Scores, and the places of the requests that they are of; one process."""
-    old, abs_new, batch_tokens = (options[name] for name in ("old", "abs_new", "batch_tokens"))
-    state = _state(resume, model, requests, options)
+    checkpoint = _checkpoint(resume, model, requests, options) if resume is not None else None
     if model.streamed and progress.shown(show_progress):
         from lga_fast.scoring.cost_estimate import estimate_cost
 
-        progress.log(str(estimate_cost(model, requests, **options, resume=resume)))
+        progress.log(str(estimate_cost(model, requests, **asdict(options), resume=resume)))
     started = time.perf_counter()
     with model.frozen():
-        make = partial(build_pairs, model, requests, old, batch_tokens)
+        make = partial(build_pairs, model, requests, options)
         streamed = model.streamed
         with progress.bar("old answers", 1, show_progress) if streamed else nullcontext():
-            pairs, dropped = state.pairs(make) if state else make()
+            pairs, dropped = checkpoint.pairs(make) if checkpoint else make()
         answered = time.perf_counter()
-        check_pairs(pairs, dropped)
-        scoring = ScoringPass(model, pairs, options["loss_scope"], options["reduction"], abs_new)
-        run(scoring, batch_tokens, state, show_progress)
-        values, losses = scoring.sums.cpu(), scoring.losses
-        per_expert = {name: dot.cpu().numpy() for name, dot in scoring.per_expert.items()}
-    if old is None:
-        values[:2], losses[0], per_expert = torch.nan, torch.nan, {}
+        scoring = ScoringPass(model, pairs, options)
+        _run(scoring, checkpoint, show_progress)
+    seconds = {
+        "seconds_old_answers": answered - started,
+        "seconds_scoring": time.perf_counter() - answered,
+    }
+    return _layer_scores(scoring, requests, dropped, seconds), [p.request for p in pairs]
+
+
+def _run(
+    scoring: ScoringPass, checkpoint: RunCheckpoint | None, show_progress: bool | None
+) -> None:
+    """Score all pairs; again with smaller batches, or checkpointed, if memory runs out."""
+    model, pairs, options = scoring.model, scoring.pairs, scoring.options
+    limit, checkpointed, warned = options.batch_tokens, False, False
+    while True:
+        batches = list(plan_batches(model, pairs, options, limit, checkpointed))
+        batches = checkpoint.batches(batches) if checkpoint else batches
+        twice = sum(batch.checkpointed for batch in batches)
+        if twice and progress.shown(show_progress):
+            progress.log(memory.describe_checkpointed(twice, len(batches)))
+        scoring.sequence_forwards = 0
+        if _fits(scoring, batches, checkpoint, show_progress):
+            return
+        limit = max(scoring.layout(batch).ids.numel() for batch in batches)
+        checkpointed = all(len(batch.pairs) == 1 for batch in batches)
+        how = ", keeping only what enters the blocks" if checkpointed else " with half as many"
+        if checkpointed or not warned:
+            warn(
+                f"out of memory with {limit} tokens at a time; starts over{how}. "
+                "A smaller memory_budget avoids this."
+            )
+        limit, warned = limit // 2, True
+        if checkpoint:
+            checkpoint.start_over()
+
+
+def _fits(
+    scoring: ScoringPass,
+    batches: Sequence[Batch],
+    checkpoint: RunCheckpoint | None,
+    show_progress: bool | None,
+) -> bool:
+    """Score these batches; False: memory did not suffice, but does perhaps in another way."""
+    try:
+        with fast_gelu(scoring.model.hf):
+            if scoring.model.streamed:
+                from lga_fast.scoring.layer_major_pass import run_streamed
+
+                store = checkpoint.store if checkpoint else None
+                run_streamed(scoring, batches, store, show_progress)
+            else:
+                _run_resident(scoring, batches, show_progress)
+    except Exception as error:
+        if not memory.out_of_memory(error) or _least(scoring.model, batches):
+            raise
+        return False  # the traceback is gone with this, and what it held
+    return True
+
+
+def _run_resident(scoring: ScoringPass, batches: Sequence[Batch], show: bool | None) -> None:
+    with progress.bar("scoring facts", len(scoring.pairs), show) as advance:
+        for batch in batches:
+            if batch.checkpointed:
+                from lga_fast.scoring.layer_major_pass import run_checkpointed
+
+                run_checkpointed(scoring, batch)
+            else:
+                scoring.run(batch)
+            advance(len(batch.pairs))
+
+
+def _least(model: EditableModel, batches: Sequence[Batch]) -> bool:
+    """Whether there is no way of running these pairs with less memory."""
+    if any(len(batch.pairs) > 1 for batch in batches):
+        return False
+    can_checkpoint = not model.streamed and model.block_runner() is not None
+    return not can_checkpoint or all(batch.checkpointed for batch in batches)
+
+
+def _layer_scores(
+    scoring: ScoringPass,
+    requests: LoadedEdits,
+    dropped: Sequence[Dropped],
+    seconds: dict[str, float],
+) -> LayerScores:
+    """What the pass has added up, by parameter."""
+    model, pairs, options = scoring.model, scoring.pairs, scoring.options
+    values, losses = scoring.sums.cpu(), scoring.losses
+    per_expert = {name: dot.cpu().numpy() for name, dot in scoring.per_expert.items()}
+    known, says_new = np.array([pair.known for pair in pairs]), scoring.says_new.numpy()
+    if options.old is None:
+        values[:2], losses[0], per_expert, known = torch.nan, torch.nan, {}, says_new
     names = model.parameter_names()
     parts = [dict(zip(names, part.numpy(), strict=True)) for part in values]
-    known = [p.known for p in pairs]
-    scores = LayerScores(
-        case_ids=tuple(requests[p.request].case_id for p in pairs),
+    return LayerScores(
+        case_ids=tuple(requests[pair.request].case_id for pair in pairs),
         dot=parts[0],
         norm2_old=parts[1],
         norm2_new=parts[2],
         loss_old=losses[0].numpy(),
         loss_new=losses[1].numpy(),
-        known=scoring.says_new.numpy() if old is None else torch.tensor(known).numpy(),
-        says_new=scoring.says_new.numpy(),
+        known=known,
+        says_new=says_new,
         edited=model.family.edited,
-        abs_new={n: parts[3][n] for n in names if n.endswith("weight")} if abs_new else {},
-        sizes={name: _elements(model, name) for name in names},
+        abs_new={n: parts[3][n] for n in names if n.endswith("weight")} if options.abs_new else {},
+        sizes={n: np.array([model.size(i, n) for i in range(model.layers)]) for n in names},
         per_expert={name: per_expert[name] for name in names if name in per_expert},
-        kinds=tuple(sorted({r.kind for r in requests})),
+        kinds=tuple(sorted({request.kind for request in requests})),
         dropped=tuple(dropped),
         provenance=provenance.of(model)
+        | {name: getattr(options, name) for name in ("old", "loss_scope", "reduction")}
+        | {"data": asdict(requests.provenance)}
+        | seconds
         | {
-            **{name: options[name] for name in ("old", "loss_scope", "reduction")},
-            "data": asdict(requests.provenance),
-            "seconds_old_answers": answered - started,
-            "seconds_scoring": time.perf_counter() - answered,
-            "sequence_forwards": scoring.sequence_forwards + _generated(requests, old),
+            "sequence_forwards": scoring.sequence_forwards + _generated(requests, options.old),
             "peak_bytes": provenance.peak_bytes(model.device),
         },
     )
-    return scores, [p.request for p in pairs]
 
 
-def _state(
-    resume: str | Path | None, model: EditableModel, requests: Any, options: dict[str, Any]
+def _checkpoint(
+    resume: str | Path, model: EditableModel, requests: LoadedEdits, options: ScoringOptions
 ) -> RunCheckpoint | None:
-    if resume is None:
-        return None
     if not model.streamed:
         why = f"resume={str(resume)!r}: the weights are in memory, and only a pass with streamed "
         if model.placement.startswith("weights: resident"):  # `load` chose so
-            warnings.warn(f"{why}ones keeps what it finds. Nothing is kept.", stacklevel=5)
+            warn(f"{why}ones keeps what it finds. Nothing is kept.")
             return None
         raise ScoringError(
             f"{why}ones has states between blocks. Drop resume=, or load the model with "
             "weights='streamed'."
         )
+    from lga_fast.scoring.checkpoint import RunCheckpoint
+
     return RunCheckpoint(distributed.current().folder(Path(resume)), model, requests, options)
 
 
@@ -164,7 +247,3 @@ def _generated(requests: Sequence[EditRequest], old: OldAnswer | None) -> int:
     if old == "ground_truth":
         return sum(not (r.target_old and r.target_old.strip()) for r in requests)
     return len(requests) if old else 0
-
-
-def _elements(model: EditableModel, name: str) -> np.ndarray:
-    return np.array([model.size(layer, name) for layer in range(model.layers)])

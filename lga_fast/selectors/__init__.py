@@ -11,16 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from lga_fast import distributed, registry
 from lga_fast.datasets import easyedit_requests
 from lga_fast.errors import NothingToScore, UnknownName
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, LayerRanking
-from lga_fast.scoring import CostEstimate, data_parallel, estimate_cost
 from lga_fast.selectors._gradient_selector import GradientSelector, rank_together, shared_pass
 from lga_fast.selectors._selector import Choice, LayerSelector, MeasuredFacts
+
+if TYPE_CHECKING:
+    from lga_fast.scoring import CostEstimate
 
 __all__ = [
     "DEFAULT",
@@ -118,6 +120,8 @@ def estimate_selection_cost(
     scoring = shared_pass(selectors.values())
     if scoring is None:
         return None
+    from lga_fast.scoring import data_parallel, estimate_cost
+
     requests = data_parallel.shared(model, easyedit_requests(edits))
     try:
         return estimate_cost(model, requests, **scoring)

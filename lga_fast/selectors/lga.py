@@ -12,7 +12,7 @@ from jaxtyping import Float
 from lga_fast.errors import ScoringError
 from lga_fast.options import option
 from lga_fast.records import SCOPES, EditKind, LayerRanking, LayerScores
-from lga_fast.scoring.pairs import OldAnswer
+from lga_fast.scoring.options import OldAnswer
 from lga_fast.selectors import _tukey
 from lga_fast.selectors._fenced import FencedSelector
 from lga_fast.selectors._lga_variants import AGGREGATIONS, variant

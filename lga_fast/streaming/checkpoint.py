@@ -164,11 +164,6 @@ class Checkpoint:
         return {key: kept.get(key, self._stored[key].dtype) for key in inside}
 
     # -- reading -------------------------------------------------------------------------------
-    def forget(self, names: Iterable[str]) -> None:
-        """Let the system drop these tensors from its memory: the next reading is from the files."""
-        for key in (key for name in names for key, _ in self._groups[name].keys):
-            self._where[key].forget(key, self._stored[key].nbytes)
-
     def read(self, names: Iterable[str]) -> dict[str, Tensor]:
         """These tensors, on the CPU, in memory of their own."""
         found: dict[str, Tensor] = {}

@@ -80,7 +80,10 @@ def test_help_says_whose_an_option_is():
 def test_help_has_the_default_of_each_member():
     text = " ".join(run("edit", "--help").split())
     assert "Adam's learning rate. [default: 0.5]" in text
-    assert "Forwards; another default for some families. [default: 25; pmet: 20]" in text
+    assert (
+        "Forward passes of the optimisation; some families have another default. "
+        "[default: 25; pmet: 20]"
+    ) in text
 
 
 @pytest.mark.parametrize(

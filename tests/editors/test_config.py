@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from itertools import combinations
 from types import MappingProxyType
 from typing import Literal
@@ -15,10 +15,9 @@ import tiny
 import torch
 
 import lga_fast
-from lga_fast import registry
 from lga_fast.editors import _options, rome
-from lga_fast.errors import DataError, EditError, NoLayer, UnknownName
-from lga_fast.options import checked
+from lga_fast.errors import DataError, EditError, LgaFastWarning, NoLayer, UnknownName
+from lga_fast.options import Options, option
 
 FACT = {"prompt": "The capital of France is", "subject": "France", "target_new": "Rome"}
 PLAIN = {"contexts": ("", "The book. ")}
@@ -83,7 +82,7 @@ def test_a_file_of_easyedit_is_taken_as_it_is(model, hparams):
     report = made["config_report"]
     assert report["unknown"] == [] and report["preset"] == "easyedit"
     assert report["not_needed"]["v_loss_layer"] == "rome has no such option"
-    assert report["not_needed"]["mom2_n_samples"] == "a second moment is of `corpus`"
+    assert report["not_needed"]["mom2_n_samples"] == "second moments are measured on `corpus`"
     told = {*report["not_needed"], "alg_name", "layers", *_options._FIELDS}
     assert told >= {line.partition(":")[0] for line in HPARAMS.splitlines()}, "no key unaccounted"
 
@@ -140,7 +139,7 @@ def test_a_family_that_no_peer_lists_gets_a_default_that_says_so(models):
     assert (editor.steps, editor.weight_decay) == (25, 1e-3)
     assert about["config_source"]["steps"] == "default"
     assert about["config_report"]["notes"] == [
-        "no peer lists qwen3: lga_fast's defaults serve it",
+        "no published config lists qwen3: lga_fast's defaults apply",
     ]
 
 
@@ -166,7 +165,9 @@ def test_files_in_json_and_mappings_do_as_well(model, tmp_path):
 
 
 def test_unknown_keys_are_said(model):
-    with pytest.warns(UserWarning, match=r"^config: unknown .* v_lrr \(did you mean v_lr\?\), 5$"):
+    with pytest.warns(
+        LgaFastWarning, match=r"^config: unknown keys .* v_lrr \(did you mean v_lr\?\), 5$"
+    ):
         change = lga_fast.edit(
             model, [FACT], "rome", layer=1, config={"v_lrr": 1, 5: 1}, steps=1, **PLAIN
         )
@@ -174,7 +175,7 @@ def test_unknown_keys_are_said(model):
 
 
 def test_the_warning_points_at_the_caller(model):
-    with pytest.warns(UserWarning, match="unknown") as caught:
+    with pytest.warns(LgaFastWarning, match="unknown") as caught:
         lga_fast.edit(model, [FACT], "rome", layer=1, config={"x": 1}, steps=1, **PLAIN)
     assert caught[0].filename == __file__
 
@@ -184,23 +185,32 @@ def test_advice_of_the_model_for_other_editors_is_reported(model, monkeypatch):
     editor, _, about = resolved(model)
     assert editor.clamp == 16.0
     assert about["config_report"]["not_needed"] == {
-        "nullspace": "advice of the model; rome has no such option"
+        "nullspace": "recommended by the model; rome has no such option"
     }
+
+
+def test_a_second_edit_warns_again_and_each_note_once(model):
+    twice = [FACT | {"prompt": f"France and {place}"} for place in ("France", "France")]
+    for _ in range(2):
+        with pytest.warns(LgaFastWarning) as caught:
+            changes = lga_fast.edit_each(model, twice, "rome", layer=1, steps=1, **PLAIN)
+        notes = [note for change in changes for note in change.provenance["notes"]]
+        assert [str(w.message) for w in caught] == notes and len(notes) == 2
 
 
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
-        ('alg_name: "R-ROME"', EditError, "alg_name: it is for 'R-ROME', the editor .* is 'rome'"),
+        ('alg_name: "R-ROME"', EditError, "alg_name: it is for 'R-ROME', but the editor is 'rome'"),
         ("layers: [3, 4]", EditError, r"layers: rome edits one layer: expected one, got \[3, 4\]"),
         ("layers: []", EditError, r"layers: rome edits one layer: expected one, got \[\]"),
         ("layers: 3", EditError, "layers: rome edits one layer: expected one, got 3"),
         ("layers: [1.5]", EditError, "layers: expected a whole number, got 1.5"),
-        ("fact_token: last", EditError, "fact_token: only 'subject_last' is built, got 'last'"),
+        ("fact_token: last", EditError, "fact_token: only 'subject_last' is supported, got 'last'"),
         (
             "context_template_length_params: [[5, 2]]",
             EditError,
-            r"context_template_length_params: only .* is built, got \[\[5, 2\]\]",
+            r"context_template_length_params: only .* is supported, got \[\[5, 2\]\]",
         ),
         ("v_num_grad_steps: 0", EditError, "v_num_grad_steps: .* number of at least 1, got 0"),
         ("v_num_grad_steps: 2.5", EditError, "v_num_grad_steps: expected a whole .* got 2.5"),
@@ -214,7 +224,7 @@ def test_advice_of_the_model_for_other_editors_is_reported(model, monkeypatch):
         ("clamp_norm_factor: 0", EditError, "clamp_norm_factor: expected a number above 0, got 0"),
         ("v_weight_decay: -1", EditError, "v_weight_decay: .* of at least 0, got -1"),
         ("mom2_adjustment: 1", EditError, "mom2_adjustment: expected true or false, got 1"),
-        ("v_lr: 0.5\nlr: 0.4", DataError, "lr: v_lr says the same; keep one of the two"),
+        ("v_lr: 0.5\nlr: 0.4", DataError, "lr: v_lr sets the same; keep one of the two"),
         ("v_lr: 0.5\nv_lr: 0.4", DataError, "expected a config .*: v_lr is there twice"),
         ("v_lr: [0.5", DataError, "expected a config in YAML or JSON: while parsing"),
     ],
@@ -267,6 +277,10 @@ def test_arguments_are_checked_like_the_rest(model):
         lga_fast.edit(model, [FACT], "rome", layer=1, steps=0)
     with pytest.raises(EditError, match="argument: contexts: expected a list, each text, got 'a'"):
         lga_fast.edit(model, [FACT], "rome", layer=1, contexts="a")
+    with pytest.raises(EditError, match="argument: corpus: .* that exists, got 'no/such.txt'"):
+        lga_fast.edit(model, [FACT], "rome", layer=1, corpus="no/such.txt")
+    with pytest.raises(EditError, match="argument: seed: .* from 0 to 9223372036854775807, got -1"):
+        lga_fast.edit(model, [FACT], "rome", layer=1, seed=-1)
     with pytest.raises(UnknownName, match="editor 'rome' has no option rate"):
         lga_fast.edit(model, [FACT], "rome", layer=1, rate=1)
     with pytest.raises(UnknownName, match=r"no preset 'papers'. There are: easyedit, original"):
@@ -274,15 +288,15 @@ def test_arguments_are_checked_like_the_rest(model):
 
 
 @dataclass(frozen=True)
-class Mass:
-    """An editor over several layers, as `_config` has never seen it."""
+class Mass(Options):
+    """An editor over several layers that `_options` has never seen."""
 
     published_hparams = MappingProxyType({"easyedit": {"gpt2": {"layers": [1, 2]}}})
-    layers: tuple[int, ...] = field(default=(), metadata={"min": 0})
-    mom2_weight: float = field(default=1.0, metadata={"above": 0})
-    loss_layer: int | None = None
-    policy: Literal["always", "never"] = "always"
-    batch_size: int = 1
+    layers: tuple[int, ...] = option((), "Layers.", min=0)
+    mom2_weight: float = option(1.0, "Weight.", above=0)
+    loss_layer: int | None = option(None, "Layer.")
+    policy: Literal["always", "never"] = option("always", "Policy.")
+    batch_size: int = option(1, "Size.")
 
 
 def test_new_fields_need_no_change_here(models, monkeypatch):
@@ -298,17 +312,3 @@ def test_new_fields_need_no_change_here(models, monkeypatch):
         resolved(models["gpt2"], {"layers": [2, -1]})
     with pytest.raises(EditError, match="policy: expected one of 'always', 'never', got 'once'"):
         resolved(models["gpt2"], policy="once")
-
-
-@pytest.mark.parametrize("name", registry.names("lga_fast.editors"))
-def test_every_editor_declares_what_the_check_needs(name):
-    """Peers' values and defaults pass the editor's own limits; every field explains itself."""
-    kind = registry.member("lga_fast.editors", name).Editor
-    known = {f.name: f for f in fields(kind)}
-    hints = _options.get_type_hints(kind)
-    assert all(f.metadata["help"] for f in known.values())
-    tables = getattr(kind, "published_hparams", {})
-    assert set(tables) <= {"easyedit", "original"}
-    said = [pair for table in tables.values() for t in table.values() for pair in t.items()]
-    for key, value in [*said, *asdict(kind()).items()]:
-        assert checked(value, hints[key], known[key].metadata, key) == value

@@ -12,7 +12,7 @@ from mass import CONTEXTS, EDITORS, FAMILIES, GENTLE, LAYER, OPTIONS, REQUESTS, 
 import lga_fast
 from lga_fast.editors import _keys
 from lga_fast.editors._value_solver import Optimisation
-from lga_fast.errors import EditError
+from lga_fast.errors import EditError, LgaFastWarning
 from lga_fast.forward.decoding import greedy
 from lga_fast.records import EditRequest
 
@@ -204,7 +204,7 @@ def test_edits_found_together_are_the_ones_found_alone(name, family):
 
 def test_what_there_is_to_know_is_said():
     model = tiny.model("gpt2", torch.float32)
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(LgaFastWarning) as caught:
         change = lga_fast.edit(
             model, REQUESTS[:1], "memit", layer=4, contexts=CONTEXTS, steps=3, mom2_weight=1e4
         )
@@ -228,8 +228,10 @@ def test_layers_must_end_at_the_layer():
     for layers in ((1, 2), (3, 4), (3, 3)):
         with pytest.raises(EditError, match=r"layers \[.*the highest is the layer asked for, 3"):
             lga_fast.edit(model, REQUESTS, "memit", layer=3, layers=layers, contexts=CONTEXTS)
+    before = model.hf.register_forward_pre_hook(lambda *_: pytest.fail("work before the check"))
     with pytest.raises(EditError, match="loss_layer 5: tiny-gpt2 has layers 0 to 4"):
-        lga_fast.edit(model, REQUESTS, "memit", layer=3, loss_layer=5, contexts=CONTEXTS)
+        lga_fast.edit(model, REQUESTS, "memit", layer=3, loss_layer=5)
+    before.remove()
 
 
 def test_an_update_that_is_not_finite_is_an_error():

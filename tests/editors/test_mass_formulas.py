@@ -8,7 +8,7 @@ import torch
 from mass import CONTEXTS, FAMILIES, GENTLE, LAYER, OPTIONS, REQUESTS, THRESHOLD, editor, solved
 
 import lga_fast
-from lga_fast.errors import EditError
+from lga_fast.errors import EditError, LgaFastWarning
 from lga_fast.records import EditRequest
 
 pytestmark = pytest.mark.usefixtures("keep_double")
@@ -112,7 +112,9 @@ def test_alphaedit_without_free_or_without_kept_directions():
     ):
         lga_fast.edit(model, REQUESTS, "alphaedit", nullspace_threshold=1e-9, **options)
     options |= {"nullspace_threshold": 9, "l2": 1e-3}
-    with pytest.warns(UserWarning, match="layer 2: all 48 directions of its keys .* nothing is ke"):
+    with pytest.warns(
+        LgaFastWarning, match="layer 2: all 48 directions of its keys .* no key is p"
+    ):
         made = lga_fast.edit(model, REQUESTS, "alphaedit", **options)
     report = made.provenance["second_moment"]["2"]
     assert report["free"] == report["directions"] == 48 and report["corpus"] == "atlas/text.txt"

@@ -81,22 +81,22 @@ def test_a_step_reads_the_blocks_from_the_layer_on_twice_for_all_facts(
     streamed.fingerprint()
     facts = [fact | {"case_id": str(i)} for i, fact in enumerate(FACTS * 3)]
     before = streamed.shards.bytes_read
-    with _cost_messages.costs_said():
+    with _cost_messages.verbose_costs():
         edits = lga_fast.edit_each(streamed, facts, "r_rome", **QUICK)
     assert [len(edit.provenance["losses"][0]) for edit in edits] == [4] * 6  # and 3 backwards
     blocks, head = streamed.sweep_bytes(2), streamed.head_read_bytes()
     promised = streamed.sweep_bytes() + 7 * blocks + 5 * head
     assert promised <= streamed.shards.bytes_read - before <= 1.05 * promised
-    said = capsys.readouterr().err
-    assert "editing 6 facts at layer 2 with streamed weights, all at once: up to 4 steps" in said
-    assert f"each reads blocks 2 to 4 twice, 2 x {memory.format_bytes(blocks)}" in said
-    with _cost_messages.costs_said():
+    log = capsys.readouterr().err
+    assert "editing 6 facts at layer 2 with streamed weights, all at once: up to 4 steps" in log
+    assert f"each reads blocks 2 to 4 twice, 2 x {memory.format_bytes(blocks)}" in log
+    with _cost_messages.verbose_costs():
         lga_fast.edit(streamed, FACTS, "r_rome", **QUICK)
-    said = capsys.readouterr().err
-    assert "2 facts one after another" in said and "editing 1 fact at layer 2" in said
+    log = capsys.readouterr().err
+    assert "2 facts one after another" in log and "editing 1 fact at layer 2" in log
     lga_fast.edit_each(streamed, FACTS, "r_rome", **QUICK)
     monkeypatch.setattr(distributed, "current", lambda: Ranks(1, 2))
-    with _cost_messages.costs_said():
+    with _cost_messages.verbose_costs():
         lga_fast.edit_each(streamed, FACTS, "r_rome", **QUICK)
     assert "streamed weights" not in capsys.readouterr().err  # nobody asked; then the first says it
 
@@ -106,9 +106,9 @@ def test_what_does_not_fit_is_read_for_in_batches_and_contexts_are_said_too(
 ):
     resident, streamed = both(tmp_path, tiny.model("llama", torch.float32), dtype="float64")
     wanted = lga_fast.edit_each(resident, FACTS, "r_rome", **QUICK)
-    left = 30 * _cost_messages.token_bytes(streamed, 1)
-    monkeypatch.setattr(memory, "memory_left", lambda model: left)
-    with _cost_messages.costs_said():
+    left = 30 * streamed.memory.step_bytes(1)
+    monkeypatch.setattr("lga_fast.streaming.streamed_memory.StreamedMemory.activation_budget", left)
+    with _cost_messages.verbose_costs():
         found = lga_fast.edit_each(streamed, FACTS, "r_rome", **QUICK)
         assert "editing 2 facts at layer 2 with streamed weights, in 2 batches" in (
             capsys.readouterr().err

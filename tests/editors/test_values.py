@@ -137,7 +137,11 @@ def test_the_losses_are_the_papers_one_row_at_a_time(family, which):
     with model.frozen():
         losses, initial, delta, factors = plain_losses(model, request, read, sites)
     assert value.losses == pytest.approx(losses, rel=1e-9)
-    found = value.delta[None] if value.beside is None else torch.stack([value.delta, *value.beside])
+    found = (
+        value.delta[None]
+        if value.extra_deltas is None
+        else torch.stack([value.delta, *value.extra_deltas])
+    )
     torch.testing.assert_close(found, delta, rtol=1e-7, atol=1e-9)
     torch.testing.assert_close(value.initial, initial[0], rtol=1e-10, atol=1e-12)
     if which == "pmet":

@@ -18,13 +18,14 @@ import lga_fast
 from lga_fast import provenance, registry
 from lga_fast.datasets import load_edits, split
 from lga_fast.editors import _contexts
-from lga_fast.errors import DataError, EditError, UnknownName
+from lga_fast.errors import DataError, EditError, OptionError, UnknownName
 from lga_fast.evaluation import evaluate as evaluating
 from lga_fast.evaluation import loop, results_file
+from lga_fast.evaluation_records import Average
 from lga_fast.forward.decoding import greedy
 from lga_fast.metrics import choose, measure_cases
 from lga_fast.models import EditableModel
-from lga_fast.records import Average, EditRequest, Probe
+from lga_fast.records import EditRequest, Probe
 from tests.models.edits import bits
 
 CITIES = ("France", "Italy", "Berlin", "Vienna", "New York", "Paris", "Rome")
@@ -334,11 +335,23 @@ def test_bad_input_is_refused_before_work_starts(tmp_path):
             "2 of 5 requests are among the 2",
         ),
         (edits, {"proxy": "case 1"}, DataError, "expected a list of case ids, got the text"),
-        (edits, {"mode": "all"}, UnknownName, "mode='all': expected 'single' or 'sequential' or"),
-        (edits, {"eval_when": "now"}, UnknownName, "eval_when='now': expected 'end' or"),
-        (edits, {"eval_when": "after_each"}, UnknownName, "is for mode='sequential'"),
+        (
+            edits,
+            {"mode": "all"},
+            OptionError,
+            "mode: expected one of 'single', 'sequential', 'batch', got 'all'",
+        ),
+        (
+            edits,
+            {"eval_when": "now"},
+            OptionError,
+            "eval_when: expected one of 'end', 'after_each', got 'now'",
+        ),
+        (edits, {"eval_when": "after_each"}, OptionError, "is for mode='sequential'"),
         (edits, {"metrics": ["rewrit"]}, UnknownName, "Did you mean 'rewrite'"),
-        (edits, {"chunk": 0}, DataError, "chunk=0"),
+        (edits, {"chunk": 0}, OptionError, "chunk: expected a whole number of at least 1, got 0"),
+        (edits, {"metrics": "rewrite"}, OptionError, "metrics: expected a list, each text, got"),
+        (edits, {"out": tmp_path}, DataError, "expected a file to write, got a folder"),
         (edits, {"layer": 5}, EditError, "layers 0 to 4"),
         (edits, {"editor": "roma"}, UnknownName, "Did you mean 'rome'"),
         ([], {}, EditError, "at least one request"),
@@ -350,7 +363,7 @@ def test_bad_input_is_refused_before_work_starts(tmp_path):
         ),
     ):
         with pytest.raises(error, match=said):
-            evaluate(model, requests, out=tmp_path / "results.jsonl", **options)
+            evaluate(model, requests, **({"out": tmp_path / "results.jsonl"} | options))
     assert not list(tmp_path.iterdir())
 
 

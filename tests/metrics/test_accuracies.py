@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lga_fast.metrics import Answered, Question, choose
+from lga_fast.metrics import Question, ScoredAnswer, choose
 from lga_fast.records import EditRequest, Probe
 from lga_fast.tokens import Row
 
@@ -22,10 +22,10 @@ REQUEST = EditRequest("a", "The capital of France is", "Rome", probes=PROBES)
 BARE = EditRequest("b", "The capital of France is", "Rome")
 
 
-def answered(target: str, predicted: str) -> Answered:
+def answered(target: str, predicted: str) -> ScoredAnswer:
     """One letter is one token."""
     ids = tuple(map(ord, "?" + target))
-    return Answered(Row(ids, 1), tuple(map(ord, predicted)), (-1.0,) * len(predicted))
+    return ScoredAnswer(Row(ids, 1), tuple(map(ord, predicted)), (-1.0,) * len(predicted))
 
 
 def metric(name):

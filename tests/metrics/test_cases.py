@@ -119,4 +119,6 @@ def test_bad_input_is_refused():
         choose(["rewrite"], {"rewrite": {"layer": 1}})
     with pytest.raises(UnknownName, match="options for fluency: expected chosen metrics"):
         choose(["rewrite"], OPTIONS)
+    with pytest.raises(MetricError, match="exclude=fluency: expected .* measured: rewrite"):
+        choose(["overall", "rewrite"], {"overall": {"exclude": ["fluency"]}})
     assert measure_cases(model, [], [], named) == ([], {})

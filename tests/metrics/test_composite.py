@@ -6,7 +6,14 @@ import pytest
 import tiny
 
 from lga_fast.errors import MetricError
-from lga_fast.metrics import Answered, Continuation, Continued, Question, choose, measure_cases
+from lga_fast.metrics import (
+    Continuation,
+    GeneratedText,
+    Question,
+    ScoredAnswer,
+    choose,
+    measure_cases,
+)
 from lga_fast.metrics.overall import Metric as Overall
 from lga_fast.records import AnswerLists, EditRequest, Probe
 from lga_fast.tokens import Row
@@ -23,7 +30,7 @@ def metric():
 
 def answered(*log_probs):
     size = len(log_probs)
-    return Answered(Row((0, *range(size)), 1), (0,) * size, log_probs)
+    return ScoredAnswer(Row((0, *range(size)), 1), (0,) * size, log_probs)
 
 
 def test_every_prompt_is_asked_with_every_answer():
@@ -38,7 +45,7 @@ def test_every_prompt_is_asked_with_every_answer():
 def test_an_answer_holds_when_it_is_likelier_than_every_wrong_one():
     prompt = [answered(-1.0, -2.0), answered(-3.0), answered(-1.4), answered(-9), answered(-1.5)]
     para = [answered(-1), answered(-1), answered(-1), answered(-2), answered(-3)]
-    written = Continued("Turkey borders Greece and Chad.", " Greece and Chad.")
+    written = GeneratedText("Turkey borders Greece and Chad.", " Greece and Chad.")
     found = metric().measure(REQUEST, [], [*prompt, *para, written])
     # -1.5 by the mean over tokens is not above -1.5; -3 is not; -1.4 is
     assert found["srs"] == pytest.approx(1 / 3) and found["sr_1"] == 0

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from lga_fast.errors import MetricError
-from lga_fast.metrics import Continuation, Continued, choose
+from lga_fast.metrics import Continuation, GeneratedText, choose
 from lga_fast.metrics.fluency import Metric, n_gram_entropy
 from lga_fast.records import EditRequest
 
@@ -17,7 +17,7 @@ VECTOR = "the cat sat on the mat and the cat sat on the rug"
 
 def value(text, **options):
     made = choose(["fluency"], {"fluency": {"sentences": False} | options})["fluency"]
-    return made.measure(REQUEST, [], [Continued(text, "")])
+    return made.measure(REQUEST, [], [GeneratedText(text, "")])
 
 
 @pytest.fixture
@@ -77,11 +77,15 @@ def test_missing_data_is_said_at_once_with_both_ways_out(monkeypatch):
     monkeypatch.setattr("nltk.data.path", [])
     with pytest.raises(MetricError, match=r"nltk.downloader punkt_tab\. Or pass sentences=False"):
         Metric()
-    with pytest.raises(MetricError, match="max_total_tokens=1: expected 2 or more"):
+    with pytest.raises(
+        MetricError, match="max_total_tokens: expected a whole .* at least 2, got 1"
+    ):
         Metric(sentences=False, max_total_tokens=1)
 
 
 def test_a_missing_package_brings_the_line_that_installs_it(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MetricError, match=r"needs nltk, .* pip install 'lga-fast\[eval\]'; or"):
+    with pytest.raises(
+        MetricError, match=r"needs nltk, .* pip install 'lga-fast\[eval\]', or only"
+    ):
         Metric(sentences=False)

@@ -9,7 +9,7 @@ import tiny
 import torch
 
 from lga_fast.errors import MetricError
-from lga_fast.metrics import Answered, choose, measure_cases, score
+from lga_fast.metrics import ScoredAnswer, choose, measure_cases, score
 from lga_fast.records import EditRequest
 from lga_fast.tokens import Row
 
@@ -61,7 +61,7 @@ def test_a_question_counts_when_the_models_likeliest_letter_is_right(files):
 
 def test_the_likeliest_of_the_letters_is_compared_with_the_right_one(files):
     def answers(*log_probs):
-        return [Answered(Row((0, 1), 1), (1,), (log_p,)) for log_p in log_probs]
+        return [ScoredAnswer(Row((0, 1), 1), (1,), (log_p,)) for log_p in log_probs]
 
     made = metric(files, per_request=2)
     right, wrong = answers(-2.0, -1.0, -3.0, -4.0), answers(-2.0, -1.0, -0.5, -4.0)

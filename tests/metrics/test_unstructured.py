@@ -9,7 +9,7 @@ import pytest
 import tiny
 
 from lga_fast.errors import MetricError
-from lga_fast.metrics import Continuation, Continued, choose, measure_cases
+from lga_fast.metrics import Continuation, GeneratedText, choose, measure_cases
 from lga_fast.records import EditRequest, Probe
 
 ANSWER = "George Rankin was a soldier. He was a politician, too."
@@ -23,7 +23,7 @@ def metric(**options):
 
 
 def values(*written, **options):
-    texts = [Continued("?" + text, text) for text in written]
+    texts = [GeneratedText("?" + text, text) for text in written]
     return metric(**options).measure(REQUEST, [], texts)
 
 
@@ -96,7 +96,7 @@ def test_without_paraphrases_there_is_no_para_rouge():
     bare = EditRequest("b", REQUEST.prompt, ANSWER)
     made = metric()
     assert len(made.questions(bare)) == 1
-    found = made.measure(bare, [], [Continued("", ANSWER)])
+    found = made.measure(bare, [], [GeneratedText("", ANSWER)])
     assert found["para_rouge_l"] is None and found["easyedit_para_rouge_l"] is None
 
 
@@ -120,7 +120,7 @@ def test_bert_scores_come_from_their_packages():
     assert found["easyedit_bert_score"] == pytest.approx(cosine)
     made = metric(exclude=())
     for _ in range(3):
-        made.measure(REQUEST, [], [Continued("", "x"), Continued("", "y")])
+        made.measure(REQUEST, [], [GeneratedText("", "x"), GeneratedText("", "y")])
     import bert_score
 
     assert bert_score.BERTScorer.made == 2  # one for each metric, however many requests
@@ -144,7 +144,11 @@ def test_missing_packages_and_wrong_options_are_refused():
         names = ", ".join(m.replace("_", "-") for m in missing)
         with pytest.raises(MetricError, match=rf"needs {names}, not installed here\. .*lga-fast\["):
             metric(exclude=())
-    with pytest.raises(MetricError, match="exclude=blue: expected some of bleu, rouge_1"):
+    with pytest.raises(
+        MetricError, match=r"exclude\[0\]: expected one of 'bleu', 'rouge_1'.* got 'blue'"
+    ):
         metric(exclude=("blue",))
-    with pytest.raises(MetricError, match="convention='other': expected 'easyedit' or"):
+    with pytest.raises(
+        MetricError, match="convention: expected one of 'easyedit', 'standard', got 'other'"
+    ):
         metric(convention="other")

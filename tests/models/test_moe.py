@@ -14,6 +14,7 @@ from lga_fast.models import EditableModel
 from lga_fast.models.moe import Experts, Routing
 from lga_fast.records import EditRequest
 from lga_fast.scoring import batch_layout
+from lga_fast.scoring.options import ScoringOptions
 from lga_fast.scoring.pairs import build_pairs
 from tests.scoring.test_score import REQUESTS, autograd, error
 
@@ -24,7 +25,7 @@ FACT = EditRequest("a", "The capital of France is", "Rome", "France", (15, 21), 
 @pytest.mark.parametrize("family", tiny.MIXTURES)
 def test_equals_autograd_on_the_fused_parameters(family, monkeypatch):
     model = tiny.model(family, sliding_window=64)
-    pairs, _ = build_pairs(model, REQUESTS, "model")
+    pairs, _ = build_pairs(model, REQUESTS)
     wanted = autograd(model, pairs)
     for packed in (True, False):
         monkeypatch.setattr(batch_layout, "packing_pays", lambda pair, packed=packed: packed)
@@ -40,7 +41,7 @@ def test_equals_autograd_on_the_fused_parameters(family, monkeypatch):
 def test_absolute_sums_are_over_all_experts():
     model, fact = tiny.model("olmoe"), [REQUESTS[0]]
     scores = lga_fast.score_layers(model, fact, abs_new=True)
-    (pair,), _ = build_pairs(model, fact, "model")
+    (pair,), _ = build_pairs(model, fact)
     with model.frozen():
         model.hf.requires_grad_(True)
         logits = model.hf(torch.tensor([pair.new.ids]), use_cache=False).logits[0]
@@ -81,7 +82,7 @@ def test_scores_of_experts():
         assert per_expert.shape == (5, 5, 4)
         np.testing.assert_allclose(per_expert.sum(2), scores.dot[name], rtol=1e-12)
     routers = [model.part(i, "mlp").gate for i in range(5)]
-    pairs, _ = build_pairs(model, REQUESTS, "ground_truth")
+    pairs, _ = build_pairs(model, REQUESTS, ScoringOptions("ground_truth"))
     for i, pair in enumerate(pairs):
         used: list[set[int]] = []
         with model.frozen(), torch.no_grad():

@@ -23,7 +23,8 @@ from lga_fast.datasets import easyedit_requests
 from lga_fast.errors import LgaFastError, ScoringError
 from lga_fast.forward import tensor_store
 from lga_fast.scoring import checkpoint
-from lga_fast.scoring.old_answers import KeptAnswers, generated
+from lga_fast.scoring.checkpoint import KeptAnswers
+from lga_fast.scoring.options import ScoringOptions
 from lga_fast.scoring.pairs import build_pairs
 
 # Half a file is written, then the process is gone.
@@ -111,7 +112,8 @@ def test_old_answers_go_on_with_the_group_that_was_being_decoded(family, tmp_pat
     requests = [replace(r, target_old=None) for r in REQUESTS for _ in range(2)]
     left = 24 * streamed.memory.token_bytes() + 60 * streamed.memory.cache_bytes
     streamed.memory_budget = streamed.memory.weights_bytes + left * 4 // 3 + 9
-    want = build_pairs(resident, requests, "model", 24)
+    options = ScoringOptions(batch_tokens=24)
+    want = build_pairs(resident, requests, options)
     state, readings, limit, runner = tmp_path / "state", [], 10**6, streamed.block_runner()
     real = runner.head
 
@@ -122,15 +124,14 @@ def test_old_answers_go_on_with_the_group_that_was_being_decoded(family, tmp_pat
         return real()
 
     monkeypatch.setattr(runner, "head", ending)
-    assert build_pairs(streamed, requests, "model", 24) == want
+    assert build_pairs(streamed, requests, options) == want
     whole, limit, found = len(readings), 0, None
     while found is None:
         readings.clear()
         limit += 1
         with suppress(Interrupted):
-            options = {"old": "model", "batch_tokens": 24}
             kept = checkpoint.RunCheckpoint(state, streamed, easyedit_requests(requests), options)
-            found = kept.pairs(partial(build_pairs, streamed, requests, "model", 24))
+            found = kept.pairs(partial(build_pairs, streamed, requests, options))
     assert found == want and 1 < limit < whole  # no attempt had time for all groups
     assert sorted(file.name for file in state.iterdir()) == ["pairs.json", "run.json"]
 
@@ -153,7 +154,7 @@ def test_old_answers_go_on_when_memory_runs_out(weights, tmp_path, monkeypatch):
         warnings.simplefilter("always")
         if weights == "streamed":
             kept = KeptAnswers(tmp_path)
-            got = build_pairs(model, requests, generate=partial(generated, kept=kept))
+            got = build_pairs(model, requests, generate=kept.generate)
             assert kept.left and kept.left != [[list(range(8))]]
         else:
             got = build_pairs(model, requests)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 import weakref
 from contextlib import closing
@@ -13,12 +12,12 @@ import tiny
 import torch
 from both_placements import REQUESTS, assert_same_bits, both
 
-from lga_fast import memory, registry, score_layers
+from lga_fast import registry, score_layers
 from lga_fast.errors import ScoringError
 from lga_fast.forward import tensor_store
 from lga_fast.models.kv_cache import CACHE, cache_of
-from lga_fast.scoring import estimate_cost, execute
-from lga_fast.scoring.calibration import Computing, Reading
+from lga_fast.scoring import estimate_cost, layer_major_pass
+from lga_fast.scoring.options import ScoringOptions
 from lga_fast.scoring.pairs import build_pairs
 from lga_fast.selectors import estimate_selection_cost
 
@@ -87,7 +86,9 @@ def test_a_small_budget_makes_batches_smaller_and_lets_inputs_wait_in_files(tmp_
     resident, streamed = both(tmp_path, tiny.model("llama", torch.float32))
     kept = []
     monkeypatch.setattr(
-        execute, "DiskStore", lambda folder: kept.append(folder) or tensor_store.DiskStore(folder)
+        layer_major_pass,
+        "DiskStore",
+        lambda folder: kept.append(folder) or tensor_store.DiskStore(folder),
     )
     streamed.memory_budget = streamed.memory.weights_bytes + 40 * streamed.memory.token_bytes()
     said = estimate_cost(streamed, REQUESTS)
@@ -121,10 +122,11 @@ def test_keys_and_values_of_old_answers_stay_within_the_budget(tmp_path, monkeyp
     )
     streamed.fingerprint()
     before = streamed.shards.bytes_read
-    pairs, _ = build_pairs(streamed, requests, "model", 24)
+    options = ScoringOptions(batch_tokens=24)
+    pairs, _ = build_pairs(streamed, requests, options)
     one = streamed.sweep_bytes() + streamed.head_read_bytes()
     assert (streamed.shards.bytes_read - before) // one == said.streaming.answer_reads
-    assert pairs == build_pairs(resident, requests, "model", 24)[0]
+    assert pairs == build_pairs(resident, requests, options)[0]
     assert 0 < max(kept) <= said.streaming.cache_bytes
 
 
@@ -178,61 +180,18 @@ def test_a_forecast_refuses_what_the_pass_refuses(tmp_path):
     for model in both(tmp_path, tiny.model("gpt2", torch.float32)):
         for edits, options, message in [
             ([], {}, "nothing to score: there are no requests"),
-            (REQUESTS, {"loss_scope": "x"}, "loss_scope='x': expected 'target' or 'full'"),
-            (REQUESTS, {"reduction": "x"}, "reduction='x': expected 'mean' or 'sum'"),
+            (
+                REQUESTS,
+                {"loss_scope": "x"},
+                "expected one of 'target', 'full', got 'x'",
+            ),
+            (REQUESTS, {"old": "x"}, "old: expected one of 'model', 'ground_truth', got 'x'"),
+            (REQUESTS, {"batch_tokens": 0}, "batch_tokens: expected a whole number of at least 1"),
+            (REQUESTS, {"reduction": "x"}, "reduction: expected one of 'mean', 'sum', got 'x'"),
         ]:
             for call in (estimate_cost, score_layers):
                 with pytest.raises(ScoringError, match=message):
                     call(model, edits, **options)
-
-
-def test_rates_are_measured_on_what_fits(tmp_path, monkeypatch):
-    _, streamed = both(tmp_path, tiny.model("gpt2", torch.float32))
-    real, rows, inner = streamed.block_runner().run, [], []
-
-    def limited(layer, hidden, call):
-        rows.append(len(hidden))
-        inner.append(hidden.requires_grad and layer > 0)
-        if len(hidden) > 1:
-            raise torch.OutOfMemoryError("too much")
-        return real(layer, hidden, call)
-
-    monkeypatch.setattr(streamed.block_runner(), "run", limited)
-    assert estimate_cost(streamed, REQUESTS[:1] * 4, old=None).streaming
-    assert rows[:3] == [4, 2, 1] and set(rows[3:]) == {1}
-    assert any(inner)  # a gradient goes back to the input, as in all blocks but the first
-    assert all(p.is_meta for block in streamed._blocks for p in block.parameters())
-
-
-def test_seconds_add_up(tmp_path, monkeypatch):
-    """The first sweep comes from the files, the others from memory if that holds them."""
-    resident, streamed = both(tmp_path, tiny.model("llama", torch.float32))
-    rates, answered = Computing(1.0, 2.0, 7.0, 0.0), replace(REQUESTS[1], target_old="Paris, Rome")
-    read, head = streamed.sweep_bytes(), streamed.head_read_bytes()
-    reading = Reading(stored=read / 1000, held=read / 10)
-    module = sys.modules["lga_fast.scoring.cost_estimate"]
-    monkeypatch.setattr(module, "measured", lambda scoring, batch: (rates, reading))
-    streamed.fingerprint()
-    for old, answers in (("ground_truth", 0), ("model", 5)):
-        for model in (resident, streamed):
-            said = estimate_cost(model, [answered], old=old)
-            assert said.batches == 1 and not said.checkpointed
-            again = said.batch_tokens if model is streamed else 0
-            prompt = len(streamed.tokenizer(answered.prompt)["input_ids"])
-            made = prompt + 7 * (answers - 1) if answers else 0
-            assert said.seconds_computing == 2 * said.batch_tokens + again + made
-        told, heads = said.streaming, answers + 1
-        assert told and told.answer_reads == answers
-        by_memory = [max(10, prompt), *[10] * (answers - 1)] if answers else []
-        by_memory += [max(10, said.batch_tokens), 2 * said.batch_tokens]
-        assert told.held_seconds == pytest.approx(sum(by_memory) + heads * head / read * 10)
-        first = 1000 + sum(by_memory[1:]) + head / read * (1000 + 10 * answers)
-        assert told.seconds == pytest.approx(first)
-        monkeypatch.setattr(memory, "holds", lambda model, count: False)
-        told = estimate_cost(streamed, [answered], old=old).streaming
-        assert told and told.seconds == pytest.approx(1000 * (2 + answers + heads * head / read))
-        monkeypatch.undo()
-        monkeypatch.setattr(module, "measured", lambda scoring, batch: (rates, reading))
 
 
 def test_the_plan_is_said_where_bars_are_shown(tmp_path, capsys):

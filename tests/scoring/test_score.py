@@ -14,6 +14,7 @@ from lga_fast import score_layers
 from lga_fast.errors import ScoringError
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
+from lga_fast.scoring.options import ScoringOptions
 from lga_fast.scoring.pairs import Pair, build_pairs
 
 pytestmark = pytest.mark.usefixtures("keep_double")
@@ -59,7 +60,7 @@ def error(got: np.ndarray, want: np.ndarray) -> float:
 
 def compare(model: EditableModel, tolerance: float, **options) -> None:
     scores = score_layers(model, REQUESTS, **options)
-    pairs, _ = build_pairs(model, REQUESTS, options.get("old", "model"))
+    pairs, _ = build_pairs(model, REQUESTS, ScoringOptions(options.get("old", "model")))
     full, mean = options.get("loss_scope") == "full", options.get("reduction") != "sum"
     wanted = autograd(model, pairs, full, mean)
     assert list(scores.dot) == list(wanted)
@@ -226,9 +227,10 @@ def test_known_facts_are_marked():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"loss_scope": "answer"}, "loss_scope='answer': expected 'target' or 'full'"),
-        ({"reduction": "max"}, "reduction='max': expected 'mean' or 'sum'"),
-        ({"old": "guess"}, "old='guess': expected 'model' or 'ground_truth'"),
+        ({"loss_scope": "answer"}, "loss_scope: expected one of 'target', 'full', got 'answer'"),
+        ({"reduction": "max"}, "reduction: expected one of 'mean', 'sum', got 'max'"),
+        ({"old": "guess"}, "old: expected one of 'model', 'ground_truth', got 'guess'"),
+        ({"batch_tokens": 0}, "batch_tokens: expected a whole number of at least 1, got 0"),
     ],
 )
 def test_unknown_options_are_refused(options, message):

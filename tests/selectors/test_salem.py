@@ -12,9 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lga_fast import score_layers, select_layer
 from lga_fast.errors import ScoringError
+from lga_fast.forward import decoding
 from lga_fast.ops import reference
 from lga_fast.records import EditRequest
 from lga_fast.scoring import batch_layout
+from lga_fast.scoring.options import ScoringOptions
 from lga_fast.scoring.pairs import build_pairs
 from lga_fast.selectors.salem import Selector
 
@@ -29,7 +31,7 @@ REQUESTS = [
 
 def gradients(model, request) -> list[list[torch.Tensor]]:
     """Whole gradients of one new answer's loss, of every layer's MLP weights."""
-    row = build_pairs(model, [request], None)[0][0].new
+    row = build_pairs(model, [request], ScoringOptions(None))[0][0].new
     with model.frozen():
         model.hf.requires_grad_(True)
         logits = model.hf(torch.tensor([row.ids]), use_cache=False).logits[0]
@@ -107,7 +109,9 @@ def test_no_gradient_of_a_weights_size_is_held(monkeypatch):
 
 def test_only_new_rows_run_and_no_old_answer_is_made(monkeypatch):
     model = tiny.model("gpt2")
-    monkeypatch.setattr(model, "greedy", lambda *args: pytest.fail("an old answer was generated"))
+    monkeypatch.setattr(
+        decoding, "greedy_batches", lambda *args: pytest.fail("an old answer was generated")
+    )
     ranking = select_layer(model, REQUESTS, "salem")
     assert ranking.provenance["sequence_forwards"] == 2 * len(REQUESTS)
     assert ranking.provenance["old"] is None

@@ -8,11 +8,14 @@ import json
 import pytest
 import tiny
 import torch
+from limits import refused
 
 from lga_fast import registry
-from lga_fast.metrics import Values, choose, measure_cases
+from lga_fast.errors import MetricError, OptionError
+from lga_fast.metrics import CaseMetric, SummaryMetric, Values, choose, measure_cases
+from lga_fast.options import Options
 from lga_fast.records import AnswerLists, EditRequest, Probe
-from tests.models.edits import make_edit
+from tests.models.edits import bits, make_edit
 
 NAMES = registry.names("lga_fast.metrics")
 LARGE = ("bert_score", "easyedit_bert_score")
@@ -43,17 +46,24 @@ def options(tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_values_are_numbers_or_none_and_the_headline_is_among_them(name, options):
+def test_values_before_and_after_an_edit(name, options):
     model = tiny.model("qwen3", torch.float32)
+    weights = bits(model)
     metrics = choose([name], {k: v for k, v in options.items() if k == name})
-    cases, _ = measure_cases(model, [FULL, BARE], [make_edit(model), None], metrics)
-    made = metrics[name]
-    for values in cases:
-        assert set(made.headline) <= set(values)
+    (metric,) = metrics.values()
+    assert isinstance(metric, SummaryMetric if name == "overall" else CaseMetric)
+    plain, before = measure_cases(model, [FULL, BARE], None, metrics)
+    edits = [make_edit(model), None]
+    edited, again = measure_cases(model, [FULL, BARE], edits, metrics, before)
+    assert again == before and bits(model) == weights
+    assert measure_cases(model, [FULL, BARE], edits, metrics) == (edited, before)
+    assert edited[1] == plain[1]  # it is measured without an edit
+    for values in (*plain, *edited):
+        assert set(metric.headline) <= set(values)
         assert all(v is None or isinstance(v, float) for v in values.values()), values
         json.dumps(values)
     if name != "overall":
-        assert all(cases[0][key] is not None for key in made.headline)
+        assert all(edited[0][key] is not None for key in metric.headline)
 
 
 def test_no_two_metrics_give_a_value_of_the_same_name(options):
@@ -67,7 +77,17 @@ def test_no_two_metrics_give_a_value_of_the_same_name(options):
 @pytest.mark.parametrize("name", NAMES)
 def test_it_says_what_it_measures(name):
     kind = registry.member("lga_fast.metrics", name).Metric
-    assert kind.__doc__ and kind.unit and isinstance(kind.higher_is_better, bool)
+    assert kind.__doc__ and isinstance(kind.unit, str) and isinstance(kind.higher_is_better, bool)
     for field in dataclasses.fields(kind):
         assert field.default is not dataclasses.MISSING, field.name
         assert field.metadata["help"].endswith("."), field.name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_options_out_of_their_limits_are_refused_on_creation(name, options):
+    kind = registry.member("lga_fast.metrics", name).Metric
+    assert issubclass(kind, Options)
+    for option, value in refused(kind):
+        with pytest.raises(OptionError, match=rf"{name}: {option}.*expected .*got ") as caught:
+            kind(**options.get(name, {}) | {option: value})
+        assert isinstance(caught.value, MetricError)

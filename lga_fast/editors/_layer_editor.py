@@ -1,0 +1,94 @@
+"""What every editor is: options of the value's optimisation, and a solver per model and layer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from lga_fast.editors._value_problem import Optimisation, Value
+from lga_fast.forward.clean_run import Site
+from lga_fast.models import EditableModel
+from lga_fast.options import SEEDS, Options, option
+from lga_fast.records import EditRequest
+from lga_fast.weight_edit import WeightEdit
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """An editor prepared for one layer of one model.
+
+    What its edits share (contexts, second moments, the fingerprint in their provenance) belongs to
+    the model at the time of `prepare`; values are optimised on the model at the time of the call.
+    """
+
+    model: EditableModel
+    contexts: tuple[str, ...]
+    optimisation: Optimisation
+    sites: tuple[Site, ...]
+
+    def solve_joint(self, requests: Sequence[EditRequest]) -> WeightEdit:
+        """One edit for all requests, which follow those of earlier calls."""
+        ...
+
+    def solve_independent(
+        self, requests: Sequence[EditRequest], values: Sequence[Value] | None = None
+    ) -> list[WeightEdit]:
+        """One edit per request, independent of all others; `values` skips their optimisation."""
+        ...
+
+
+@dataclass(frozen=True)
+class LayerEditor(Options, ABC):
+    """Base of every member's `Editor`; its fields are the editor's options."""
+
+    steps: int = option(
+        25, "Forward passes of the optimisation; some families have another default.", min=1
+    )
+    weight_decay: float = option(
+        1e-3, "Weight of ‖δ‖ in the loss; some families have another default.", min=0
+    )
+    lr: float = option(0.5, "Adam's learning rate.", above=0)
+    kl_factor: float = option(0.0625, "Weight of the KL term.", min=0)
+    clamp: float = option(4.0, "Largest ‖δ‖ in units of ‖v_init‖.", above=0)
+    corpus: str | None = option(
+        None, "Text file or folder to measure second moments on; default: the atlas's.", path=True
+    )
+    mom2_tokens: int | None = option(
+        None, "Tokens of that text to read; default: 10 times d_in.", min=1
+    )
+    contexts: tuple[str, ...] | None = option(
+        None, "Texts put before the prompt; default: sampled from the model."
+    )
+    seed: int = option(42, "Seed of the contexts.", **SEEDS)
+
+    @abstractmethod
+    def prepare(self, model: EditableModel, layer: int) -> Solver:
+        """Compute what edits share (contexts, second moments) once, before any request is known."""
+
+    def solve(
+        self, model: EditableModel, requests: Sequence[EditRequest], layer: int
+    ) -> WeightEdit:
+        """The change of weights that makes the model answer all requests; the model is unchanged.
+
+        Raises:
+            EditError: a loss or an update is not finite, or a subject's last token has no place.
+        """
+        return self.prepare(model, layer).solve_joint(requests)
+
+    def solve_each(
+        self, model: EditableModel, requests: Sequence[EditRequest], layer: int
+    ) -> list[WeightEdit]:
+        """What `solve` gives for each request alone; their optimisations share forwards."""
+        return self.prepare(model, layer).solve_independent(requests)
+
+    def optimisation(self) -> Optimisation:
+        """Settings of the values' optimisation."""
+        return Optimisation(
+            steps=self.steps,
+            weight_decay=self.weight_decay,
+            lr=self.lr,
+            kl_factor=self.kl_factor,
+            clamp=self.clamp,
+        )
