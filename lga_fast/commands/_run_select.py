@@ -50,8 +50,8 @@ def run(
     if rank_zero and (plan or (model.streamed and not progress.shown())):
         cost = selectors.estimate_selection_cost(model, facts, selector, **options)
         if plan:
-            # A selector that only aggregates the scoring pass says what it `needs` of it.
-            beyond = [name for name, member in members.items() if not hasattr(member, "needs")]
+            aggregates = selectors.GradientSelector  # and does nothing else
+            beyond = [name for name, one in members.items() if not issubclass(one, aggregates)]
             _print_cost(cost, beyond, err=False)
         elif cost:  # scoring itself says so only beside a progress bar
             _print_cost(cost, (), err=True)

@@ -14,10 +14,10 @@ from lga_fast.models import EditableModel
 from lga_fast.options import option
 from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors import _notes
+from lga_fast.selectors._editing_options import EditingOptions
 from lga_fast.selectors._selector import (
     Choice,
     Cost,
-    EditingOptions,
     LayerSelector,
     MeasuredFacts,
     Resampling,
