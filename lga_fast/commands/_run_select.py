@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
-from lga_fast import distributed, progress, registry, selectors
+from lga_fast import distributed, extras, progress, registry, selectors
 from lga_fast.commands import _inputs, _options
 from lga_fast.files import write_atomic
 from lga_fast.loading import Weights
@@ -51,8 +50,8 @@ def run(
     if rank_zero and (plan or (model.streamed and not progress.shown())):
         cost = selectors.estimate_selection_cost(model, facts, selector, **options)
         if plan:
-            # A selector that only aggregates the scoring pass says what it `needs` of it.
-            beyond = [name for name, member in members.items() if not hasattr(member, "needs")]
+            aggregates = selectors.GradientSelector  # and does nothing else
+            beyond = [name for name, one in members.items() if not issubclass(one, aggregates)]
             _print_cost(cost, beyond, err=False)
         elif cost:  # scoring itself says so only beside a progress bar
             _print_cost(cost, (), err=True)
@@ -90,7 +89,7 @@ def _report(rankings: Mapping[str, LayerRanking], as_json: bool, out: Path | Non
 def _write(rankings: Mapping[str, LayerRanking], out: Path) -> str:
     """Write every ranking, and its figures if matplotlib is installed; returns what was written."""
     out.mkdir(parents=True, exist_ok=True)
-    figures = find_spec("matplotlib") is not None
+    figures = not extras.missing(["matplotlib"])
     names: list[str] = []
     for selector, ranking in rankings.items():
         which = f"-{selector}" if len(rankings) > 1 else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from lga_fast import extras
-from lga_fast.errors import warn
 from lga_fast.files import replacing
 from lga_fast.records import LayerRanking
 
@@ -13,15 +12,13 @@ from lga_fast.records import LayerRanking
 _CHOSEN, _KEPT, _FENCE = "#009E73", "#56B4E9", "#D55E00"
 
 
-def write(ranking: LayerRanking, *paths: Path) -> list[Path]:
+def write(ranking: LayerRanking, *paths: Path) -> None:
     """Draw the ranking once and save it to each path, in the format its suffix names.
 
-    Returns:
-        The paths that were written; none, with a warning, if matplotlib is not installed.
+    Raises:
+        LgaFastError: matplotlib is not installed.
     """
-    if extras.missing(["matplotlib"]):
-        warn("no figure was drawn, because matplotlib is missing: pip install 'lga-fast[plot]'")
-        return []
+    extras.need("a figure of a ranking", ["matplotlib"], "plot")
     import matplotlib
 
     matplotlib.use("agg")
@@ -69,7 +66,6 @@ def write(ranking: LayerRanking, *paths: Path) -> list[Path]:
         with replacing(path) as temporary:
             figure.savefig(temporary, dpi=150, metadata=plain)
     plt.close(figure)
-    return list(paths)
 
 
 def _limits(ranking: LayerRanking) -> tuple[float, float]:

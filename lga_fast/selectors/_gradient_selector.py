@@ -11,7 +11,7 @@ from lga_fast.models import EditableModel
 from lga_fast.options import option
 from lga_fast.records import EditRequest, LayerRanking, LayerScores
 from lga_fast.scoring import score_layers
-from lga_fast.scoring.options import LossScope, Reduction
+from lga_fast.scoring.options import LossScope, Reduction, ScoringOptions
 from lga_fast.selectors._selector import Choice, LayerSelector, MeasuredFacts
 
 
@@ -24,14 +24,14 @@ class GradientSelector(LayerSelector):
     batch_tokens: int = option(4096, "Largest number of tokens in one batch.", min=1)
     resume: str | None = option(None, "Folder from which a pass with streamed weights resumes.")
 
-    def needs(self) -> dict[str, Any]:
-        """Arguments for `score_layers` beyond these options."""
-        return {}
-
-    def pass_options(self) -> dict[str, Any]:
-        """Arguments for `score_layers`."""
-        names = ("loss_scope", "reduction", "batch_tokens", "resume")
-        return {name: getattr(self, name) for name in names} | self.needs()
+    def pass_options(self) -> ScoringOptions:
+        """What it needs of a scoring pass: new answers' norms, with the loss of these options."""
+        return ScoringOptions(
+            old=None,
+            loss_scope=self.loss_scope,
+            reduction=self.reduction,
+            batch_tokens=self.batch_tokens,
+        )
 
     @abstractmethod
     def aggregate(self, scores: LayerScores) -> LayerRanking:
@@ -54,17 +54,23 @@ def rank_together(
     selectors: Mapping[str, GradientSelector],
 ) -> dict[str, LayerRanking]:
     """Rankings of selectors with equal options of the pass, from a single pass."""
-    scores = score_layers(model, requests, **(shared_pass(selectors.values()) or {}))
+    options = shared_pass(selectors.values())
+    assert options is not None
+    resume = next(iter(selectors.values())).resume
+    scores = score_layers(model, requests, **vars(options), resume=resume)
     if len(selectors) > 1:
         together = {"pass_shared_by": list(selectors)}
         scores = replace(scores, provenance=scores.provenance | together)
     return {name: selector.aggregate(scores) for name, selector in selectors.items()}
 
 
-def shared_pass(selectors: Iterable[LayerSelector]) -> dict[str, Any] | None:
-    """Arguments for `score_layers` of one pass that serves all these; None: none makes a pass."""
+def shared_pass(selectors: Iterable[LayerSelector]) -> ScoringOptions | None:
+    """Options of one pass that serves all these, whose losses are equal; None: none needs one."""
     passes = [options for one in selectors if (options := one.pass_options()) is not None]
     if not passes:
         return None
-    needs = {key: value for options in reversed(passes) for key, value in options.items()}
-    return {"old": None} | needs
+    return replace(
+        passes[0],
+        old=next((options.old for options in passes if options.old), None),
+        abs_new=any(options.abs_new for options in passes),
+    )

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from lga_fast.editors import Preset
 from lga_fast.models import EditableModel
 from lga_fast.options import SEEDS, Options, option
 from lga_fast.records import EditRequest, LayerRanking, LayerScores, Scope
+from lga_fast.scoring.options import ScoringOptions
 from lga_fast.sweep.result import Sweep
 
 Basis = Literal["facts", "chance", "user"]
@@ -107,8 +107,8 @@ class LayerSelector(Options, ABC):
     ) -> LayerRanking:
         """Choose a layer for these requests; the model is left as it was."""
 
-    def pass_options(self) -> dict[str, Any] | None:
-        """Arguments for `score_layers` of the scoring pass it makes; None: it makes none."""
+    def pass_options(self) -> ScoringOptions | None:
+        """What it needs of a scoring pass; None: it makes none."""
         return None
 
     def choose(self, facts: MeasuredFacts) -> Choice:
@@ -142,17 +142,6 @@ class FenceOptions(Options):
         None, "Fence constant; default 1.0, or 0.5 for composite, unstructured data.", min=0
     )
     scope: Scope = option("mlp_all", "Parameters that are summed over.")
-
-
-@dataclass(frozen=True)
-class EditingOptions(Options):
-    """Options of what edits facts to see which layer serves best."""
-
-    editor: str = option("r_rome", "Editor to try.", member="lga_fast.editors")
-    preset: Preset = option(
-        "easyedit", "Source of the editor's options where nothing else sets them."
-    )
-    config: str | None = option(None, "YAML or JSON file of the editor's options.", path=True)
 
 
 def with_notes(ranking: LayerRanking, own: list[str]) -> LayerRanking:

@@ -13,10 +13,10 @@ from lga_fast.errors import OptionError
 from lga_fast.models import EditableModel
 from lga_fast.options import option
 from lga_fast.records import EditRequest, LayerRanking
+from lga_fast.selectors._editing_options import EditingOptions
 from lga_fast.selectors._selector import (
     Choice,
     Cost,
-    EditingOptions,
     LayerSelector,
     MeasuredFacts,
     Resampling,

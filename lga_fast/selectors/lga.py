@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -12,7 +11,7 @@ from jaxtyping import Float
 from lga_fast.errors import ScoringError
 from lga_fast.options import option
 from lga_fast.records import SCOPES, EditKind, LayerRanking, LayerScores
-from lga_fast.scoring.options import OldAnswer
+from lga_fast.scoring.options import OldAnswer, ScoringOptions
 from lga_fast.selectors import _tukey
 from lga_fast.selectors._fenced import FencedSelector
 from lga_fast.selectors._lga_variants import AGGREGATIONS, variant
@@ -26,9 +25,9 @@ class Selector(FencedSelector):
     old: OldAnswer = option("model", "Source of the old answers.")
     skip_known: bool = option(False, "Leave out facts that the model already knows.")
 
-    def needs(self) -> dict[str, Any]:
-        """Old answers."""
-        return {"old": self.old}
+    def pass_options(self) -> ScoringOptions:
+        """Old answers too."""
+        return replace(super().pass_options(), old=self.old)
 
     def aggregate(self, scores: LayerScores) -> LayerRanking:
         """The ranking that these scores give.

@@ -17,13 +17,14 @@ from lga_fast.datasets import easyedit_requests
 from lga_fast.errors import ScoringError
 from lga_fast.models import EditableModel
 from lga_fast.options import option
-from lga_fast.records import EditRequest, LayerRanking, LayerScores
+from lga_fast.records import EditRequest, LayerRanking
+from lga_fast.scoring.options import ScoringOptions
 from lga_fast.selectors import lga
+from lga_fast.selectors._editing_options import EditingOptions
 from lga_fast.selectors._fact_edits import FactEdits
 from lga_fast.selectors._selector import (
     Choice,
     Cost,
-    EditingOptions,
     FenceOptions,
     LayerSelector,
     MeasuredFacts,
@@ -68,7 +69,7 @@ class Selector(FenceOptions, EditingOptions, LayerSelector):
         """Refuse a model whose layers cannot be edited."""
         check_layers(model, range(model.layers))
 
-    def pass_options(self) -> dict[str, Any]:
+    def pass_options(self) -> ScoringOptions:
         """Those of LGA."""
         return self._lga().pass_options()
 
@@ -189,7 +190,7 @@ class Selector(FenceOptions, EditingOptions, LayerSelector):
         shares = np.zeros(facts.model.layers)
         for _ in range(facts.resamples):
             drawn = random.integers(len(rows), size=len(rows))
-            ranked = ranker.aggregate(resampled(scores, drawn))
+            ranked = ranker.aggregate(scores.take(drawn.tolist()))
             seen = rows[drawn][: self.facts]
             order, _ = halve(
                 candidates(ranked, self.k, self.margin),
@@ -225,15 +226,3 @@ def candidates(ranking: LayerRanking, k: int, margin: float | None) -> list[int]
         near = sorted(i for i, far in outside.items() if far <= limit and i != last)
         near.sort(key=outside.__getitem__)
     return best + near or [last]
-
-
-def resampled(scores: LayerScores, drawn: np.ndarray) -> LayerScores:
-    """Scores of these requests, each as often as it was drawn."""
-    tables = ("dot", "norm2_old", "norm2_new", "abs_new", "per_expert")
-    columns = ("loss_old", "loss_new", "known", "says_new")
-    return replace(
-        scores,
-        case_ids=tuple(scores.case_ids[i] for i in drawn),
-        **{n: {key: v[drawn] for key, v in getattr(scores, n).items()} for n in tables},
-        **{n: getattr(scores, n)[drawn] for n in columns},
-    )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from lga_fast.errors import ScoringError
 from lga_fast.options import option
 from lga_fast.records import LayerRanking, LayerScores
+from lga_fast.scoring.options import ScoringOptions
 from lga_fast.selectors import _averaged
 from lga_fast.selectors._gradient_selector import GradientSelector
 from lga_fast.selectors._selector import Resampling
@@ -24,9 +25,9 @@ class Selector(Resampling, GradientSelector):
     )
     only_wrong: bool = option(False, "Use only facts whose new answer the model does not give yet.")
 
-    def needs(self) -> dict[str, Any]:
-        """Sums of absolute values, which unlike l2 norms take extra work in the pass."""
-        return {"abs_new": True} if self.norm == "l1mean" else {}
+    def pass_options(self) -> ScoringOptions:
+        """For l1mean sums of absolute values, which unlike l2 norms take extra work in the pass."""
+        return replace(super().pass_options(), abs_new=self.norm == "l1mean")
 
     def aggregate(self, scores: LayerScores) -> LayerRanking:
         """The ranking that these scores give; biases do not count.

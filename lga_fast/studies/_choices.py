@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lga_fast import registry
 from lga_fast.scoring import score_layers
+from lga_fast.scoring.options import ScoringOptions
 from lga_fast.selectors import Choice, LayerSelector, shared_pass
 from lga_fast.studies._measured_facts import SELECTORS, ProxyFacts, selector_for
 from lga_fast.studies._trials import Trial
@@ -43,6 +44,6 @@ def _measured(
     trial: Trial, proxy: Sweep, selectors: Sequence[LayerSelector], resamples: int
 ) -> ProxyFacts:
     """The proxy facts, scored in one pass for all selectors."""
-    options = shared_pass(selectors) or {}
-    scores = score_layers(trial.model, trial.split.proxy, **options)
+    options = shared_pass(selectors) or ScoringOptions()
+    scores = score_layers(trial.model, trial.split.proxy, **vars(options))
     return ProxyFacts(trial, proxy, scores, resamples)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
@@ -61,11 +60,10 @@ def test_the_command_selects_without_figures(saved_model, tmp_path):
     facts, out = tmp_path / "facts.jsonl", tmp_path / "out"
     write_jsonl(REQUESTS, facts)
     arguments = ["select", "--model", saved_model, "--data", facts, "--proxy", 3, "--out", out]
-    arguments = [*map(str, arguments), "--json"]
-    done = run(f"from lga_fast.cli import main; main({arguments!r})")
+    done = run(f"from lga_fast.cli import main; main({[*map(str, arguments)]!r})")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["selector"] == "lga"
-    assert done.stderr.count("no figure was drawn, because matplotlib is missing: pip install") == 1
+    assert "golden layer" in done.stdout
+    assert done.stdout.count("For figures: pip install 'lga-fast[plot]'") == 1
     assert [file.name for file in out.iterdir()] == ["ranking.json"]
 
 
@@ -87,8 +85,8 @@ def test_only_the_golden_study_needs_scipy(setting, monkeypatch):
 
 def test_a_ranking_is_not_drawn_without_matplotlib(monkeypatch, tmp_path):
     paths = [tmp_path / "layers.png", tmp_path / "layers.svg"]
-    assert plot.write(RANKING, *paths) == paths
+    plot.write(RANKING, *paths)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.warns(UserWarning, match="no figure was drawn"):
-        assert plot.write(RANKING, tmp_path / "other.png") == []
-    assert {file.name for file in tmp_path.iterdir()} == {"layers.png", "layers.svg"}
+    with pytest.raises(LgaFastError, match=r"needs matplotlib: pip install 'lga-fast\[plot\]'"):
+        plot.write(RANKING, tmp_path / "other.png")
+    assert set(tmp_path.iterdir()) == set(paths)

@@ -1,0 +1,19 @@
+"""Options of selectors that edit facts to see which layer serves best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lga_fast.editors import Preset
+from lga_fast.options import Options, option
+
+
+@dataclass(frozen=True)
+class EditingOptions(Options):
+    """Which editor is tried, and where its options come from."""
+
+    editor: str = option("r_rome", "Editor to try.", member="lga_fast.editors")
+    preset: Preset = option(
+        "easyedit", "Source of the editor's options where nothing else sets them."
+    )
+    config: str | None = option(None, "YAML or JSON file of the editor's options.", path=True)
