@@ -1,4 +1,4 @@
-"""Edits that rows of one batch carry each for itself, so that evaluating writes no weight."""
+"""A batch whose rows each run under their own edit, so that evaluating writes no weight."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class PerRowEdits:
     """`y += left (rightᵀ x)` on every token of a row, with the row's own `left` and `right`.
 
     What `model.edited(edit)` does to the whole model, done to some rows of a batch: `(W + left
-    rightᵀ) x`. The product is taken in float32 (float64 for a float64 model) and not rounded to
-    the weight's dtype; rows without an edit stay as they are, bit for bit.
+    rightᵀ) x`, as multi-LoRA inference does. The product is computed in float32 (float64 for a
+    float64 model) and not rounded to the weight's dtype; rows without an edit keep every bit.
 
     Args:
         model: whose matrices are changed; no weight is touched.
@@ -35,7 +35,7 @@ class PerRowEdits:
 
     def __init__(self, model: EditableModel, edits: Sequence[WeightEdit | None]):
         self._model = model
-        self._keys = {model.weight_name(*place): place for place in model.matrices()}
+        self._keys = {model.weight_name(*key): key for key in model.matrices()}
         self._edits: dict[int, WeightEdit] = {}  # by number: an edit shared by rows is one
         numbers: dict[int, int] = {}
         for edit in edits:
@@ -48,7 +48,7 @@ class PerRowEdits:
             _check(model, edit, now)
 
     def columns(self, rows: int) -> int:
-        """Sum of the ranks that the edits of so many rows have together, at most."""
+        """Upper bound of the total rank of the edits of so many rows."""
         ranks = [max(d.rank for d in edit.deltas.values()) for edit in self._edits.values()]
         return sum(sorted(ranks, reverse=True)[:rows])
 
@@ -59,21 +59,21 @@ class PerRowEdits:
         names = dict.fromkeys(name for n in present for name in self._edits[n].deltas)
         with ExitStack() as stack:
             for name in names:
-                having = [n for n in present if name in self._edits[n].deltas]
-                deltas = [self._edits[n].deltas[name] for n in having]
-                hook = partial(_add, *_side_by_side(deltas, having, numbers))
+                owners = [n for n in present if name in self._edits[n].deltas]
+                deltas = [self._edits[n].deltas[name] for n in owners]
+                hook = partial(_add, *_concatenated(deltas, owners, numbers))
                 module = self._model.matrix(*self._keys[name])
                 stack.callback(module.register_forward_hook(hook).remove)
             yield
 
 
-def _side_by_side(
-    deltas: Sequence[LowRank], having: Sequence[int], numbers: Sequence[int]
+def _concatenated(
+    deltas: Sequence[LowRank], owners: Sequence[int], numbers: Sequence[int]
 ) -> tuple[
     Float32[Tensor, "d_out column"], Float32[Tensor, "d_in column"], Bool[Tensor, "row column"]
 ]:
-    """All edits' columns in one matrix, so that ranks may differ, and whose row reads which."""
-    owner = torch.tensor([n for n, d in zip(having, deltas, strict=True) for _ in range(d.rank)])
+    """The columns of all edits as one matrix, as ranks may differ, and which row uses which."""
+    owner = torch.tensor([n for n, d in zip(owners, deltas, strict=True) for _ in range(d.rank)])
     left, right = torch.cat([d.left for d in deltas], 1), torch.cat([d.right for d in deltas], 1)
     return left, right, owner == torch.tensor(numbers).unsqueeze(1)
 
@@ -97,9 +97,9 @@ def _add(
 def _check(model: EditableModel, edit: WeightEdit, now: str) -> None:
     find_matrices(model, edit)
     if edit.model_fingerprint != now:
-        made = edit.model_fingerprint or "none in its provenance"
+        solved_on = edit.model_fingerprint or "none in its provenance"
         raise EditError(
             f"{edit!r} was solved on other weights: expected the fingerprint of {model.name!r} as "
-            f"it is now, {now}, got {made}. Solve it on this model, or evaluate inside "
+            f"it is now, {now}, got {solved_on}. Solve it on this model, or evaluate inside "
             "`with model.edited(...)`."
         )
