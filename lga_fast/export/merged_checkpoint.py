@@ -138,7 +138,7 @@ def _located(replacements: Mapping[str, _Replacement], checkpoint: Checkpoint) -
     """The changes by file; None if the checkpoint does not hold one of the tensors as it is."""
     by_file, as_stored = dict[Path, dict[str, _Replacement]](), True
     for name, replacement in replacements.items():
-        place = checkpoint.place(name)
+        place = checkpoint.location(name)
         if place is None:
             return None
         file, key, dtype = place
@@ -183,10 +183,10 @@ def _copy(file: Path, into: Path, replacements: Mapping[str, _Replacement]) -> N
     shutil.copyfile(file, into)
     if not replacements:
         return
-    begin = SafetensorsReader(into).begin
+    offsets = SafetensorsReader(into).offsets
     with into.open("r+b") as out:
         for key, replacement in replacements.items():
-            out.seek(begin[key])
+            out.seek(offsets[key])
             out.write(_bytes(replacement.read()).numpy().data)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lga_fast.forward.partial_forward import RecordedForward
 from lga_fast.models.editable import EditableModel
-from lga_fast.models.module_patching import tuple_length, unwrap_output, wrap_output
+from lga_fast.models.module_patching import tuple_length, unwrap_output
 
 Site = Literal["attention", "mlp", "block"]  # the module whose output is changed
 
@@ -24,7 +24,7 @@ class Readout:
     """Token rows, where each is changed, and the positions whose logits are read."""
 
     ids: Int[Tensor, "row token"]  # padded on the right
-    changed: Int[Tensor, " row"]  # place of the changed token
+    changed: Int[Tensor, " row"]  # position of the changed token
     row: Int[Tensor, " position"]
     token: Int[Tensor, " position"]  # none lies before its row's changed token
 
@@ -34,19 +34,28 @@ class Readout:
         row = torch.searchsorted(rows, self.row[stays])
         return Readout(self.ids[rows], self.changed[rows], row, self.token[stays])
 
+    def positions_from(self, start: Int[Tensor, " row"]) -> Int[Tensor, "row position"]:
+        """Positions from `start` to the last one that is read."""
+        width = int((self.token - start[self.row]).max()) + 1
+        return (start.unsqueeze(1) + torch.arange(width)).clamp(max=self.ids.shape[1] - 1)
+
 
 class CapturedOutput(NamedTuple):
-    """A module's output at chosen places of the clean run."""
+    """A module's output at chosen positions of the clean run."""
 
-    value: Float[Tensor, "row place d"]
+    value: Float[Tensor, "row position d"]
     form: int  # length of the tuple that held the output; 0: it was a tensor
+
+    def only(self, rows: Int[Tensor, " kept"], width: int) -> CapturedOutput:
+        """The first `width` positions of these rows."""
+        return CapturedOutput(self.value[rows.to(self.value.device), :width], self.form)
 
 
 @dataclass
 class CleanRun:
     """The recording of one clean run, for changes at some of its layers."""
 
-    start: Int[Tensor, " row"]  # place of the first recorded token
+    start: Int[Tensor, " row"]  # position of the first recorded token
     recording: RecordedForward | None
     captured: dict[nn.Module, CapturedOutput] = field(default_factory=dict)  # from `start` on
     # Input and output of each layer's edited matrix at the changed tokens.
@@ -54,29 +63,23 @@ class CleanRun:
     outputs: dict[int, Float[Tensor, "row d_out"]] = field(default_factory=dict)
 
 
-def positions_of(reads: Readout, start: Int[Tensor, " row"]) -> Int[Tensor, "row place"]:
-    """The tokens from `start` to the last one that is read."""
-    width = int((reads.token - start[reads.row]).max()) + 1
-    return (start.unsqueeze(1) + torch.arange(width)).clamp(max=reads.ids.shape[1] - 1)
-
-
 def capture(
     model: EditableModel,
     layers: Sequence[int],
     sites: Sequence[Site],
     reads: Readout,
-    places: Int[Tensor, "row place"],
+    positions: Int[Tensor, "row position"],
     into: CleanRun,
 ) -> ExitStack:
     """Hooks that record outputs of the layers' sites, and both sides of their edited matrices."""
 
-    def pick(hidden: Tensor, at: Int[Tensor, "row place"]) -> Float[Tensor, "row place d"]:
+    def pick(hidden: Tensor, at: Int[Tensor, "row position"]) -> Float[Tensor, "row position d"]:
         rows = hidden.detach().reshape(*reads.ids.shape, -1)  # OPT's MLP sees them as one axis
         return rows.gather(1, at.to(hidden.device).unsqueeze(2).expand(-1, -1, rows.shape[2]))
 
     def save_output(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         into.captured[module] = CapturedOutput(
-            pick(unwrap_output(output), places), tuple_length(output)
+            pick(unwrap_output(output), positions), tuple_length(output)
         )
 
     def save_matrix(layer: int, module: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
@@ -84,7 +87,7 @@ def capture(
         into.keys[layer] = pick(args[0], changed).squeeze(1)
         into.outputs[layer] = pick(output, changed).squeeze(1)
 
-    with ExitStack() as hooks:  # removes them if it does not come to its end
+    with ExitStack() as hooks:  # removes them if registering fails
         for layer in layers:
             matrix = model.matrix(layer, model.family.edited)
             hook = partial(save_matrix, layer)
@@ -92,30 +95,3 @@ def capture(
             for module in (model.part(layer, site) for site in sites):
                 hooks.callback(module.register_forward_hook(save_output).remove)
         return hooks.pop_all()
-
-
-def add_at(
-    changed: tuple[Tensor, Tensor], change: Tensor, hidden: Float[Tensor, "row token d"]
-) -> Float[Tensor, "row token d"]:
-    """`hidden` with `change` added at each row's changed token."""
-    row, token = (x.to(hidden.device) for x in changed)
-    return hidden.index_put((row, token), change.to(hidden), accumulate=True)
-
-
-def replay(
-    captured: CapturedOutput,
-    changed: tuple[Tensor, Tensor],
-    change: Tensor | None,
-    *args: Any,
-    **kwargs: Any,
-) -> Any:
-    """Forward: the captured output with `change` added."""
-    value = captured.value if change is None else add_at(changed, change, captured.value)
-    if args and args[0].ndim == 2:  # OPT's MLP sees rows and tokens as one
-        value = value.flatten(0, 1)
-    return wrap_output(value, captured.form)
-
-
-def take(captured: CapturedOutput, rows: Tensor, width: int) -> CapturedOutput:
-    """These rows' first places."""
-    return CapturedOutput(captured.value[rows.to(captured.value.device), :width], captured.form)

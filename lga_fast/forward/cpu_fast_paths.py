@@ -1,4 +1,4 @@
-"""Ops of models in forms that a CPU is faster at; the functions are the same, rounding is not."""
+"""Ops of models in forms that are faster on a CPU; the functions are the same, rounding is not."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ def fast_gelu(hf: nn.Module) -> Iterator[None]:
     """
     from transformers.activations import GELUTanh, NewGELUActivation
 
-    # A module whose forward somebody has replaced already (accelerate does) is left alone.
-    found = [
+    # A module whose forward has been replaced already (accelerate does) is left alone.
+    modules = [
         module
         for module in hf.modules()
         if type(module) in (GELUTanh, NewGELUActivation) and "forward" not in vars(module)
     ]
     try:
-        for module in found:
+        for module in modules:
             module.forward = _gelu
         yield
     finally:
-        for module in found:
+        for module in modules:
             vars(module).pop("forward", None)
 
 
 def _gelu(x: Tensor) -> Tensor:
     # torch's own op takes the tanh twice, slowly on a CPU, but rounds a lower precision only once.
-    here = _is_wide(x) and x.device.type == "cpu"
-    if here and x.requires_grad and torch.is_grad_enabled():
+    ours = _is_wide(x) and x.device.type == "cpu"
+    if ours and x.requires_grad and torch.is_grad_enabled():
         return _Gelu.apply(x)
     return nn.functional.gelu(x, approximate="tanh")
 
@@ -58,10 +58,10 @@ class _Gelu(torch.autograd.Function):
         c = math.sqrt(8 / math.pi)
         inner = x.square().mul_(0.044715 * c).add_(c)
         sigmoid = (inner * x).sigmoid_()
-        found = x * sigmoid
-        slope = inner.mul_(3).sub_(2 * c).mul_(found)
+        output = x * sigmoid
+        slope = inner.mul_(3).sub_(2 * c).mul_(output)
         ctx.save_for_backward(slope.addcmul_(slope, sigmoid, value=-1).add_(sigmoid))
-        return found
+        return output
 
     @staticmethod
     @once_differentiable

@@ -45,11 +45,11 @@ def greedy_batches(model: EditableModel, batches: Sequence[Batch]) -> list[Answe
     groups: list[tuple[int, list[int]]] = []  # a batch, and those of its rows that run together
     for number, (prompts, lengths) in enumerate(batches):
         widths = sorted({len(p) for p in prompts})
-        same = [list(range(len(prompts)))]
+        row_groups = [list(range(len(prompts)))]
         if widths[-1] + max(lengths) > model.window:
             # A sliding window counts the padding between a short prompt and its answer.
-            same = [[i for i, p in enumerate(prompts) if len(p) == width] for width in widths]
-        groups += [(number, rows) for rows in same]
+            row_groups = [[i for i, p in enumerate(prompts) if len(p) == width] for width in widths]
+        groups += [(number, rows) for rows in row_groups]
     steps = [
         steps_of(
             model,
@@ -62,8 +62,8 @@ def greedy_batches(model: EditableModel, batches: Sequence[Batch]) -> list[Answe
     longest = max((length for _, lengths in batches for length in lengths), default=0)
     answers: list[Answers] = [[[] for _ in prompts] for prompts, _ in batches]
     with model.frozen():
-        for (number, rows), some in zip(groups, decode(model, steps, longest), strict=True):
-            for i, answer in zip(rows, some, strict=True):
+        for (number, rows), decoded in zip(groups, decode(model, steps, longest), strict=True):
+            for i, answer in zip(rows, decoded, strict=True):
                 answers[number][i] = answer
     return answers
 
@@ -126,16 +126,17 @@ def steps_of(
     positions = mask.sum(1) - 1
     newest = positions  # where in `ids` each row's newest token lies
     inputs: dict[str, Any] = {"use_cache": True}
-    left, answers = list(lengths), [[] for _ in prompts]
-    while any(left):
+    remaining, answers = list(lengths), [[] for _ in prompts]
+    while any(remaining):
         inputs["input_ids"] = ids.to(model.device)
         logits, cache = yield ForwardJob(inputs, rows, newest, within)
         ids = choose(logits).unsqueeze(1)
         for row, token in enumerate(ids[:, 0].tolist()):
-            left[row] = 0 if token in ends[row] else left[row]
-            if left[row]:
+            if token in ends[row]:
+                remaining[row] = 0
+            if remaining[row]:
                 answers[row].append(token)
-                left[row] -= 1
+                remaining[row] -= 1
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
         positions = (positions + 1).clamp(max=model.max_tokens - 1)  # of rows that have ended too
         newest = torch.zeros_like(positions)

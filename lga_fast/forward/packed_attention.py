@@ -15,15 +15,14 @@ from lga_fast.models.tensor_utils import wide
 class Queries(NamedTuple):
     """Tokens in ascending order, and the same by run, padded."""
 
-    place: Int[Tensor, " query"]
+    index: Int[Tensor, " query"]
     padded: Int[Tensor, "run column"]
-    of_padded: Int[Tensor, " query"]  # where they are among all of `padded`
+    padded_index: Int[Tensor, " query"]  # of each in the flattened `padded`
     mask: Float[Tensor, "run 1 1 column key"]
 
     def to(self, device: torch.device) -> Queries:
         """The same on a device."""
-        place, padded, of_padded, mask = (x.to(device) for x in self)
-        return Queries(place, padded, of_padded, mask)
+        return Queries(*(x.to(device) for x in self))
 
     def by_run(self, x: Float[Tensor, "1 token head d"]) -> Float[Tensor, "run head column d"]:
         """Values by run; padding repeats some other token."""
@@ -34,17 +33,17 @@ class Queries(NamedTuple):
         """Values by run; padding is zero."""
         run, column = self.padded.shape
         full = x.new_zeros(run * column, *x.shape[2:])
-        full.index_copy_(0, self.of_padded, x[0].index_select(0, self.place))
+        full.index_copy_(0, self.padded_index, x[0].index_select(0, self.index))
         return wide(full).unflatten(0, (run, column)).transpose(1, 2).contiguous()
 
     def by_token(
         self, x: Float[Tensor, "run head column d"], tokens: int, dtype: torch.dtype
     ) -> Float[Tensor, "1 token head d"]:
         """Values by token again; zeros for tokens that are not among these."""
-        values = x.transpose(1, 2).flatten(0, 1).index_select(0, self.of_padded).to(dtype)
+        values = x.transpose(1, 2).flatten(0, 1).index_select(0, self.padded_index).to(dtype)
         if len(values) < tokens:
             full = values.new_zeros(tokens, *values.shape[1:])
-            values = full.index_copy_(0, self.place, values)
+            values = full.index_copy_(0, self.index, values)
         return values.unsqueeze(0)
 
 

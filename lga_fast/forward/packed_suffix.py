@@ -22,9 +22,8 @@ from lga_fast.forward.packed_attention import AttentionSpec, Queries, VarlenAtte
 from lga_fast.models.editable import EditableModel
 from lga_fast.models.tensor_utils import additive_mask, wide
 
-KeysAndValues = Mapping[
-    int, tuple[Tensor, Tensor]
-]  # by block, keys and values [row head token d_head]
+# By block, keys and values [row head token d_head].
+KeysAndValues = Mapping[int, tuple[Tensor, Tensor]]
 
 _NAME = "lga_fast_packed"  # of the attention while a packed forward runs
 
@@ -32,16 +31,17 @@ _NAME = "lga_fast_packed"  # of the attention while a packed forward runs
 def supports_custom_attention(model: EditableModel) -> bool:
     """Whether the model looks its attention up in transformers' registry, where ours can be put."""
     attention = model.part(0, "attention")
-    queries = getattr(sys.modules[type(attention).__module__], "ALL_ATTENTION_FUNCTIONS", None)
-    has = hasattr(attention, "config") and hasattr(attention, "layer_idx")
-    return model.takes_masks and queries is ALL_ATTENTION_FUNCTIONS and has and not model.recomputes
+    module = sys.modules[type(attention).__module__]
+    registered = getattr(module, "ALL_ATTENTION_FUNCTIONS", None) is ALL_ATTENTION_FUNCTIONS
+    knows_itself = hasattr(attention, "config") and hasattr(attention, "layer_idx")
+    return model.takes_masks and registered and knows_itself and not model.recomputes
 
 
 class PackedSuffix:
     """Tokens of recorded rows, from each row's first one that runs to its last one that is read.
 
-    `run` and `token` say which each is, `rows` and `places` where it was recorded. All other places
-    here are on the packed token axis.
+    `run` and `token` say which token each is, `rows` and `positions` where it was recorded. `first`
+    and `reads` are indices on the packed token axis.
 
     Args:
         model: frozen by the caller.
@@ -64,10 +64,10 @@ class PackedSuffix:
         run, token = reads
         count = torch.zeros_like(start).scatter_reduce(0, run, token + 1, "amax")
         self.run = torch.arange(len(rows)).repeat_interleave(count)
-        self.first = count.cumsum(0) - count  # place of each run's first token
+        self.first = count.cumsum(0) - count  # of each run's first token
         self.token = torch.arange(len(self.run)) - self.first[self.run]
         self.reads = self.first[run] + token
-        self.rows, self.places = rows[self.run], start[self.run] + self.token
+        self.rows, self.positions = rows[self.run], start[self.run] + self.token
         self._model, self._prefix_cache, self._rows, self._start = model, prefix_cache, rows, start
         self._prefixes: dict[int, Sequence[Tensor]] = {}  # of `prefix_cache`, what the runs see
         self._every_query = self._queries(torch.arange(len(self.run)))
@@ -98,8 +98,8 @@ class PackedSuffix:
                 replacements = {}
             else:
                 replacements = {
-                    module: partial(at_places, module.forward, self.first, unchanged_output)
-                    for module, unchanged_output in self._unchanged_outputs.items()
+                    module: partial(_at_tokens, module.forward, self.first, output)
+                    for module, output in self._unchanged_outputs.items()
                 }
                 replacements |= {
                     module: self.where_read(module) for module in self._after_attention
@@ -114,7 +114,7 @@ class PackedSuffix:
 
     def where_read(self, module: nn.Module) -> Callable[..., Any]:
         """Forward of a module that acts on each token alone, only where it is read."""
-        return partial(at_places, module.forward, self._read_queries.place, None)
+        return partial(_at_tokens, module.forward, self._read_queries.index, None)
 
     def _linear(self, block: int) -> list[nn.Module]:
         attention = self._model.part(block, "attention")
@@ -127,21 +127,21 @@ class PackedSuffix:
         elif self._last in self._attended:
             self._after_attention.append(module)
 
-    def _queries(self, place: Int[Tensor, " query"]) -> Queries:
+    def _queries(self, index: Int[Tensor, " query"]) -> Queries:
         """The queries at these tokens, given in ascending order."""
-        run = self.run[place]
+        run = self.run[index]
         count = run.bincount(minlength=len(self._rows))
-        column = torch.arange(len(place)) - (count.cumsum(0) - count)[run]
+        column = torch.arange(len(index)) - (count.cumsum(0) - count)[run]
         width = int(count.max())
         padded = self.first.unsqueeze(1).repeat(1, width)
-        padded[run, column] = place
+        padded[run, column] = index
         before = torch.arange(int(self._start.max())) >= self._start.view(-1, 1, 1)
         after = torch.arange(int(self.token.max()) + 1) > self.token[padded].unsqueeze(2)
         hidden = torch.cat([before.expand(-1, width, -1), after], 2)
         model, device = self._model, self._model.device
         mask = additive_mask(hidden, wide(torch.empty(0, dtype=model.dtype)).dtype)
         return Queries(
-            place.to(device),
+            index.to(device),
             padded.to(device),
             (run * width + column).to(device),
             mask.unsqueeze(1).to(device),
@@ -180,22 +180,22 @@ class PackedSuffix:
         return self._prefixes[block]
 
 
-def at_places(
+def _at_tokens(
     forward: Callable[[Tensor], Tensor],
-    place: Int[Tensor, " place"],
+    index: Int[Tensor, " token"],
     unchanged: Tensor | None,
     hidden: Float[Tensor, "*rows d"],
 ) -> Float[Tensor, "*rows d_out"]:
-    """Forward of a module that sees every token alone, at some of them; elsewhere `unchanged`.
+    """Forward of a module that acts on each token alone, at some tokens; elsewhere `unchanged`.
 
     None: zeros, where nobody reads it.
     """
-    place = place.to(hidden.device)
+    index = index.to(hidden.device)
     flat = hidden.flatten(0, -2)
-    picked = flat.index_select(0, place)
+    picked = flat.index_select(0, index)
     output = forward(picked if hidden.ndim == 2 else picked.unsqueeze(0)).flatten(0, -2)
     if unchanged is None:
-        whole = output.new_zeros(len(flat), output.shape[-1])
+        full = output.new_zeros(len(flat), output.shape[-1])
     else:
-        whole = unchanged.flatten(0, -2)
-    return whole.index_copy(0, place, output).view(*hidden.shape[:-1], -1)
+        full = unchanged.flatten(0, -2)
+    return full.index_copy(0, index, output).view(*hidden.shape[:-1], -1)

@@ -48,9 +48,9 @@ class RecordedForward:
         self._cache = PrefixCache(self.blocks[0]) if model.takes_masks and short else None
 
     def run(
-        self, rows: Int[Tensor, " place"], tokens: Int[Tensor, " place"]
-    ) -> Float[Tensor, "place vocab"]:
-        """Run the whole forward, hooks included, and record it; logits at these places."""
+        self, rows: Int[Tensor, " position"], tokens: Int[Tensor, " position"]
+    ) -> Float[Tensor, "position vocab"]:
+        """Run the whole forward, hooks included, and record it; logits at these positions."""
 
         def enter(block: int, module: nn.Module, args: tuple[Any, ...]) -> None:
             self._block_inputs[block] = args[0]
@@ -58,14 +58,14 @@ class RecordedForward:
         def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             self._form = tuple_length(output)
 
-        part, cache = self.model.part, self._cache
+        part = self.model.part
         with ExitStack() as stack:
             for block in self.blocks:
                 hook = partial(enter, block)
                 stack.callback(part(block, "block").register_forward_pre_hook(hook).remove)
             stack.callback(part(0, "block").register_forward_hook(leave).remove)
-            cache = {CACHE: cache, "use_cache": cache is not None}
-            return self.model.logits_at(self.ids, rows, tokens, **cache)[0]
+            inputs = {CACHE: self._cache, "use_cache": self._cache is not None}
+            return self.model.logits_at(self.ids, rows, tokens, **inputs)[0]
 
     @property
     def starts_at_tokens(self) -> bool:
@@ -81,12 +81,12 @@ class RecordedForward:
         block: int,
         rows: Int[Tensor, " run"],
         start: Int[Tensor, " run"],
-        reads: tuple[Int[Tensor, " place"], Int[Tensor, " place"]],
+        reads: tuple[Int[Tensor, " position"], Int[Tensor, " position"]],
         on_output: Mapping[nn.Module, Callable[[Tensor], Tensor]] | None = None,
         forwards: Mapping[nn.Module, Callable[..., Any]] | None = None,
         on_hidden: Callable[[Tensor], Tensor] = lambda hidden: hidden,
-    ) -> Float[Tensor, "place vocab"]:
-        """Logits at chosen places of runs that continue recorded rows.
+    ) -> Float[Tensor, "position vocab"]:
+        """Logits at chosen positions of runs that continue recorded rows.
 
         Args:
             block: where the forward starts, one of `blocks`.
@@ -95,25 +95,25 @@ class RecordedForward:
             reads: runs and their tokens whose logits are wanted; here and below, tokens are
                 counted from `start`.
             on_output: of a module in or after `block`, what replaces its output [run token d].
-            forwards: of a module in or after `block`, what it runs replacements of its own forward.
+            forwards: of a module in or after `block`, what it runs instead of its own forward.
             on_hidden: see `EditableModel.logits_at`.
         """
-        places = start.unsqueeze(1) + torch.arange(int(reads[1].max()) + 1)
-        places = places.clamp(max=self.ids.shape[1] - 1).to(self.model.device)
+        positions = start.unsqueeze(1) + torch.arange(int(reads[1].max()) + 1)
+        positions = positions.clamp(max=self.ids.shape[1] - 1).to(self.model.device)
         inputs: dict[str, Any] = {"use_cache": False}
         if self._cache is not None:
-            inputs = self._cache.inputs(rows, start, places, self.model.dtype)
+            inputs = self._cache.inputs(rows, start, positions, self.model.dtype)
         forwards, last = dict(forwards or {}), self.model.part(self.model.layers - 1, "mlp")
         if not ({last, *last.modules()} & {*forwards, *(on_output or {})}):
-            forwards[last] = partial(_where_read, last.forward, places.shape, reads)
-        runs = rows.to(places.device).unsqueeze(1)
+            forwards[last] = partial(_where_read, last.forward, positions.shape, reads)
+        runs = rows.to(positions.device).unsqueeze(1)
         return self._continue_from(
-            block, runs, places, reads, on_output or {}, forwards, on_hidden, inputs
+            block, runs, positions, reads, on_output or {}, forwards, on_hidden, inputs
         )
 
     @property
     def can_pack(self) -> bool:
-        """Whether `suffix` can be had."""
+        """Whether rows can share one token axis; see `packed_suffix`."""
         return self.starts_at_tokens and supports_custom_attention(self.model)
 
     def packed_suffix(
@@ -121,9 +121,9 @@ class RecordedForward:
         block: int,
         rows: Int[Tensor, " run"],
         start: Int[Tensor, " run"],
-        reads: tuple[Int[Tensor, " place"], Int[Tensor, " place"]],
+        reads: tuple[Int[Tensor, " position"], Int[Tensor, " position"]],
     ) -> PackedSuffix:
-        """The runs of a `run_from` on one token axis, for `run_packed_from`; arguments as there."""
+        """The runs of a `run_from` on one token axis, for `run_packed_from`; same arguments."""
         assert self._cache is not None
         return PackedSuffix(self.model, block, self._cache.states, rows, start, reads)
 
@@ -134,50 +134,50 @@ class RecordedForward:
         on_output: Mapping[nn.Module, Callable[[Tensor], Tensor]],
         forwards: Mapping[nn.Module, Callable[..., Any]],
         on_hidden: Callable[[Tensor], Tensor] = lambda hidden: hidden,
-    ) -> Float[Tensor, "place vocab"]:
+    ) -> Float[Tensor, "position vocab"]:
         """`run_from`, but outputs are [1 token d] and changes at runs' first tokens only."""
         device = self.model.device
         reads = torch.zeros_like(suffix.reads), suffix.reads
-        places = suffix.places.unsqueeze(0).to(device)
+        positions = suffix.positions.unsqueeze(0).to(device)
         last = self.model.part(self.model.layers - 1, "mlp")
         with suffix.running() as replacements:
             if not ({last, *last.modules()} & {*forwards, *on_output}):
                 replacements[last] = suffix.where_read(last)
-            inputs = {"position_ids": places, "use_cache": False}
+            inputs = {"position_ids": positions, "use_cache": False}
             runs = suffix.rows.unsqueeze(0).to(device)
             forwards = {**forwards, **replacements}
             return self._continue_from(
-                block, runs, places, reads, on_output, forwards, on_hidden, inputs
+                block, runs, positions, reads, on_output, forwards, on_hidden, inputs
             )
 
     def _continue_from(
         self,
         block: int,
         rows: Int[Tensor, ...],
-        places: Int[Tensor, "run token"],
-        reads: tuple[Int[Tensor, " place"], Int[Tensor, " place"]],
+        positions: Int[Tensor, "run token"],
+        reads: tuple[Int[Tensor, " position"], Int[Tensor, " position"]],
         on_output: Mapping[nn.Module, Callable[[Tensor], Tensor]],
         forwards: dict[nn.Module, Callable[..., Any]],
         on_hidden: Callable[[Tensor], Tensor],
         inputs: Mapping[str, Any],
-    ) -> Float[Tensor, "place vocab"]:
+    ) -> Float[Tensor, "position vocab"]:
         """Logits of a forward of these tokens of recorded rows, from `block` on."""
         model, block_inputs = self.model, self._block_inputs[block]
-        hidden = block_inputs[rows.to(block_inputs.device), places.to(block_inputs.device)]
-        skipped = {model.part(i, "block"): partial(_hand_on, self._form) for i in range(block)}
+        hidden = block_inputs[rows.to(block_inputs.device), positions.to(block_inputs.device)]
+        skipped = {model.part(i, "block"): partial(_skip, self._form) for i in range(block)}
         with ExitStack() as stack:
             for module, change in on_output.items():
-                hook = partial(_changed, places.shape, change)
+                hook = partial(_changed, positions.shape, change)
                 stack.callback(module.register_forward_hook(hook).remove)
             enter = model.part(block, "block").register_forward_pre_hook(
                 lambda module, args: (hidden, *args[1:])
             )
             stack.callback(enter.remove)
             stack.enter_context(patched_forwards(forwards | skipped))
-            return model.logits_at(self.ids[rows, places], *reads, on_hidden, **inputs)[0]
+            return model.logits_at(self.ids[rows, positions], *reads, on_hidden, **inputs)[0]
 
 
-def _hand_on(length: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+def _skip(length: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
     """Forward of a block that is skipped."""
     return wrap_output(hidden, length)
 
@@ -197,13 +197,13 @@ def _changed(
 def _where_read(
     forward: Callable[[Tensor], Any],
     shape: Sequence[int],
-    reads: tuple[Int[Tensor, " place"], Int[Tensor, " place"]],
+    reads: tuple[Int[Tensor, " position"], Int[Tensor, " position"]],
     hidden: Tensor,
 ) -> Any:
-    """Forward of the last MLP, at the places that the head reads; nothing else sees its output."""
+    """Forward of the last MLP, only where the head reads; nothing else sees its output."""
     run, token = (x.to(hidden.device) for x in reads)
     read = hidden.view(*shape, -1)[run, token]
     output = forward(read if hidden.ndim == 2 else read.unsqueeze(0))
-    given = unwrap_output(output).view(len(read), -1)
-    whole = given.new_zeros(*shape, given.shape[-1]).index_put((run, token), given)
-    return wrap_output(whole.view(*hidden.shape[:-1], -1), tuple_length(output))
+    values = unwrap_output(output).view(len(read), -1)
+    full = values.new_zeros(*shape, values.shape[-1]).index_put((run, token), values)
+    return wrap_output(full.view(*hidden.shape[:-1], -1), tuple_length(output))

@@ -14,26 +14,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lga_fast.forward.clean_run import (
-    CapturedOutput,
-    CleanRun,
-    Readout,
-    Site,
-    add_at,
-    capture,
-    positions_of,
-    replay,
-    take,
-)
+from lga_fast.forward.clean_run import CapturedOutput, CleanRun, Readout, Site, capture
 from lga_fast.forward.packed_suffix import PackedSuffix
 from lga_fast.forward.partial_forward import RecordedForward
 from lga_fast.models.editable import EditableModel
-from lga_fast.models.module_patching import unwrap_output
+from lga_fast.models.module_patching import unwrap_output, wrap_output
 
 Changes = Mapping[Site, Float[Tensor, "row d_model"]]
-Places = tuple[Tensor, Tensor]  # row and token [place]
+Positions = tuple[Tensor, Tensor]  # row and token [position]
 
-_ANY = torch.zeros(1, dtype=torch.long)  # row or token of a place whose logits nobody reads
+_ANY = torch.zeros(1, dtype=torch.long)  # row or token of a position whose logits nobody reads
 
 
 class LogitLens(NamedTuple):
@@ -95,24 +85,22 @@ class FullForward:
 
     @contextmanager
     def _lens(
-        self, lens_at: LogitLens | None, reads: Places
+        self, lens_at: LogitLens | None, reads: Positions
     ) -> Iterator[Callable[[Tensor], Tensor]]:
         """What the head sees, given the hidden states at the positions to read."""
         if lens_at is None:
             yield lambda hidden: hidden
             return
-        value: list[Tensor] = []
+        outputs: list[Tensor] = []  # of the block
         norm = self.model.hf.get_submodule(self.model.family.final_norm)
 
         def swap(hidden: Tensor) -> Tensor:
             row, token, here = (x.to(hidden.device) for x in (*reads, lens_at.positions))
-            captured = norm(value[-1].to(hidden.device)[row, token])
-            return torch.where(here.unsqueeze(1), captured, hidden)
+            early = norm(outputs[-1].to(hidden.device)[row, token])
+            return torch.where(here.unsqueeze(1), early, hidden)
 
         block = self.model.part(lens_at.layer, "block")
-        handle = block.register_forward_hook(
-            lambda m, args, output: value.append(unwrap_output(output))
-        )
+        handle = block.register_forward_hook(lambda m, a, out: outputs.append(unwrap_output(out)))
         try:
             yield swap
         finally:
@@ -128,7 +116,7 @@ class FullForward:
             model.logits_at(reads.ids.to(model.device), _ANY, _ANY, use_cache=False)
         return clean
 
-    def _at(self, captured: Float[Tensor, "row place d"]) -> Float[Tensor, "row d"]:
+    def _at(self, captured: Float[Tensor, "row position d"]) -> Float[Tensor, "row d"]:
         """The captured values at the changed tokens."""
         changed = (self.reads.changed - self._start).to(captured.device)
         return captured[torch.arange(len(captured), device=captured.device), changed]
@@ -154,9 +142,9 @@ class SuffixForward(FullForward):
         """Drop all other rows."""
         super().keep(rows)
         self._rows, self._start = self._rows[rows], self._start[rows]
-        width = positions_of(self.reads, self._start).shape[1]
+        width = self.reads.positions_from(self._start).shape[1]
         parts = [self.model.part(self.layer, site) for site in self._replayed]
-        self._captured = {part: take(self._captured[part], rows, width) for part in parts}
+        self._captured = {part: self._captured[part].only(rows, width) for part in parts}
         self._layout = None
 
     def logits(
@@ -166,25 +154,22 @@ class SuffixForward(FullForward):
         layout = self._layout = self._layout or self._lay_out()
         sites: set[Site] = {*self._replayed, *changes}
         parts = {site: self.model.part(self.layer, site) for site in sites}
+        captured, changed = layout.captured, layout.changed
         replay = {
-            parts[site]: partial(
-                replay, layout.captured[parts[site]], layout.changed, changes.get(site)
-            )
+            parts[site]: partial(_replay, captured[parts[site]], changed, changes.get(site))
             for site in self._replayed
         }
         live = {
-            parts[site]: partial(add_at, layout.changed, change)
+            parts[site]: partial(_added, changed, change)
             for site, change in changes.items()
             if site not in self._replayed
         }
         with self._lens(lens_at, layout.reads) as lens:
-            if layout.suffix is not None:
-                return self._recording.run_packed_from(
-                    self.layer, layout.suffix, live, replay, lens
-                )
-            return self._recording.run_from(
-                self.layer, self._rows, self._start, layout.reads, live, replay, lens
-            )
+            run, suffix = self._recording, layout.suffix
+            if suffix is not None:
+                return run.run_packed_from(self.layer, suffix, live, replay, lens)
+            rows = self._rows, self._start, layout.reads
+            return run.run_from(self.layer, *rows, live, replay, lens)
 
     @classmethod
     def run(
@@ -193,9 +178,12 @@ class SuffixForward(FullForward):
         """Run the unchanged model once, for changes at each of these layers."""
         recording = RecordedForward(model, reads.ids, layers)
         start = reads.changed if recording.starts_at_tokens else torch.zeros_like(reads.changed)
-        clean, places = CleanRun(start, recording), positions_of(reads, start)
-        captured_sites = list(dict.fromkeys((*sites, *_replayed(sites))))
-        with torch.no_grad(), capture(model, layers, captured_sites, reads, places, clean):
+        clean, positions = CleanRun(start, recording), reads.positions_from(start)
+        recorded = list(dict.fromkeys((*sites, *_replayed(sites))))
+        with (
+            torch.no_grad(),
+            capture(model, layers, recorded, reads, positions, clean),
+        ):
             recording.run(_ANY, _ANY)
         return clean
 
@@ -221,10 +209,10 @@ class SuffixForward(FullForward):
 
 
 class _Layout(NamedTuple):
-    """How rows are laid out while they run: row and token of places, and captured outputs."""
+    """How rows are laid out while they run: row and token of positions, captured outputs."""
 
-    changed: Places
-    reads: Places
+    changed: Positions
+    reads: Positions
     captured: Mapping[nn.Module, CapturedOutput]
     suffix: PackedSuffix | None = None  # where all rows share one token axis
 
@@ -237,8 +225,26 @@ def _replayed(sites: Sequence[Site]) -> tuple[Site, ...]:
     return ("block",) if "block" in sites else ("attention", "mlp")
 
 
+def _added(
+    changed: Positions, change: Tensor, hidden: Float[Tensor, "row token d"]
+) -> Float[Tensor, "row token d"]:
+    """`hidden` with `change` added at each row's changed token."""
+    row, token = (x.to(hidden.device) for x in changed)
+    return hidden.index_put((row, token), change.to(hidden), accumulate=True)
+
+
 def _add(reads: Readout, change: Tensor, module: nn.Module, args: Any, output: Any) -> Any:
     """Hook: the output with `change` added."""
-    hidden, places = unwrap_output(output), (torch.arange(len(reads.ids)), reads.changed)
-    changed = add_at(places, change, hidden.view(*reads.ids.shape, -1)).view_as(hidden)
+    hidden, positions = unwrap_output(output), (torch.arange(len(reads.ids)), reads.changed)
+    changed = _added(positions, change, hidden.view(*reads.ids.shape, -1)).view_as(hidden)
     return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+
+def _replay(
+    captured: CapturedOutput, changed: Positions, change: Tensor | None, *args: Any, **kwargs: Any
+) -> Any:
+    """Forward: the captured output with `change` added."""
+    value = captured.value if change is None else _added(changed, change, captured.value)
+    if args and args[0].ndim == 2:  # OPT's MLP sees rows and tokens as one
+        value = value.flatten(0, 1)
+    return wrap_output(value, captured.form)

@@ -30,16 +30,16 @@ class PrefixCache(DynamicCache):
         return key_states, value_states
 
     def inputs(
-        self, rows: Tensor, start: Tensor, places: Int[Tensor, "run token"], dtype: torch.dtype
+        self, rows: Tensor, start: Tensor, positions: Int[Tensor, "run token"], dtype: torch.dtype
     ) -> dict[str, Any]:
         """Inputs with which a forward of these tokens attends to those before them."""
-        width, runs = int(start.max()), places.shape[1]
+        width, runs = int(start.max()), positions.shape[1]
         prefix = torch.arange(width) >= start.view(-1, 1, 1)
         causal = torch.ones(runs, runs, dtype=torch.bool).triu(1)
         hidden = torch.cat([prefix.expand(-1, runs, -1), causal.expand(len(rows), -1, -1)], 2)
         return {
-            "position_ids": places,
-            "attention_mask": additive_mask(hidden, dtype).to(places.device),
+            "position_ids": positions,
+            "attention_mask": additive_mask(hidden, dtype).to(positions.device),
             CACHE: _Before(self.states, rows, width),
             "use_cache": True,
         }

@@ -1,4 +1,4 @@
-"""Tensors that wait for another block, or for another process: in memory, or in files."""
+"""Tensors kept between blocks, or for a later process: in memory, or in files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lga_fast import files
 
-# A folder may hold files of others too.
+# The folder may hold files that are not ours.
 _NAME = r"(entering|gradient)-\d+"
 _KEY = "tensor"
 _CPU = torch.device("cpu")
@@ -22,22 +22,22 @@ _CPU = torch.device("cpu")
 
 @runtime_checkable
 class TensorStore(Protocol):
-    """Sets of tensors by name; a set is there as a whole or not at all."""
+    """Sets of tensors by name; a set is stored whole or not at all."""
 
     def put(self, name: str, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Keep a set; its tensors may be made one by one, while it is kept."""
+        """Store a set; its tensors may be computed one by one while it is written."""
         ...
 
     def get(self, name: str) -> Mapping[str, Tensor]:
-        """A set that was kept; its tensors may be read when they are asked for."""
+        """A stored set; its tensors may be read lazily."""
         ...
 
     def drop(self, name: str) -> None:
-        """Forget a set, if it is there."""
+        """Delete a set if it exists."""
         ...
 
     def names(self) -> list[str]:
-        """Sets that are there."""
+        """Names of the stored sets."""
         ...
 
 
@@ -45,16 +45,16 @@ class MemoryStore:
     """Sets in memory.
 
     Args:
-        where: of which device; None: of the one that a tensor is on.
+        device: where sets are kept; None: each tensor stays on its own.
     """
 
-    def __init__(self, where: torch.device | None = _CPU) -> None:
-        self._where = where
+    def __init__(self, device: torch.device | None = _CPU) -> None:
+        self._device = device
         self._sets: dict[str, Mapping[str, Tensor]] = {}
 
     def put(self, name: str, tensors: Iterable[tuple[str, Tensor]]) -> None:
         """See `TensorStore`."""
-        self._sets[name] = {key: tensor.to(device=self._where) for key, tensor in tensors}
+        self._sets[name] = {key: tensor.to(device=self._device) for key, tensor in tensors}
 
     def get(self, name: str) -> Mapping[str, Tensor]:
         """See `TensorStore`."""
@@ -91,16 +91,16 @@ class DiskStore:
 
     def names(self) -> list[str]:
         """See `TensorStore`."""
-        found = self._folder.glob("*.zip")
-        return [file.stem for file in found if re.fullmatch(_NAME, file.stem)]
+        archives = self._folder.glob("*.zip")
+        return [file.stem for file in archives if re.fullmatch(_NAME, file.stem)]
 
     def file(self, name: str) -> Path:
-        """Where a set lies, if it is there."""
+        """The file of a set, whether it exists or not."""
         return self._folder / f"{name}.zip"
 
 
 class _Archive(Mapping[str, Tensor]):
-    """A file's tensors, each read when it is asked for, and aligned as any other tensor."""
+    """A file's tensors, each read on access, and aligned like any other tensor."""
 
     def __init__(self, file: Path) -> None:
         self._archive = ZipFile(file)

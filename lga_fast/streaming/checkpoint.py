@@ -1,4 +1,4 @@
-"""A checkpoint's tensors, read part by part from its safetensors files."""
+"""A checkpoint's tensors, read one at a time from its safetensors files."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lga_fast.errors import LgaFastError, UnsupportedModel
-from lga_fast.streaming._merged_tensors import places
+from lga_fast.streaming._merged_tensors import locations
 from lga_fast.streaming.checkpoint_files import tensors_of
 from lga_fast.streaming.safetensors_reader import SafetensorsReader
 
 
 @dataclass
 class _Group:
-    """Tensors of the checkpoint that become one tensor of the model, or several by a converter."""
+    """Stored tensors that become one tensor of the model, or several through a converter."""
 
     converter: Any = None
     keys: list[tuple[str, str | None]] = field(default_factory=list)  # and the converter's pattern
 
 
 class Checkpoint:
-    """Tensors of a checkpoint, under the names and in the dtypes that the model gives them.
+    """Tensors of a checkpoint under the model's names and in its dtypes.
 
-    transformers says which of the checkpoint's tensors become which of the model's.
+    transformers decides which stored tensors become which tensors of the model.
 
     Args:
-        hf: the model on `meta`; its tensors get the dtypes that they shall have.
+        hf: the model on `meta`; its tensors get their final dtypes.
         files: safetensors files.
 
     Raises:
-        LgaFastError: a tensor does not have the shape that the model wants.
+        LgaFastError: a tensor does not have the shape that the model expects.
 
     Warns:
-        UserWarning: the files hold tensors that the model does not know.
+        UserWarning: the files hold tensors that the model does not have.
     """
 
     def __init__(self, hf: Any, files: Sequence[str]) -> None:
@@ -63,7 +63,7 @@ class Checkpoint:
         self._groups = self._grouped(transforms)
 
     def _fit(self, transforms: list[Any]) -> None:
-        """Load everything as transformers does, only on `meta`: no byte is read."""
+        """Load everything as transformers does, but on `meta`: no byte is read."""
         from transformers.core_model_loading import convert_and_load_state_dict_in_model
         from transformers.modeling_utils import LoadStateDictConfig
 
@@ -74,7 +74,7 @@ class Checkpoint:
             weight_mapping=transforms,
         )
         info, _ = convert_and_load_state_dict_in_model(self._hf, dict(self._stored), how)
-        self._hf.tie_weights()  # which the new tensors were not
+        self._hf.tie_weights()  # the new tensors are not tied yet
         wrong = [f"{n} {tuple(got)} for {tuple(want)}" for n, got, want in info.mismatched_keys]
         wrong += [f"{name}: {error}" for name, error in info.conversion_errors.items()]
         if wrong:
@@ -82,7 +82,7 @@ class Checkpoint:
                 f"{self.files[0].parent}: {len(wrong)} tensors do not fit the model that "
                 f"config.json describes: {'; '.join(wrong[:3])}"
             )
-        self._hf._adjust_missing_and_unexpected_keys(info)  # what this class leaves out on purpose
+        self._hf._adjust_missing_and_unexpected_keys(info)  # ignored on purpose
         if unknown := sorted(info.unexpected_keys):
             warnings.warn(
                 f"{self.files[0].parent}: {len(unknown)} tensors are not of the model that "
@@ -112,9 +112,9 @@ class Checkpoint:
                 groups.setdefault(name, _Group(converter)).keys.append((key, pattern))
         return groups
 
-    # -- what is there -------------------------------------------------------------------------
+    # -- contents ------------------------------------------------------------------------------
     def names(self, prefix: str) -> list[str]:
-        """Names of the model's tensors, or of the first of those that are made together."""
+        """Names of the model's tensors; of those converted together, the first one's."""
         return [name for name in self._groups if name.startswith(prefix)]
 
     def source(self, name: str) -> str | None:
@@ -124,32 +124,32 @@ class Checkpoint:
         return next((n for n in (name, *tied) if n in self._groups), None)
 
     def stored_bytes(self, names: Iterable[str]) -> int:
-        """Bytes that these tensors take in the files."""
+        """Bytes of these tensors in the files."""
         keys = (key for name in names for key, _ in self._groups[name].keys)
         return sum(self._stored[key].nbytes for key in keys)
 
     def loaded_bytes(self, names: Iterable[str]) -> int:
-        """Bytes that these tensors take in memory."""
+        """Bytes of these tensors in memory."""
         return sum(
             self._stored[key].numel() * self._dtypes[name].itemsize
             for name in names
             for key, _ in self._groups[name].keys
         )
 
-    def making_bytes(self, names: Iterable[str]) -> int:
-        """Bytes in memory beside these tensors while one of them is converted, at most."""
-        return max((self._making_bytes(name) for name in names), default=0)
+    def conversion_bytes(self, names: Iterable[str]) -> int:
+        """Peak bytes beside these tensors while one of them is converted."""
+        return max((self._conversion_bytes(name) for name in names), default=0)
 
-    def _making_bytes(self, name: str) -> int:
+    def _conversion_bytes(self, name: str) -> int:
         group, dtype = self._groups[name], self._dtypes[name]
         others = [key for key, _ in group.keys if self._stored[key].dtype != dtype]
         parts = self.loaded_bytes([name]) if group.converter is not None else 0
         return parts + max((self._stored[key].nbytes for key in others), default=0)
 
-    def place(self, name: str) -> tuple[Path, str, torch.dtype] | None:
+    def location(self, name: str) -> tuple[Path, str, torch.dtype] | None:
         """The file that holds a tensor of the model, its name there and dtype.
 
-        None: it is put together from others, or tied to one.
+        None: it is converted from others, or tied to one.
         """
         group = self._groups.get(name)
         if group is None or group.converter is not None:
@@ -158,37 +158,38 @@ class Checkpoint:
         return self._where[key].path, key, self._stored[key].dtype
 
     def stored_in(self, file: Path) -> dict[str, torch.dtype]:
-        """Names in a file, and the dtypes that the model gives their tensors."""
-        kept = {key: self._dtypes[n] for n, group in self._groups.items() for key, _ in group.keys}
+        """Names in a file, and the model's dtypes of their tensors."""
+        groups = self._groups.items()
+        dtypes = {key: self._dtypes[name] for name, group in groups for key, _ in group.keys}
         inside = (key for key, where in self._where.items() if where.path == file)
-        return {key: kept.get(key, self._stored[key].dtype) for key in inside}
+        return {key: dtypes.get(key, self._stored[key].dtype) for key in inside}
 
     # -- reading -------------------------------------------------------------------------------
     def read(self, names: Iterable[str]) -> dict[str, Tensor]:
         """These tensors, on the CPU, in memory of their own."""
-        found: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         for name in names:
             group, dtype = self._groups[name], self._dtypes[name]
             if group.converter is None:
-                found[name] = self._tensor(group.keys[0][0], dtype)
+                tensors[name] = self._tensor(group.keys[0][0], dtype)
                 continue
-            making = deepcopy(group.converter)
+            converter = deepcopy(group.converter)
             for key, pattern in group.keys:
-                making.add_tensor(name, key, pattern, partial(self._tensor, key, dtype))
-            made = making.convert(name, model=self._hf, config=self._hf.config)
-            found |= {n: t[0] if isinstance(t, list) else t for n, t in made.items()}
-        return found
+                converter.add_tensor(name, key, pattern, partial(self._tensor, key, dtype))
+            converted = converter.convert(name, model=self._hf, config=self._hf.config)
+            tensors |= {n: t[0] if isinstance(t, list) else t for n, t in converted.items()}
+        return tensors
 
     def rows(self, name: str, numbers: Collection[int]) -> Float[Tensor, "row d_model"]:
-        """These rows of a matrix, of which no others are read.
+        """These rows of a matrix; no others are read.
 
         Raises:
-            UnsupportedModel: the matrix is put together from several tensors.
+            UnsupportedModel: the matrix is converted from several stored tensors.
         """
         group = self._groups[name]
         if group.converter is not None:
             raise UnsupportedModel(
-                f"{name} is put together from several tensors of the checkpoint, so that its rows "
+                f"{name} is converted from several tensors of the checkpoint, so that its rows "
                 "cannot be read alone; load the model with weights='resident'"
             )
         key = group.keys[0][0]
@@ -198,26 +199,26 @@ class Checkpoint:
 
     def sample(self, name: str, count: int) -> Float[Tensor, " value"]:
         """So many values of a tensor, evenly spread over it."""
-        where = self._places(name, count)
-        if where is None:  # only the whole of it has this order
+        where = self._locations(name, count)
+        if where is None:  # its order is only known once it is converted
             flat = self.read([name])[name].reshape(-1)
             return flat[list(_spread(len(flat), count))]
         return torch.cat([self._elements(key, i, 1) for key, i in where]).to(self._dtypes[name])
 
     def sample_bytes(self, name: str, count: int) -> int:
-        """Bytes that are read for a `sample`."""
-        where = self._places(name, count)
+        """Bytes that `sample` reads."""
+        where = self._locations(name, count)
         if where is None:
             return self.stored_bytes([name])
         return sum(self._stored[key].itemsize for key, _ in where)
 
-    def _places(self, name: str, count: int) -> list[tuple[str, int]] | None:
-        """Where so many values of a tensor lie; None: it is put together in an unknown way."""
+    def _locations(self, name: str, count: int) -> list[tuple[str, int]] | None:
+        """Where so many values of a tensor are stored; None: it is converted in an unknown way."""
         group = self._groups[name]
         numbers = _spread(sum(self._stored[key].numel() for key, _ in group.keys), count)
         if group.converter is None:
             return [(group.keys[0][0], i) for i in numbers]
-        return places(group.converter, group.keys, self._stored, numbers)
+        return locations(group.converter, group.keys, self._stored, numbers)
 
     def _tensor(self, key: str, dtype: torch.dtype) -> Tensor:
         stored = self._stored[key]

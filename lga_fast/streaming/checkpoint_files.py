@@ -14,7 +14,7 @@ ONE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 def find_files(source: str) -> list[str]:
-    """The safetensors files of a folder or a Hub id, fetched where they are not here yet.
+    """The safetensors files of a folder or a Hub id, downloaded if necessary.
 
     Raises:
         LgaFastError: there are none.
@@ -22,11 +22,11 @@ def find_files(source: str) -> list[str]:
     from transformers.utils.hub import cached_file, get_checkpoint_shard_files
 
     for name in (ONE, INDEX):
-        found = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
-        if found and name == ONE:
-            return [found]
-        if found:
-            return list(get_checkpoint_shard_files(source, found)[0] or [])
+        path = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
+        if path and name == ONE:
+            return [path]
+        if path:
+            return list(get_checkpoint_shard_files(source, path)[0] or [])
     raise LgaFastError(
         f"weights='streamed': expected {ONE} or {INDEX} in {source!r}, there is neither. Save "
         "the model with save_pretrained, or load it with weights='resident'."
@@ -37,7 +37,7 @@ def tensors_of(file: str) -> dict[str, Tensor]:
     """A file's tensors by name, on `meta`.
 
     Raises:
-        LgaFastError: it is cut off, or no safetensors file.
+        LgaFastError: it is truncated, or not a safetensors file.
     """
     from transformers.modeling_utils import load_state_dict
 
@@ -50,12 +50,12 @@ def tensors_of(file: str) -> dict[str, Tensor]:
 
 
 def stored_dtype(files: Sequence[str]) -> torch.dtype:
-    """The dtype of a checkpoint's first tensor in floating point, as transformers tells it."""
+    """The dtype of a checkpoint's first floating-point tensor, which transformers goes by."""
     tensors = tensors_of(files[0]).values()
     return next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
 
 
 def weight_bytes(files: Sequence[str], dtype: torch.dtype | None) -> int:
-    """Bytes that all tensors take in memory, in this dtype or as they are stored."""
+    """Bytes of all tensors in memory, in this dtype or as they are stored."""
     tensors = [t for file in files for t in tensors_of(file).values()]
     return sum(t.numel() * (dtype or t.dtype).itemsize for t in tensors)

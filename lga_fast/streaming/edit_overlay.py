@@ -1,4 +1,4 @@
-"""Edits in effect on a model whose weights are not in memory: added whenever a block is read."""
+"""Edits in effect on a model whose weights are not in memory: added each time a block is read."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from lga_fast.weight_edit import LowRank, WeightEdit
 
 @dataclass(eq=False)
 class _Overlay(ActiveEdit):
-    """An edit in effect, and what a fingerprint sees of the weights under it."""
+    """An edit in effect, and the fingerprint samples of the weights under it."""
 
     deltas: dict[str, LowRank] = field(default_factory=dict)
     sampled: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Overlays(EditStack):
-    """The edits in effect on a streamed model, oldest first: the bits of resident weights.
+    """The edits in effect on a streamed model, oldest first; same bits as in resident weights.
 
     Args:
         orientation: of the edited weights; see `ModelFamily`.
@@ -41,22 +41,22 @@ class Overlays(EditStack):
         self._transposed, self._loaded = orientation == "in_out", loaded
 
     def add(self, name: str, weight: Tensor) -> None:
-        """Add the edits in effect to a weight just read, as it is stored."""
+        """Add the edits in effect to a weight just read, in its stored orientation."""
         for active in self.active:
             if delta := active.deltas.get(name):
                 left, right = (x.to(weight.device) for x in (delta.left, delta.right))
                 ops.low_rank_update_(weight.T if self._transposed else weight, left, right)
 
     def sampled(self, name: str) -> Tensor | None:
-        """Of a weight under edits, the values that a fingerprint takes; None: no edit is on it."""
+        """Fingerprint samples of an edited weight; None: no edit changes it."""
         for active in reversed(self.active):
             if name in active.sampled:
                 return active.sampled[name]
         return None
 
     def in_effect(self) -> tuple[ActiveEdit, ...]:
-        """What tells one set of edits in effect from another, also from those that have ended."""
-        return tuple(self.active)  # not their ids, which a later edit may get again
+        """Identifies a set of edits in effect, also against sets that have ended."""
+        return tuple(self.active)  # not their ids, which a later edit may reuse
 
     def _check(self, model: ModelStructure, edit: WeightEdit) -> None:
         find_matrices(model, edit)
@@ -71,11 +71,11 @@ class Overlays(EditStack):
     def _changing(
         self, model: ModelStructure, active: ActiveEdit, name: str, delta: LowRank
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Both of a block that is read for it, with the edits so far."""
+        """The weight before and after, of a block read for it, with the edits so far."""
         assert isinstance(active, _Overlay)
-        place = next(p for p in model.matrices() if model.weight_name(*p) == name)
-        with self._loaded(place[0]):
-            weight = model.matrix(*place).weight.detach()
+        layer, role = next(key for key in model.matrices() if model.weight_name(*key) == name)
+        with self._loaded(layer):
+            weight = model.matrix(layer, role).weight.detach()
             yield weight.clone(), weight
             active.sampled[name] = fingerprint.sampled(weight, fingerprint.SAMPLED).clone()
         active.deltas[name] = delta

@@ -1,4 +1,4 @@
-"""A model without weights: on `meta`, but for the buffers that no checkpoint holds."""
+"""A model without weights: on `meta`, except for buffers that no checkpoint stores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def meta_model(source: str, dtype: torch.dtype | None, stored: torch.dtype) -> A
 
     Args:
         source: folder or Hub id.
-        dtype: what to load in; None: what config.json says, else as it is stored.
+        dtype: of the weights; None: as config.json says, else as stored.
         stored: the checkpoint's dtype.
 
     Raises:
@@ -42,22 +42,22 @@ def meta_model(source: str, dtype: torch.dtype | None, stored: torch.dtype) -> A
 def fill_buffers(hf: Any, decoder: str, device: torch.device) -> None:
     """Compute the buffers that are not in a checkpoint, such as rotary frequencies.
 
-    transformers computes them where it initialises weights. What comes out must not depend on what
-    was there before, or it was not computed.
+    transformers computes them when it initialises weights. A result that depends on the buffer's
+    previous contents was not computed.
 
     Args:
         hf: a model on `meta`, whose weights stay there.
         decoder: path of the text decoder.
-        device: where the buffers shall lie.
+        device: where the buffers go.
 
     Raises:
         UnsupportedModel: a tensor of the text decoder is neither in the checkpoint nor computed.
     """
-    kept = hf.state_dict(keep_vars=True)
-    for tensor in kept.values():
+    stored = hf.state_dict(keep_vars=True)
+    for tensor in stored.values():
         tensor._is_hf_initialized = True
-    names = [name for name, _ in hf.named_buffers() if name not in kept]
-    first, second = (_computed(hf, names, value) for value in (0, 1))
+    names = [name for name, _ in hf.named_buffers() if name not in stored]
+    first, second = (_computed(hf, names, initial) for initial in (0, 1))
     within = [name for name in names if name.startswith(f"{decoder}.")]
     unknown = [name for name in within if not torch.equal(first[name], second[name])]
     for path, module in hf.get_submodule(decoder).named_modules(prefix=decoder):
@@ -70,18 +70,18 @@ def fill_buffers(hf: Any, decoder: str, device: torch.device) -> None:
             "weights='resident'."
         )
     for name in names:
-        _put(hf, name, first[name].to(device))
+        _set_buffer(hf, name, first[name].to(device))
 
 
-def _computed(hf: Any, names: list[str], before: int) -> dict[str, Tensor]:
+def _computed(hf: Any, names: list[str], initial: int) -> dict[str, Tensor]:
     for name in names:
-        _put(hf, name, torch.full_like(hf.get_buffer(name), before, device="cpu"))
+        _set_buffer(hf, name, torch.full_like(hf.get_buffer(name), initial, device="cpu"))
     for module in hf.modules():
         module._is_hf_initialized = False
     hf.initialize_weights()
     return {name: hf.get_buffer(name) for name in names}
 
 
-def _put(hf: nn.Module, name: str, buffer: Tensor) -> None:
+def _set_buffer(hf: nn.Module, name: str, buffer: Tensor) -> None:
     path, _, leaf = name.rpartition(".")
     setattr(hf.get_submodule(path), leaf, buffer)

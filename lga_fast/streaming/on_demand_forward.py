@@ -1,7 +1,7 @@
 """A streamed model's own forward: each block gets its weights when it is called.
 
-Under gradient a block keeps what it was given and nothing else: its backward reads its weights a
-second time and runs it again. So a graph over any number of blocks holds no weight of them.
+With gradients a block saves its inputs and nothing else: its backward reads the weights a second
+time and recomputes the block. So a graph over any number of blocks holds none of their weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lga_fast.errors import LgaFastError
 from lga_fast.models.module_patching import unwrap_output
 from lga_fast.streaming.block_loader import BlockLoader
 
-# What a module's call looks at beside its forward.
+# What calling a module runs besides its forward.
 _HOOKS = (
     "_forward_hooks",
     "_forward_hooks_with_kwargs",
@@ -30,30 +30,30 @@ _HOOKS = (
 
 
 class OnDemandWeights:
-    """Lets the blocks and the head of a model on `meta` read their weights when they are called.
+    """Loads the weights of blocks and head of a model on `meta` when they are called.
 
     A forward reads blocks in ascending order and its backward in descending order, each once and
-    the next one beforehand; blocks that are skipped, or that no gradient reaches, are not read.
+    prefetched; blocks that are skipped, or that no gradient reaches, are not read.
 
     Args:
         hf: the model.
         blocks: its blocks.
-        reader: of the blocks; those that it holds already run as they are.
-        head: gives the head its weights while inside.
-        edits: what tells one set of edits in effect from another.
+        loader: of the blocks; those loaded already run as they are.
+        head: the head has its weights while inside.
+        edits: identifies the set of edits in effect.
     """
 
     def __init__(
         self,
         hf: Any,
         blocks: nn.ModuleList,
-        reader: BlockLoader,
+        loader: BlockLoader,
         head: Callable[[], AbstractContextManager[None]],
         edits: Callable[[], Hashable],
     ) -> None:
-        self._reader, self._head, self._edits = reader, head, edits
+        self._loader, self._head, self._edits = loader, head, edits
         self._layers = len(blocks)
-        self._below: int | None = None  # the last block that this forward's backward will come to
+        self._below: int | None = None  # the highest block so far that gradients will reach
         for layer, block in enumerate(blocks):
             block.forward = partial(self._run, layer, block, block.forward)
         output = hf.get_output_embeddings()
@@ -65,34 +65,34 @@ class OnDemandWeights:
         self._below = None
 
     def _end(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if not self._reader.held:  # else somebody walks over the blocks
-            self._reader.forget()
+        if not self._loader.loaded_layers:  # else a walk over the blocks is under way
+            self._loader.cancel_prefetch()
 
     def _run(
         self, layer: int, block: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
         """Forward of a block."""
-        if layer in self._reader.held:
+        if layer in self._loader.loaded_layers:
             return forward(*args, **kwargs)
         following = layer + 1 if layer + 1 < self._layers else None
         if not torch.is_grad_enabled():
-            with self._reader.loaded(layer, following):
+            with self._loader.loaded(layer, following):
                 return forward(*args, **kwargs)
-        again, edits, below = snapshot_hooks(block), self._edits(), self._below
-        backwards = False
+        hooks, edits, below = snapshot_hooks(block), self._edits(), self._below
+        recomputing = False
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            nonlocal backwards
-            if not backwards:
-                backwards = True
-                with self._reader.loaded(layer, following):
+            nonlocal recomputing
+            if not recomputing:
+                recomputing = True
+                with self._loader.loaded(layer, following):
                     return forward(*args, **kwargs)
             if self._edits() != edits:
                 raise LgaFastError(
                     f"block {layer}: expected a backward under the edits that its forward ran "
                     "under; their `with model.edited(...)` has ended or another has begun"
                 )
-            with self._reader.loaded(layer, below), again():
+            with self._loader.loaded(layer, below), hooks():
                 return forward(*args, **kwargs)
 
         output = checkpoint(run, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
@@ -101,35 +101,35 @@ class OnDemandWeights:
         return output
 
     def _run_head(self, head: nn.Module, forward: Callable[..., Any], *args: Any) -> Any:
-        """Forward of the head; a graph keeps its weights until their backward is done."""
+        """Forward of the head; a graph keeps its weights until its backward is done."""
         with self._head():
             return forward(*args)
 
 
 def snapshot_hooks(block: nn.Module) -> Callable[[], AbstractContextManager[None]]:
-    """Hooks and forwards of all modules in a block as they are now, to have them again later."""
-    kept = [(module, _behaviour(module)) for module in block.modules() if module is not block]
+    """A context in which all modules in a block have the hooks and forwards that they have now."""
+    snapshot = [(module, _hooks(module)) for module in block.modules() if module is not block]
 
     @contextmanager
-    def again() -> Iterator[None]:
-        before = [(module, _behaviour(module, copies=False)) for module, _ in kept]
+    def restored() -> Iterator[None]:
+        current = [(module, _hooks(module, copies=False)) for module, _ in snapshot]
         try:
-            _restore_hooks(kept)
+            _set_hooks(snapshot)
             yield
         finally:
-            _restore_hooks(before)
+            _set_hooks(current)
 
-    return again
-
-
-def _behaviour(module: nn.Module, copies: bool = True) -> dict[str, Any]:
-    has = vars(module)
-    found = {name: has[name].copy() if copies else has[name] for name in _HOOKS}
-    return found | {"forward": has.get("forward")}
+    return restored
 
 
-def _restore_hooks(modules: list[tuple[nn.Module, dict[str, Any]]]) -> None:
-    for module, behaviour in modules:
-        vars(module).update(behaviour)
-        if behaviour["forward"] is None:
+def _hooks(module: nn.Module, copies: bool = True) -> dict[str, Any]:
+    attributes = vars(module)
+    hooks = {name: attributes[name].copy() if copies else attributes[name] for name in _HOOKS}
+    return hooks | {"forward": attributes.get("forward")}
+
+
+def _set_hooks(modules: list[tuple[nn.Module, dict[str, Any]]]) -> None:
+    for module, hooks in modules:
+        vars(module).update(hooks)
+        if hooks["forward"] is None:
             del vars(module)["forward"]

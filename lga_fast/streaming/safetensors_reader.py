@@ -1,9 +1,9 @@
 """Reading one safetensors file by offsets.
 
-A tensor is read at once, into memory of its own: pages of a mapped file would be read in the middle
-of a product, where no other thread can do it beforehand. And it comes to lie as it would in the
-mapped file, modulo 64 bytes: a matrix product on a CPU may round in another way where its operands
-are aligned in another way, and resident weights are what was mapped.
+A tensor is read in one go, into memory of its own: pages of a mapped file would be faulted in
+during a matrix product, where no other thread can prefetch them. It gets the alignment that it
+would have in a mapped file, modulo 64 bytes: a CPU's matrix product may round differently for
+differently aligned operands, and resident weights are mapped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LINE = 64  # bytes of a cache line, and torch's own alignment
 
 
 class SafetensorsReader:
-    """Where the tensors of a safetensors file lie, and their bytes."""
+    """The tensors of a safetensors file: their offsets and bytes."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -28,20 +28,20 @@ class SafetensorsReader:
         weakref.finalize(self, self._file.close)
         length = int.from_bytes(self._file.read(8), "little")
         header = json.loads(self._file.read(length))
-        self.begin = {
+        self.offsets = {
             name: 8 + length + entry["data_offsets"][0]
             for name, entry in header.items()
             if name != "__metadata__"
         }
 
     def read(self, name: str, dtype: torch.dtype, first: int, count: int) -> Tensor:
-        """So many elements of a tensor from the `first` on, in the dtype that it is stored in."""
-        offset = self.begin[name] + first * dtype.itemsize
+        """`count` elements of a tensor from `first` on, in its stored dtype."""
+        offset = self.offsets[name] + first * dtype.itemsize
         size = count * dtype.itemsize
         storage = torch.UntypedStorage(size + _LINE)
         shift = (offset - storage.data_ptr()) % _LINE
-        # A slice, and not an offset in the storage, which would count whole elements: some writers
-        # did not pad the header, so that tensors begin anywhere.
+        # A slice, not a storage offset, which would count whole elements: some writers do not pad
+        # the header, so that tensors start at any byte.
         within = storage[shift : shift + size]
         view, done = torch.empty(0, dtype=torch.uint8).set_(within).numpy().data, 0
         while done < size:
@@ -50,3 +50,8 @@ class SafetensorsReader:
                 raise OSError(f"{self._file.name}: ends {size - done} bytes too early in {name}")
             done += got
         return torch.empty(0, dtype=dtype).set_(within)
+
+    def forget(self, name: str, size: int) -> None:
+        """Let the system drop so many bytes of a tensor from its memory, where it can."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._file.fileno(), self.offsets[name], size, os.POSIX_FADV_DONTNEED)

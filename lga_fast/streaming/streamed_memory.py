@@ -1,4 +1,4 @@
-"""The memory budget of a streamed model: weights, activations and waiting tensors share it."""
+"""The memory budget of a streamed model: weights, activations and stored tensors share it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class StreamedSizes(ModelSizes, Protocol):
     def block_bytes(self) -> int: ...
     def head_bytes(self) -> int: ...
     def rest_bytes(self) -> int: ...
-    def making_bytes(self) -> int: ...
+    def conversion_bytes(self) -> int: ...
 
 
 class StreamedMemory(Memory):
@@ -34,7 +34,7 @@ class StreamedMemory(Memory):
         """Bytes within the budget for weights, and on the CPU for the process itself."""
         sizes = self._sizes
         blocks = sizes.block_bytes() + max(sizes.block_bytes(), sizes.head_bytes())
-        weights = blocks + sizes.rest_bytes() + sizes.making_bytes()
+        weights = blocks + sizes.rest_bytes() + sizes.conversion_bytes()
         return weights + (_PROCESS if self._device.type == "cpu" else 0)
 
     def describe_weights(self) -> str:
@@ -43,9 +43,8 @@ class StreamedMemory(Memory):
         process = f", {format_bytes(_PROCESS)} of the process itself" if on_cpu else ""
         return (
             f"a block of {format_bytes(sizes.block_bytes())} and another or the head of "
-            f"{format_bytes(sizes.head_bytes())}, "
-            f"{format_bytes(sizes.rest_bytes())} that stay, {format_bytes(sizes.making_bytes())} "
-            f"while a tensor is converted{process}"
+            f"{format_bytes(sizes.head_bytes())}, {format_bytes(sizes.rest_bytes())} that stay, "
+            f"{format_bytes(sizes.conversion_bytes())} while a tensor is converted{process}"
         )
 
     @property

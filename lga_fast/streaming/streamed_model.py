@@ -1,4 +1,4 @@
-"""A model whose blocks are read from their files when they run, and dropped again.
+"""A model whose blocks are read from their files when they run, and then dropped.
 
 Where there are many batches, blocks are the outer loop and batches the inner one: a pass over all
 blocks reads each of them once. The model's own forward runs too, with one reading of the
@@ -35,22 +35,21 @@ from lga_fast.streaming.streamed_memory import StreamedMemory
 class StreamedModel(EditableModel):
     """A model of any size: two blocks are in memory at most, or a block and the head.
 
-    Of the embedding there are the rows of all tokens that it has seen.
-
-    An edit is an overlay, added to a block whenever that is read.
+    Of the embedding, only the rows of tokens seen so far. An edit is an overlay, added each time
+    its block is read.
 
     Args:
         hf: the model on `meta`.
         tokenizer: its tokenizer.
         name: what to call it in results.
         shards: where its weights come from.
-        device: where it runs.
+        device: where the model runs.
         memory_budget: bytes that a run may use, weights included; None: half of what is free.
         editing: see `EditableModel`.
 
     Raises:
         LgaFastError: the checkpoint lacks a tensor.
-        UnsupportedModel: as of `EditableModel`, or a buffer cannot be computed.
+        UnsupportedModel: as for `EditableModel`, or a buffer cannot be computed.
     """
 
     streamed = recomputes = True
@@ -69,28 +68,29 @@ class StreamedModel(EditableModel):
         self.shards, self._device = shards, device
         self._edit_stack = self._overlays = Overlays(self.family.orientation, self.loaded)
         self._shapes = {name: p.shape for name, p in hf.named_parameters()}
-        self._base: dict[str, Tensor] = {}  # what a fingerprint takes, without edits
+        self._base_samples: dict[str, Tensor] = {}  # of the fingerprint, without edits
         self._runner = BlockRunner(self, self._walk, self.head)
         decoder = self.family.blocks.rpartition(".")[0]
         fill_buffers(hf, decoder, device)
         paths = {module: path for path, module in hf.named_modules()}
         embedding, self._head = hf.get_input_embeddings(), hf.get_output_embeddings()
-        read = self._found(f"{paths[embedding]}.weight")
+        embedding_name = self._source(f"{paths[embedding]}.weight")
         heads = {n: f"{paths[self._head]}.{n}" for n in self._head.state_dict()}
-        self._head_names = {n: self._found(name) for n, name in heads.items()}
+        self._head_names = {n: self._source(name) for n, name in heads.items()}
         for name in hf.get_submodule(decoder).state_dict(prefix=f"{decoder}."):
-            self._found(name)
-        self._reader = BlockLoader(
+            self._source(name)
+        self._loader = BlockLoader(
             shards, self._blocks, self.family.blocks, device, self._overlays.add
         )
-        self._block_names = self._reader.names
-        apart = {read, *self._head_names.values(), *chain(*self._block_names)}
-        self._rest = [name for name in shards.names(f"{decoder}.") if name not in apart]
-        assign(hf, self._moved(shards.read(self._rest)), strict=False)
-        LazyEmbedding(embedding, partial(shards.rows, read), device)
-        OnDemandWeights(hf, self._blocks, self._reader, self.head, self._overlays.in_effect)
+        self._block_names = self._loader.names
+        on_demand = {embedding_name, *self._head_names.values(), *chain(*self._block_names)}
+        names = shards.names(f"{decoder}.")
+        self._resident_names = [name for name in names if name not in on_demand]
+        assign(hf, self._to_device(shards.read(self._resident_names)), strict=False)
+        LazyEmbedding(embedding, partial(shards.rows, embedding_name), device)
+        OnDemandWeights(hf, self._blocks, self._loader, self.head, self._overlays.in_effect)
 
-    def _found(self, name: str) -> str:
+    def _source(self, name: str) -> str:
         source = self.shards.source(name)
         if source is None:
             raise LgaFastError(
@@ -119,13 +119,13 @@ class StreamedModel(EditableModel):
         return self.shards.loaded_bytes(self._head_names.values())
 
     def rest_bytes(self) -> int:
-        """Bytes that stay in memory: norms and positions, and buffers that were computed."""
+        """Bytes that stay in memory: norms, position embeddings and computed buffers."""
         buffers = sum(b.nbytes for b in self.hf.buffers() if not b.is_meta)
-        return self.shards.loaded_bytes(self._rest) + buffers
+        return self.shards.loaded_bytes(self._resident_names) + buffers
 
-    def making_bytes(self) -> int:
-        """Bytes beside all this while a tensor gets the form or dtype that the model wants."""
-        return self.shards.making_bytes(chain(*self._block_names, self._head_names.values()))
+    def conversion_bytes(self) -> int:
+        """Peak bytes beside all this while a tensor is converted to the model's layout or dtype."""
+        return self.shards.conversion_bytes(chain(*self._block_names, self._head_names.values()))
 
     def sweep_bytes(self, first: int = 0) -> int:
         """Bytes that one pass over all blocks reads, or over those from `first` on."""
@@ -136,8 +136,8 @@ class StreamedModel(EditableModel):
         return self.shards.stored_bytes(self._head_names.values())
 
     def fingerprint_bytes(self) -> int:
-        """Bytes that are still to be read for the fingerprint: few, but all of joined tensors."""
-        if self._base:
+        """Bytes still to be read for the fingerprint: a few samples of each tensor."""
+        if self._base_samples:
             return 0
         sources = [self.shards.source(name) for name in self._shapes]
         return sum(
@@ -146,17 +146,18 @@ class StreamedModel(EditableModel):
 
     def _samples(self, count: int) -> Iterator[fingerprint.Sample]:
         for name, shape in self._shapes.items():
-            if name not in self._base:
-                source = self.shards.source(name)  # None: of a part that does not run
-                self._base[name] = self.shards.sample(source, count) if source else torch.empty(0)
+            if name not in self._base_samples:
+                source = self.shards.source(name)  # None: it is of a part that does not run
+                samples = self.shards.sample(source, count) if source else torch.empty(0)
+                self._base_samples[name] = samples
             edited = self._overlays.sampled(name)
-            yield name, shape, self._base[name] if edited is None else edited
+            yield name, shape, self._base_samples[name] if edited is None else edited
 
     # -- running -------------------------------------------------------------------------------
     @contextmanager
     def loaded(self, layer: int) -> Iterator[None]:
         """A block's weights, edits included, are in memory while inside."""
-        with self._reader.loaded(layer):
+        with self._loader.loaded(layer):
             yield
 
     @contextmanager
@@ -167,13 +168,13 @@ class StreamedModel(EditableModel):
             return
         empty = dict(self._head.state_dict())
         try:
-            assign(self._head, self._moved(self._reader.taken() or self._read_head()))
+            assign(self._head, self._to_device(self._loader.take_head() or self._read_head()))
             yield
         finally:
             assign(self._head, empty)
 
     def block_runner(self) -> BlockRunner:
-        """The model one block at a time, read while the one before runs."""
+        """Runs the model one block at a time; each is read while the one before runs."""
         return self._runner
 
     def groups(self, sizes: Sequence[int], limit: int) -> list[list[int]]:
@@ -198,7 +199,7 @@ class StreamedModel(EditableModel):
     def _walk(self, layers: Iterable[int], to_head: bool) -> Iterator[int]:
         """Each of these layers while its weights are in memory; the next one is read meanwhile."""
         reads_head = to_head and self._head.weight.is_meta
-        return self._reader.walk(layers, self._read_head if reads_head else None)
+        return self._loader.walk(layers, self._read_head if reads_head else None)
 
-    def _moved(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _to_device(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.to(self.device) for name, tensor in tensors.items()}

@@ -45,7 +45,7 @@ def test_only_the_file_with_the_edited_tensor_differs(family, weights, tmp_path)
     assert loaded.tokenizer.get_vocab() == model.tokenizer.get_vocab()
     after = files(folder)
     assert set(after) >= {name for name in before if not name.startswith("tokenizer")}
-    place = streamed.shards.place(*edit.deltas)
+    place = streamed.shards.location(*edit.deltas)
     assert place is not None
     stored = [name for name in before if name.endswith(".safetensors")]
     assert [name for name in stored if after[name] != before[name]] == [place[0].name]

@@ -74,12 +74,12 @@ def test_the_plan_counts_weights_as_they_are_in_memory(family, dtype, tmp_path):
         head = streamed.hf.get_output_embeddings().weight
         assert streamed.head_bytes() == head.nbytes
         assert streamed.head_read_bytes() == head.numel() * 4
-    making = streamed.shards.making_bytes(streamed.shards.names("model.layers.1."))
+    making = streamed.shards.conversion_bytes(streamed.shards.names("model.layers.1."))
     if family == "mixtral":  # the parts that are joined, and one of them as it is stored
         assert largest * 2 < making < largest * 4
     else:
         assert making == largest * 4
-    assert streamed.making_bytes() == max(making, head.numel() * 4)
+    assert streamed.conversion_bytes() == max(making, head.numel() * 4)
 
 
 def test_a_small_budget_makes_batches_smaller_and_lets_inputs_wait_in_files(tmp_path, monkeypatch):

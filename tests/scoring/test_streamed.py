@@ -93,7 +93,7 @@ def test_the_head_is_read_while_the_last_block_runs(fails, tmp_path, monkeypatch
     with pytest.raises(LgaFastError, match="enough") if fails else nullcontext():
         score_layers(streamed, REQUESTS, old=None)
     assert events.count("head") == 1 and set(events[: events.index("head")]) >= {0, 1, 2, 3}
-    assert streamed._reader.taken() is None
+    assert streamed._loader.take_head() is None
 
 
 def test_an_error_leaves_no_weights_behind(tmp_path, monkeypatch):

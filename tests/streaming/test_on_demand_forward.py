@@ -68,7 +68,7 @@ def test_a_backward_runs_blocks_again_as_they_ran(models, monkeypatch):
 def test_a_graph_holds_no_block_and_two_are_in_memory_at_most(models, monkeypatch):
     _, streamed = models
     alive, most = [], []
-    read = streamed._reader._read
+    read = streamed._loader._read
 
     def seen(layer):
         tensors, copied = read(layer)
@@ -80,7 +80,7 @@ def test_a_graph_holds_no_block_and_two_are_in_memory_at_most(models, monkeypatc
     def count():
         return sum(any(not one.expired() for one in block) for block in alive)
 
-    monkeypatch.setattr(streamed._reader, "_read", seen)
+    monkeypatch.setattr(streamed._loader, "_read", seen)
     delta = torch.zeros(32, requires_grad=True)
     with streamed.frozen():
         logits = shifted(streamed, 1, delta)
@@ -99,7 +99,7 @@ def test_what_was_read_ahead_is_dropped_with_the_forward(models):
             raise RuntimeError("enough") from None
         finally:
             handle.remove()
-    assert streamed._reader._coming is None and not streamed._reader.held
+    assert streamed._loader._next is None and not streamed._loader.loaded_layers
     assert all(p.is_meta for block in streamed._blocks for p in block.parameters())
     assert streamed.hf.get_output_embeddings().weight.is_meta
     with torch.no_grad():
