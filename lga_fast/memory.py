@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import psutil
 import torch
@@ -11,6 +11,7 @@ import torch
 from lga_fast import distributed
 
 
+@runtime_checkable
 class ModelSizes(Protocol):
     """What `Memory` asks of a model."""
 

@@ -10,13 +10,14 @@ import subprocess
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
 from lga_fast import __version__, ops
 
 
+@runtime_checkable
 class DescribedModel(Protocol):
     """What `of` asks of a model."""
 
