@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib
-import importlib.util
 import pkgutil
 from dataclasses import fields
 from pathlib import Path
@@ -35,9 +34,7 @@ def summary(package: str, name: str) -> str:
 def source(module: str) -> Path:
     """The file of a module or package; of its parents only the topmost package is imported."""
     top, *below = module.split(".")
-    spec = importlib.util.find_spec(top)
-    assert spec and spec.submodule_search_locations, top
-    path = Path(spec.submodule_search_locations[0], *below)
+    path = Path(importlib.import_module(top).__path__[0], *below)
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 

@@ -19,6 +19,8 @@ class _KeepDouble(TorchFunctionMode):
                 return args[0]
             if name == "softmax" and kwargs.get("dtype") == torch.float32:
                 kwargs["dtype"] = torch.float64
+            if name in ("matmul", "__matmul__"):  # rotary angles of transformers before 5.23
+                args = (args[0], args[1].double())
         return function(*args, **kwargs)
 
 

@@ -21,7 +21,7 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from lga_fast.errors import UnsupportedModel
 
 Watch = Callable[[str, Callable[[], Tensor], Tensor, "Routing"], None]
-_INTERFACE = ("num_experts", "has_gate", "has_bias", "has_post_expert_norm", "is_transposed")
+_INTERFACE = ("num_experts", "has_gate", "has_bias", "is_transposed")
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Experts:
         last = _linear(inner, sizes, module.down_proj, bias, module.is_transposed)
         detached_inner = inner.detach()
         watch("down", lambda: detached_inner, last, routing)
-        if module.has_post_expert_norm:
+        if getattr(module, "has_post_expert_norm", False):  # from transformers 5.23 on
             last = module.post_expert_norm(last)
         weighted = last * weights.flatten()[order].unsqueeze(1)
         return weighted[order.argsort()].unflatten(0, (tokens, chosen)).sum(1).to(hidden.dtype)

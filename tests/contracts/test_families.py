@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 
-from lga_fast import score_layers
+from lga_fast import registry, score_layers
 from lga_fast.forward.decoding import greedy
 from lga_fast.models import Tap
 from lga_fast.records import EditRequest
@@ -20,7 +20,7 @@ EDITS = [
     EditRequest("c", "Q: Who wrote the long book? A:", "Danielle Darrieux and Ann Lee"),
 ]
 
-FAMILIES = tiny.names()
+FAMILIES = registry.names("lga_fast.models.families") + tiny.VARIANTS
 
 
 @pytest.fixture(params=FAMILIES)
