@@ -29,7 +29,7 @@ from lga_fast import provenance, registry
 MODELS = ("atlas", "atlas-llama")
 FACTS = 8
 LAYER = 3
-STUDIES = ("golden", "compare", "sequential", "transfer")
+STUDIES = ("golden", "compare")
 STUDY = ["--proxy", "3", "--test", "3", "--seed", "42"]
 # What differs between two runs of one commit, and what only words say.
 RUN = {"commit", "lga_fast", "peak_bytes", "notes", "config_report", "config_source", "threads"}

@@ -22,7 +22,7 @@ from lga_fast.models.tensor_utils import padded
 
 Batch = tuple[Sequence[Sequence[int]], Sequence[int]]  # prompts, and how many tokens each may get
 Answers = list[list[int]]
-# Is sent the logits that it asked for, and the cache.
+# Yields the forward it needs; is sent its logits and KV cache.
 Steps = Generator[ForwardJob, tuple[Tensor, Any], Answers]
 
 

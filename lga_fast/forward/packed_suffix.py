@@ -163,8 +163,8 @@ class PackedSuffix:
         self._attended.add(block)
         queries = self._read_queries if block == self._last else self._every_query
         prefix = self._prefix(block, query.device)
-        here = queries.to(query.device), self._every_query.to(query.device)
-        spec = AttentionSpec(*here, scaling or query.shape[-1] ** -0.5, softcap)
+        both = queries.to(query.device), self._every_query.to(query.device)
+        spec = AttentionSpec(*both, scaling or query.shape[-1] ** -0.5, softcap)
         if not torch.is_grad_enabled():  # a graph that is not done with yet may hold them
             prefix = [x.clone() for x in prefix]
         return VarlenAttention.apply(query, key, value, *prefix, spec), None

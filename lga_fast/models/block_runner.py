@@ -93,7 +93,7 @@ class BlockRunner:
         assert self._form is not None
         form = self._form
 
-        def hand_on(given: Tensor, *args: Any, **kwargs: Any) -> Any:
+        def hand_on(first: Tensor, *args: Any, **kwargs: Any) -> Any:
             return wrap_output(hidden, form)
 
         with patched_forwards(dict.fromkeys(self._blocks, hand_on)):

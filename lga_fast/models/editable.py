@@ -30,7 +30,7 @@ from lga_fast.weight_edit import WeightEdit
 
 @dataclass(frozen=True)
 class ForwardJob:
-    """A batch's forward, where its logits are wanted, and what is in effect while it runs."""
+    """A batch's forward, the positions of its logits, and what is in effect while it runs."""
 
     inputs: Mapping[str, Any]  # of the model's forward
     rows: Int[Tensor, " position"] = field(default_factory=lambda: torch.empty(0).long())
@@ -119,7 +119,7 @@ class EditableModel(ModelStructure):
         """Factors of every MLP matrix's gradient, or of these layers' only; see `Taps`."""
         chosen = range(self.layers) if layers is None else layers
         matrices = {key: module for key, module in self._matrices.items() if key[0] in chosen}
-        experts = {layer: found for layer, found in self._experts.items() if layer in chosen}
+        experts = {n: experts for n, experts in self._experts.items() if n in chosen}
         return Taps(matrices, on_tap, backwards, experts)
 
     def logits_at(
@@ -130,11 +130,11 @@ class EditableModel(ModelStructure):
         on_hidden: Callable[[Tensor], Tensor] = lambda hidden: hidden,
         **inputs: Any,
     ) -> tuple[Float[Tensor, "position vocab"], Any]:
-        """Logits at the given places only, and the model's whole output.
+        """Logits at the given positions only, and the model's whole output.
 
-        The head sees nothing but those places, and whatever the model does to its logits
-        afterwards (softcap, scale) happens as ever: the model's own forward runs. `on_hidden` gets
-        the hidden states of those places [position d_model] and returns what the head shall see.
+        The head sees only those positions, and whatever the model does to its logits
+        afterwards (softcap, scale) still happens: the model's own forward runs. `on_hidden` gets
+        their hidden states [position d_model] and returns what the head sees instead.
         """
 
         def gather(head: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
@@ -172,7 +172,7 @@ class EditableModel(ModelStructure):
         return nullcontext()
 
     def block_runner(self) -> BlockRunner | None:
-        """The model one block at a time, frozen by the caller; None: it cannot run so."""
+        """Runs the model one block at a time, frozen by the caller; None: it cannot run so."""
         runner = BlockRunner(self)
         try:
             runner.check()
@@ -181,11 +181,11 @@ class EditableModel(ModelStructure):
         return runner
 
     def groups(self, sizes: Sequence[int], limit: int) -> list[list[int]]:
-        """Numbers of the batches that run together, given the size of each.
+        """Which batches run together, as lists of their indices.
 
         Args:
             sizes: of each batch.
-            limit: sum of the sizes in a group at most, where running together saves anything.
+            limit: maximal sum of the sizes in a group, where running together saves anything.
         """
         return [[i] for i in range(len(sizes))]
 
@@ -201,7 +201,7 @@ class EditableModel(ModelStructure):
     def logits_of(
         self, jobs: Sequence[ForwardJob]
     ) -> Iterator[tuple[Float[Tensor, "position vocab"], Any]]:
-        """Logits at each job's places and the KV cache of its forward; jobs of one group."""
+        """Logits at each job's positions and the KV cache of its forward; jobs of one group."""
         for job in jobs:
             inputs = dict(job.inputs)
             with job.within():

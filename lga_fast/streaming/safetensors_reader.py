@@ -50,8 +50,3 @@ class SafetensorsReader:
                 raise OSError(f"{self._file.name}: ends {size - done} bytes too early in {name}")
             done += got
         return torch.empty(0, dtype=dtype).set_(within)
-
-    def forget(self, name: str, size: int) -> None:
-        """Let the system drop so many bytes of a tensor from its memory, where it can."""
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._file.fileno(), self.offsets[name], size, os.POSIX_FADV_DONTNEED)
