@@ -4,7 +4,7 @@
 - `cma`: causal tracing (`_tracing`)
 - `brute_force`, `lga_verified`: edit facts and compare (`lga_fast.sweep`)
 - `fixed`, `random_layer`: baselines
-- `_selector`: the base of all, and what studies ask of it; `_notes`: what every ranking warns of
+- `_selector`: the base of all, what studies ask of it, and what every ranking warns of
 """
 
 from __future__ import annotations
