@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from lga_fast.editors import edit, edit_each
     from lga_fast.evaluation.evaluate import evaluate
     from lga_fast.evaluation_records import CaseResult, Evaluation
+    from lga_fast.layer_scores import LayerScores
     from lga_fast.models import EditableModel
-    from lga_fast.records import EditRequest, LayerRanking, LayerScores, Probe
+    from lga_fast.records import EditRequest, LayerRanking, Probe
     from lga_fast.scoring import score_layers
     from lga_fast.selectors import select_layer
     from lga_fast.weight_edit import WeightEdit
@@ -29,7 +30,7 @@ _HOMES = {
     "evaluate": "lga_fast.evaluation.evaluate",
     "EditRequest": "lga_fast.records",
     "Probe": "lga_fast.records",
-    "LayerScores": "lga_fast.records",
+    "LayerScores": "lga_fast.layer_scores",
     "CaseResult": "lga_fast.evaluation_records",
     "Evaluation": "lga_fast.evaluation_records",
     "LayerRanking": "lga_fast.records",
@@ -61,7 +62,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'lga_fast' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
 
 
 def __dir__() -> list[str]:

@@ -34,18 +34,15 @@ class Ranks:
 
     def __init__(self, rank: int = 0, size: int = 1, group: Any = None) -> None:
         self.rank, self.size = rank, size
-        self.hosts = [""] * size  # whose machine each rank is on
+        self.is_rank_zero = rank == 0  # shows progress, prints and writes files
         self._group = group
+        self.set_hosts([""] * size)
 
-    @property
-    def is_rank_zero(self) -> bool:
-        """Whether this is the rank that shows progress, prints and writes files."""
-        return self.rank == 0
-
-    @property
-    def local_world_size(self) -> int:
-        """How many of the ranks share this machine, and so its memory."""
-        return self.hosts.count(self.hosts[self.rank])
+    def set_hosts(self, hosts: Sequence[str]) -> None:
+        """Say whose machine each rank is on."""
+        self.hosts = list(hosts)
+        # How many of the ranks share this machine, and so its memory.
+        self.local_world_size = self.hosts.count(self.hosts[self.rank])
 
     @property
     def device(self) -> str:
@@ -140,10 +137,7 @@ class Ranks:
 
 _current: ContextVar[Ranks] = ContextVar("ranks", default=Ranks())  # noqa: B039 - nothing changes it
 
-
-def current() -> Ranks:
-    """The ranks that this process works with now."""
-    return _current.get()
+current = _current.get  # the ranks that this process works with now: `current()`
 
 
 @contextmanager
@@ -179,7 +173,7 @@ def ranks() -> Iterator[Ranks]:
     together = Ranks(dist.get_rank(), dist.get_world_size(), group)
     token = _current.set(together)
     try:
-        together.hosts = together.gather(socket.gethostname())
+        together.set_hosts(together.gather(socket.gethostname()))
         yield together
     finally:
         _current.reset(token)

@@ -16,6 +16,8 @@ import torch
 
 from lga_fast import __version__, ops
 
+_KERNELS = ops.kernels()  # loaded once for a process
+
 
 @runtime_checkable
 class DescribedModel(Protocol):
@@ -44,7 +46,7 @@ def of(model: DescribedModel) -> dict[str, Any]:
         "layers": model.layers,
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": device_name(model.device),
-        "kernel": ops.kernels()[model.device.type],
+        "kernel": _KERNELS[model.device.type],
     }
 
 

@@ -230,14 +230,9 @@ def test_ranks_of_one_machine_share_it(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     few = [Ranks(rank, 5) for rank in range(5)]
     for ranks in few:
-        ranks.hosts = ["a", "b", "a", "b", "b"]
-    assert [ranks.local_world_size for ranks in few] == [
-        2,
-        3,
-        2,
-        3,
-        3,
-    ] and Ranks().local_world_size == 1
+        ranks.set_hosts(["a", "b", "a", "b", "b"])
+    assert [ranks.local_world_size for ranks in few] == [2, 3, 2, 3, 3]
+    assert Ranks().local_world_size == 1
     assert [ranks.device for ranks in few[:4]] == ["cuda:0", "cuda:0", "cuda:1", "cuda:1"]
     with pytest.raises(RanksError, match="rank 4 is number 3 on its machine, which has 2"):
         str(few[4].device)
