@@ -3,7 +3,7 @@
 - `structure`, `editable` the model object; `edit_stack`, `edit_target` edits and what they change
 - `taps`, `moe` the two factors of each weight gradient, of linear modules and of fused experts
 - `families/`, `family_lookup`, `family_guess` where an architecture keeps its modules
-- `block_runner`, `kv_cache` one block at a time, and the cache argument of a forward
+- `block_runner`, `kv_cache` one block at a time, and the cache argument's name
 - `module_lookup`, `module_patching` finding modules, and replacing their forward for a while
 - `fingerprint`, `tensor_utils` a checksum of the weights; padding, masks, rounding
 """

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lga_fast.errors import EditError
-from lga_fast.models.module_lookup import whole_weight
 from lga_fast.models.structure import ModelStructure
+from lga_fast.models.tensor_utils import whole_weight
 from lga_fast.weight_edit import WeightEdit
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

@@ -22,7 +22,7 @@ from lga_fast.memory import Memory
 from lga_fast.models import fingerprint
 from lga_fast.models.block_runner import BlockRunner
 from lga_fast.models.edit_stack import Applied, EditStack
-from lga_fast.models.kv_cache import cache_of
+from lga_fast.models.kv_cache import CACHE
 from lga_fast.models.structure import ModelStructure
 from lga_fast.models.taps import Tap, Taps
 from lga_fast.weight_edit import WeightEdit
@@ -207,4 +207,4 @@ class EditableModel(ModelStructure):
             with job.within():
                 ids = inputs.pop("input_ids")
                 logits, output = self.logits_at(ids, job.rows, job.tokens, **inputs)
-            yield logits, cache_of(output)
+            yield logits, getattr(output, CACHE, None)

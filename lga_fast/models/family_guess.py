@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lga_fast.models.families import ModelFamily
 from lga_fast.models.fingerprint import at_rest
-from lga_fast.models.module_lookup import shape_of
+from lga_fast.models.tensor_utils import shape_of
 
 _TOWERS = ("vision", "visual", "image", "audio", "speech", "encoder")
 _TOKENS = 6

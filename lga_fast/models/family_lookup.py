@@ -13,8 +13,9 @@ from lga_fast.models import families
 from lga_fast.models.families import ModelFamily
 from lga_fast.models.family_guess import NotUnderstood, blocks_path, guess, short_row
 from lga_fast.models.fingerprint import at_rest
-from lga_fast.models.module_lookup import find_blocks, find_matrices, whole_weight
+from lga_fast.models.module_lookup import find_blocks, find_matrices
 from lga_fast.models.taps import Tap, Taps
+from lga_fast.models.tensor_utils import whole_weight
 
 # What a model raises that is not a decoder, such as one that needs an encoder's input too.
 _FOREIGN = (AttributeError, RuntimeError, StopIteration, TypeError, ValueError)

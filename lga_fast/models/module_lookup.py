@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
 from lga_fast.errors import UnsupportedModel
 from lga_fast.models.families import ModelFamily
 from lga_fast.models.moe import Experts
+from lga_fast.models.tensor_utils import whole_weight
 
 Key = tuple[int, str]  # layer, role of the matrix
 
@@ -49,22 +48,6 @@ def find_matrices(
             if path in paths or not optional:
                 modules[layer, role] = _matrix(block, layer, role, path, family, name)
     return modules, experts
-
-
-def shape_of(module: Any) -> tuple[int, int]:
-    """(d_out, d_in) of a linear module, however its weight is stored or packed."""
-    if hasattr(module, "in_features"):
-        return module.out_features, module.in_features
-    if type(module).__name__ == "Conv1D":
-        return module.nf, module.nx
-    return tuple(module.weight.shape)
-
-
-def whole_weight(module: nn.Module) -> nn.Parameter | None:
-    """The module's weight if it is a plain floating-point parameter, not packed or computed."""
-    weight = dict(module.named_parameters(recurse=False)).get("weight")
-    plain = type(weight) is nn.Parameter and weight.ndim == 2 and weight.is_floating_point()
-    return weight if plain else None
 
 
 def _matrix(

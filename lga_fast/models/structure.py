@@ -10,7 +10,8 @@ import torch
 from lga_fast.errors import EditError
 from lga_fast.models import fingerprint
 from lga_fast.models.family_lookup import family_of
-from lga_fast.models.module_lookup import Key, find_blocks, find_matrices, shape_of
+from lga_fast.models.module_lookup import Key, find_blocks, find_matrices
+from lga_fast.models.tensor_utils import shape_of
 
 
 class ModelStructure:

@@ -1,12 +1,13 @@
-"""Tensor helpers: padding, precision, masks, rounding."""
+"""Helpers: padding, precision, masks and rounding of tensors; weights of linear modules."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 _CHUNK = 1 << 20  # elements of a weight compared at once: 8 MiB in float64
 
@@ -49,3 +50,19 @@ def rounding_error(
         lost = lost + (new.double() - old.double() - intended).square().sum()
         size = size + intended.square().sum()
     return float((lost / size if size else lost).sqrt())
+
+
+def shape_of(module: Any) -> tuple[int, int]:
+    """(d_out, d_in) of a linear module, however its weight is stored or packed."""
+    if hasattr(module, "in_features"):
+        return module.out_features, module.in_features
+    if type(module).__name__ == "Conv1D":
+        return module.nf, module.nx
+    return tuple(module.weight.shape)
+
+
+def whole_weight(module: nn.Module) -> nn.Parameter | None:
+    """The module's weight if it is a plain floating-point parameter, not packed or computed."""
+    weight = dict(module.named_parameters(recurse=False)).get("weight")
+    plain = type(weight) is nn.Parameter and weight.ndim == 2 and weight.is_floating_point()
+    return weight if plain else None

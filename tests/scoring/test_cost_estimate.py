@@ -15,7 +15,7 @@ from both_placements import REQUESTS, assert_same_bits, both
 from lga_fast import registry, score_layers
 from lga_fast.errors import ScoringError
 from lga_fast.forward import tensor_store
-from lga_fast.models.kv_cache import CACHE, cache_of
+from lga_fast.models.kv_cache import CACHE
 from lga_fast.scoring import estimate_cost, layer_major_pass
 from lga_fast.scoring.options import ScoringOptions
 from lga_fast.scoring.pairs import build_pairs
@@ -134,7 +134,7 @@ def test_keys_and_values_of_old_answers_stay_within_the_budget(tmp_path, monkeyp
 def test_a_token_keeps_no_more_than_the_plan_says(family):
     model = tiny.model(family, torch.float32)
     with torch.no_grad():
-        cache = cache_of(model.hf(torch.tensor([[5, 7, 9]]), use_cache=True))
+        cache = model.hf(torch.tensor([[5, 7, 9]]), use_cache=True)[CACHE]
     kept = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     if family in ("gpt_neox", "opt"):  # which do not read this setting of the tiny models
         del model.config.num_key_value_heads
