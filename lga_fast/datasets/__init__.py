@@ -6,16 +6,13 @@ is recognised. A member whose data ships with lga_fast also has `default_path() 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lga_fast import registry
-from lga_fast.datasets import jsonl
-from lga_fast.datasets._fields import CaseIds
-from lga_fast.datasets._files import Source, describe, read_source
-from lga_fast.datasets._forms import loaders_for, read_record
+from lga_fast.datasets._files import read_source
+from lga_fast.datasets._forms import loaders_for
 from lga_fast.datasets._report import (
     FINDINGS,
     Finding,
@@ -24,6 +21,7 @@ from lga_fast.datasets._report import (
     LoadReport,
     Provenance,
 )
+from lga_fast.datasets._requests import easyedit_requests
 from lga_fast.datasets._split import Split, split
 from lga_fast.datasets.jsonl import write_jsonl
 from lga_fast.errors import DataError, UnknownName
@@ -131,42 +129,6 @@ def of_file(path: str | Path) -> str:
             "prompt, subject and target_new, or name the data set that should read them."
         )
     return fitting[0]
-
-
-def easyedit_requests(items: Iterable[EditRequest | Mapping[str, Any]]) -> LoadedEdits:
-    """Edit requests from dicts in EasyEdit's request form, edit requests, or a mixture of both.
-
-    A dict has `prompt` and `target_new`, and may have `subject, ground_truth, rephrase_prompt`,
-    `locality` and `portability` as `{group: {"prompt": ..., "ground_truth": ...}}`, and `case_id`.
-    Repeated case ids get a suffix, which the report lists. A `LoadedEdits` is returned as it is.
-    Raises `DataError` for anything else.
-
-    Example:
-        >>> fact = {"prompt": "Rome lies in", "subject": "Rome", "target_new": "France"}
-        >>> easyedit_requests([fact])[0].subject_span
-        (0, 4)
-    """
-    if isinstance(items, LoadedEdits):
-        return items
-    if isinstance(items, str | Mapping | EditRequest) or not isinstance(items, Iterable):
-        raise DataError(f"expected a list of requests, got {describe(items)}. Put it into a list.")
-    source = Source("requests", list(items))
-    report, ids = LoadReport(len(source.records)), CaseIds()
-    requests = []
-    for index, item in enumerate(source.records):
-        if not isinstance(item, EditRequest):
-            raw = dict(item) if isinstance(item, Mapping) else item
-            requests.append(read_record(source, index, raw, jsonl.FORMS[0], ids, report))
-            continue
-        case_id = ids.take(item.case_id, index)
-        if case_id != item.case_id:
-            report.findings.append(
-                Finding("duplicate_case_id", index, case_id, f"was {item.case_id}")
-            )
-            item = dataclasses.replace(item, case_id=case_id)
-        requests.append(item)
-    provenance = Provenance("requests", "in memory", None, jsonl.checksum(requests))
-    return LoadedEdits(requests, report, provenance)
 
 
 def _checked(limit: int | None) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, SupportsIndex, TypeVar, overload
 
 from lga_fast.records import EditRequest
 
@@ -116,6 +116,16 @@ class Loaded(list[T], Generic[T]):
         super().__init__(items)
         self.report = report
         self.provenance = provenance
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> T: ...
+    @overload
+    def __getitem__(self: L, index: slice) -> L: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> Any:
+        """A record; of a slice, its records with the report and provenance of them all."""
+        if isinstance(index, slice):
+            return type(self)(super().__getitem__(index), self.report, self.provenance)
+        return super().__getitem__(index)
 
     def first(self: L, limit: int | None) -> L:
         """The first `limit` records and their findings; the others are listed as dropped."""
