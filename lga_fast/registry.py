@@ -6,6 +6,7 @@ import ast
 import difflib
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
@@ -52,6 +53,30 @@ def configured(package: str, name: str, kind: str, options: dict[str, Any]) -> A
             f"It has: {', '.join(known) or 'none'}."
         )
     return cls(**options)
+
+
+def configured_together(
+    package: str, names: Sequence[str], kind: str, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Members' dataclasses `kind` by name, each made with those of the options that it has.
+
+    Raises:
+        UnknownName: there is no such member, or none of them has such an option.
+    """
+    if len(names) == 1:
+        return {names[0]: configured(package, names[0], kind, options)}
+    classes = {name: getattr(member(package, name), kind) for name in names}
+    known = {name: {field.name for field in fields(cls)} for name, cls in classes.items()}
+    if unknown := set(options).difference(*known.values()):
+        raise UnknownName(
+            f"none of the {kind.lower()}s {', '.join(names)} has an option "
+            f"{', '.join(sorted(unknown))}. "
+            f"They have: {', '.join(sorted(set().union(*known.values())))}."
+        )
+    return {
+        name: cls(**{k: v for k, v in options.items() if k in known[name]})
+        for name, cls in classes.items()
+    }
 
 
 def member(package: str, name: str) -> ModuleType:

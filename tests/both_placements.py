@@ -9,8 +9,8 @@ import numpy as np
 import tiny
 
 import lga_fast
+from lga_fast.layer_scores import LayerScores
 from lga_fast.models import EditableModel
-from lga_fast.records import LayerScores
 from lga_fast.streaming.streamed_model import StreamedModel
 
 REQUESTS = tiny.REQUESTS[:4]

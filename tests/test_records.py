@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from lga_fast.errors import DataError
-from lga_fast.records import EditRequest, LayerScores, find_subject
+from lga_fast.layer_scores import LayerScores
+from lga_fast.records import EditRequest, find_subject
 
 
 @pytest.mark.parametrize("field", ["case_id", "prompt", "target_new"])

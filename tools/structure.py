@@ -25,10 +25,11 @@ PACKAGE = Path(lga_fast.__file__).parent
 def main() -> None:
     """Print the table, and write it where that is asked for."""
     edits = lga_fast.load_edits("atlas", limit=8)
+    one = edits[:1]
     for model in (lga_fast.load("atlas"), lga_fast.load("atlas")):  # imports are done by the first
         table = {
             "selection": path_of(lambda model=model: lga_fast.select_layer(model, edits)),
-            "edit": path_of(lambda model=model: lga_fast.edit(model, edits[:1], layer=3)),
+            "edit": path_of(lambda model=model: lga_fast.edit(model, one, layer=3)),
             "package": package(),
         }
     text = json.dumps({"commit": provenance.commit()} | table, indent=1)

@@ -42,7 +42,8 @@ def run(
     members = {name: registry.member(_SELECTORS, name).Selector for name in selector}
     if any("seed" in member.__dataclass_fields__ for member in members.values()):
         options["seed"] = seed
-    selectors.configured(selector, options)  # so that bad values are refused before the work
+    # So that bad values are refused before the work.
+    registry.configured_together(_SELECTORS, selector, "Selector", options)
     _inputs.check_folders(out, options.get("resume"))
     facts = _inputs.draw_proxy(_inputs.load_requests(data), proxy, seed)
     model = _inputs.load_model(source, device, dtype, memory_budget, weights)

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lga_fast import files, provenance, run_identity
+from lga_fast import distributed, files, provenance, run_identity
 from lga_fast.datasets import LoadedEdits, jsonl
-from lga_fast.errors import ScoringError
+from lga_fast.errors import ScoringError, warn
 from lga_fast.forward.tensor_store import DiskStore
 from lga_fast.models import EditableModel
 from lga_fast.records import Dropped
@@ -149,3 +149,23 @@ def _stamp(file: Path) -> tuple[int, int]:
 
 def _row(plain: dict[str, Any] | None) -> Any:
     return plain and Row(tuple(plain["ids"]), plain["start"])
+
+
+def opened(
+    resume: str | Path, model: EditableModel, requests: LoadedEdits, options: ScoringOptions
+) -> RunCheckpoint | None:
+    """The checkpoint in this process's part of a folder; None, with a warning: none serves.
+
+    Raises:
+        ScoringError: the weights are in memory, by the user's choice; or as of `RunCheckpoint`.
+    """
+    if not model.streamed:
+        why = f"resume={str(resume)!r}: the weights are in memory, and only a pass with streamed "
+        if model.placement.startswith("weights: resident"):  # `load` chose so
+            warn(f"{why}ones keeps what it finds. Nothing is kept.")
+            return None
+        raise ScoringError(
+            f"{why}ones has states between blocks. Drop resume=, or load the model with "
+            "weights='streamed'."
+        )
+    return RunCheckpoint(distributed.current().folder(Path(resume)), model, requests, options)

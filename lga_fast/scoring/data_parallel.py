@@ -10,8 +10,9 @@ import numpy as np
 from lga_fast import distributed
 from lga_fast.datasets import LoadedEdits, jsonl
 from lga_fast.errors import NothingToScore
+from lga_fast.layer_scores import LayerScores
 from lga_fast.models import EditableModel
-from lga_fast.records import Dropped, LayerScores
+from lga_fast.records import Dropped
 from lga_fast.scoring.options import ScoringOptions
 from lga_fast.tokens import target_row
 

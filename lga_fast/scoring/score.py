@@ -19,10 +19,11 @@ import torch
 
 from lga_fast import distributed, memory, progress, provenance
 from lga_fast.datasets import LoadedEdits, easyedit_requests
-from lga_fast.errors import Dropped, ScoringError, warn
+from lga_fast.errors import Dropped, warn
 from lga_fast.forward.cpu_fast_paths import fast_gelu
+from lga_fast.layer_scores import LayerScores
 from lga_fast.models import EditableModel
-from lga_fast.records import EditRequest, LayerScores
+from lga_fast.records import EditRequest
 from lga_fast.scoring.batch_layout import Batch, plan_batches
 from lga_fast.scoring.options import LossScope, OldAnswer, Reduction, ScoringOptions
 from lga_fast.scoring.pairs import build_pairs
@@ -92,7 +93,11 @@ def _score(
     requests: LoadedEdits,
 ) -> tuple[LayerScores, list[int]]:
     """Scores, and the places of the requests that they are of; one process."""
-    checkpoint = _checkpoint(resume, model, requests, options) if resume is not None else None
+    checkpoint = None
+    if resume is not None:
+        from lga_fast.scoring import checkpoint as checkpoints
+
+        checkpoint = checkpoints.opened(resume, model, requests, options)
     if model.streamed and progress.shown(show_progress):
         from lga_fast.scoring.cost_estimate import estimate_cost
 
@@ -197,10 +202,11 @@ def _layer_scores(
     known, says_new = np.array([pair.known for pair in pairs]), scoring.says_new.numpy()
     if options.old is None:
         values[:2], losses[0], per_expert, known = torch.nan, torch.nan, {}, says_new
+    case_ids = [request.case_id for request in requests]
     names = model.parameter_names()
     parts = [dict(zip(names, part.numpy(), strict=True)) for part in values]
     return LayerScores(
-        case_ids=tuple(requests[pair.request].case_id for pair in pairs),
+        case_ids=tuple(case_ids[pair.request] for pair in pairs),
         dot=parts[0],
         norm2_old=parts[1],
         norm2_new=parts[2],
@@ -223,23 +229,6 @@ def _layer_scores(
             "peak_bytes": provenance.peak_bytes(model.device),
         },
     )
-
-
-def _checkpoint(
-    resume: str | Path, model: EditableModel, requests: LoadedEdits, options: ScoringOptions
-) -> RunCheckpoint | None:
-    if not model.streamed:
-        why = f"resume={str(resume)!r}: the weights are in memory, and only a pass with streamed "
-        if model.placement.startswith("weights: resident"):  # `load` chose so
-            warn(f"{why}ones keeps what it finds. Nothing is kept.")
-            return None
-        raise ScoringError(
-            f"{why}ones has states between blocks. Drop resume=, or load the model with "
-            "weights='streamed'."
-        )
-    from lga_fast.scoring.checkpoint import RunCheckpoint
-
-    return RunCheckpoint(distributed.current().folder(Path(resume)), model, requests, options)
 
 
 def _generated(requests: Sequence[EditRequest], old: OldAnswer | None) -> int:

@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from lga_fast.records import LayerScores, Scope
+from lga_fast.layer_scores import LayerScores, Scope
 from lga_fast.selectors import _tukey
-from lga_fast.selectors._selector import Choice
+from lga_fast.selectors._measured_facts import Choice
 
 Aggregation = Literal["signed", "absolute", "cosine"]
 AGGREGATIONS: tuple[Aggregation, ...] = ("signed", "absolute", "cosine")

@@ -14,14 +14,8 @@ from lga_fast.models import EditableModel
 from lga_fast.options import option
 from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors._editing_options import EditingOptions
-from lga_fast.selectors._selector import (
-    Choice,
-    Cost,
-    LayerSelector,
-    MeasuredFacts,
-    Resampling,
-    with_notes,
-)
+from lga_fast.selectors._measured_facts import Choice, MeasuredFacts
+from lga_fast.selectors._selector import Cost, LayerSelector, Resampling, with_notes
 from lga_fast.sweep import statistics
 from lga_fast.sweep.layer_edits import check_layers
 from lga_fast.sweep.result import Sweep

@@ -11,7 +11,8 @@ from lga_fast.errors import ScoringError
 from lga_fast.models import EditableModel
 from lga_fast.options import option
 from lga_fast.records import EditRequest, LayerRanking
-from lga_fast.selectors._selector import Basis, Choice, LayerSelector, MeasuredFacts
+from lga_fast.selectors._measured_facts import Choice, MeasuredFacts
+from lga_fast.selectors._selector import Basis, LayerSelector
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ import numpy as np
 from jaxtyping import Float
 
 from lga_fast.errors import ScoringError
+from lga_fast.layer_scores import SCOPES, LayerScores
 from lga_fast.options import option
-from lga_fast.records import SCOPES, EditKind, LayerRanking, LayerScores
+from lga_fast.records import EditKind, LayerRanking
 from lga_fast.scoring.options import OldAnswer, ScoringOptions
 from lga_fast.selectors import _tukey
-from lga_fast.selectors._fenced import FencedSelector
+from lga_fast.selectors._gradient_selector import FencedSelector
 from lga_fast.selectors._lga_variants import AGGREGATIONS, variant
-from lga_fast.selectors._selector import Choice, MeasuredFacts
+from lga_fast.selectors._measured_facts import Choice, MeasuredFacts
 
 
 @dataclass(frozen=True)

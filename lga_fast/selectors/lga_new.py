@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lga_fast.records import LayerRanking, LayerScores
-from lga_fast.selectors._fenced import FencedSelector
+from lga_fast.layer_scores import LayerScores
+from lga_fast.records import LayerRanking
+from lga_fast.selectors._gradient_selector import FencedSelector
 
 
 @dataclass(frozen=True)

@@ -22,14 +22,8 @@ from lga_fast.scoring.options import ScoringOptions
 from lga_fast.selectors import lga
 from lga_fast.selectors._editing_options import EditingOptions
 from lga_fast.selectors._fact_edits import FactEdits
-from lga_fast.selectors._selector import (
-    Choice,
-    Cost,
-    FenceOptions,
-    LayerSelector,
-    MeasuredFacts,
-    with_notes,
-)
+from lga_fast.selectors._measured_facts import Choice, MeasuredFacts
+from lga_fast.selectors._selector import Cost, FenceOptions, LayerSelector, with_notes
 from lga_fast.sweep import statistics
 from lga_fast.sweep.layer_edits import LayerEdits, check_layers
 from lga_fast.sweep.successive_halving import Round, halve

@@ -11,7 +11,8 @@ import numpy as np
 from lga_fast import provenance
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, LayerRanking
-from lga_fast.selectors._selector import Basis, Choice, LayerSelector, MeasuredFacts, Seeded
+from lga_fast.selectors._measured_facts import Choice, MeasuredFacts
+from lga_fast.selectors._selector import Basis, LayerSelector, Seeded
 
 _DRAWN = 3  # layers whose mean counts, as in arXiv 2602.20207, appendix E
 

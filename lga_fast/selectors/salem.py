@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 
 from lga_fast.errors import ScoringError
+from lga_fast.layer_scores import LayerScores
 from lga_fast.options import option
-from lga_fast.records import LayerRanking, LayerScores
+from lga_fast.records import LayerRanking
 from lga_fast.scoring.options import ScoringOptions
 from lga_fast.selectors import _averaged
 from lga_fast.selectors._gradient_selector import GradientSelector

@@ -7,8 +7,9 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from lga_fast import registry
+from lga_fast.layer_scores import LayerScores
 from lga_fast.models import EditableModel
-from lga_fast.records import EditRequest, LayerScores
+from lga_fast.records import EditRequest
 from lga_fast.selectors import LayerSelector
 from lga_fast.studies._trials import Trial
 from lga_fast.sweep.result import Sweep

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from lga_fast.layer_scores import LayerScores
 from lga_fast.options import option
-from lga_fast.records import EditKind, LayerScores
+from lga_fast.records import EditKind
 from lga_fast.reports import figures
 from lga_fast.reports.html import Table
 from lga_fast.scoring import score_layers

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lga_fast.records import LayerScores
+from lga_fast.layer_scores import LayerScores
 
 
 def scores(phi, **changes) -> LayerScores:
