@@ -79,6 +79,7 @@ def select_layer(
     Raises:
         UnknownName: no such selector, or it has no such option.
         OptionError: an option has the wrong type or is out of its limits.
+        DataError, EditError: the config of a selector that edits cannot be followed.
         ScoringError: an option does not fit the model, or nothing can be ranked.
 
     Example:

@@ -50,13 +50,15 @@ class Setting(Options):
     jobs: int = option(1, "Number of processes that sweep, sharing the threads.", min=1)
 
     def __post_init__(self) -> None:
-        """Refuse metrics by which no golden layer can be found as well."""
+        """Refuse metrics without a golden layer, and a config that an editor cannot follow."""
         super().__post_init__()
         if "rewrite" not in self.metrics:
             raise DataError(
                 f"metrics={','.join(self.metrics)}: expected rewrite among them, because layers "
                 "are compared by it"
             )
+        for editor in self.editors:
+            editors.check_options(editor, 0, self.config, {})  # every layer is edited
 
     def trials(self) -> list[Trial]:
         """Every model with every data set and editor; the models are held together."""

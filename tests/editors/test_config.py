@@ -15,7 +15,7 @@ import tiny
 import torch
 
 import lga_fast
-from lga_fast.editors import _options, rome
+from lga_fast.editors import _config, _options, rome
 from lga_fast.errors import DataError, EditError, LgaFastWarning, NoLayer, UnknownName
 from lga_fast.options import Options, option
 
@@ -83,7 +83,7 @@ def test_a_file_of_easyedit_is_taken_as_it_is(model, hparams):
     assert report["unknown"] == [] and report["preset"] == "easyedit"
     assert report["not_needed"]["v_loss_layer"] == "rome has no such option"
     assert report["not_needed"]["mom2_n_samples"] == "second moments are measured on `corpus`"
-    told = {*report["not_needed"], "alg_name", "layers", *_options._FIELDS}
+    told = {*report["not_needed"], "alg_name", "layers", *_config._FIELDS}
     assert told >= {line.partition(":")[0] for line in HPARAMS.splitlines()}, "no key unaccounted"
 
 
@@ -205,7 +205,8 @@ def test_a_second_edit_warns_again_and_each_note_once(model):
         ("layers: [3, 4]", EditError, r"layers: rome edits one layer: expected one, got \[3, 4\]"),
         ("layers: []", EditError, r"layers: rome edits one layer: expected one, got \[\]"),
         ("layers: 3", EditError, "layers: rome edits one layer: expected one, got 3"),
-        ("layers: [1.5]", EditError, "layers: expected a whole number, got 1.5"),
+        ("layers: [1.5]", EditError, "layers: expected a whole number of at least 0, got 1.5"),
+        ("layers: [-1]", EditError, "layers: expected a whole number of at least 0, got -1"),
         ("fact_token: last", EditError, "fact_token: only 'subject_last' is supported, got 'last'"),
         (
             "context_template_length_params: [[5, 2]]",
@@ -268,7 +269,7 @@ def test_the_layer_is_the_arguments_then_the_files(model, hparams):
         lga_fast.edit(model, [FACT | {"subject": "Spain"}], "rome")
     with pytest.raises(EditError, match="layer 7: tiny-gpt2 has layers 0 to 4"):
         lga_fast.edit(model, [FACT], "rome", config={"layers": [7]})
-    with pytest.raises(EditError, match="argument: layer: expected a whole number, got 1.5"):
+    with pytest.raises(EditError, match="argument: layer: expected a whole number .*, got 1.5"):
         lga_fast.edit(model, [FACT], "rome", layer=1.5)
 
 
