@@ -80,7 +80,7 @@ def select_layer(
         UnknownName: no such selector, or it has no such option.
         OptionError: an option has the wrong type or is out of its limits.
         DataError, EditError: the config of a selector that edits cannot be followed.
-        ScoringError: an option does not fit the model, or nothing can be ranked.
+        ScoringError: an option does not fit model or requests, or nothing can be ranked.
 
     Example:
         >>> ranking = select_layer(model, edits, tukey=1.0, scope="mlp_all")
@@ -91,8 +91,9 @@ def select_layer(
         1
     """
     selectors = configured([selector] if isinstance(selector, str) else selector, options)
+    edits = easyedit_requests(edits)
     for one in selectors.values():
-        one.check(model)
+        one.check(model, edits)
     scored = {n: one for n, one in selectors.items() if isinstance(one, GradientSelector)}
     # The scoring pass last: it may take hours, and others may refuse the requests at once.
     rankings = {n: one.rank(model, edits) for n, one in selectors.items() if n not in scored}
