@@ -86,8 +86,8 @@ def check_contents(sdist: Path, wheel: Path) -> None:
         "the wheel lacks": package - installed,
         "the wheel has files that are not of the package:": installed - package - libraries,
     }
-    if found := [f"{what} {', '.join(sorted(names))}" for what, names in faults.items() if names]:
-        sys.exit("dist-check: " + "\n".join(found))
+    if texts := [f"{what} {', '.join(sorted(names))}" for what, names in faults.items() if names]:
+        sys.exit("dist-check: " + "\n".join(texts))
     print(f"dist-check: {len(packed)} entries in the sdist, {len(installed)} in the wheel")
 
 
