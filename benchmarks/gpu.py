@@ -93,7 +93,7 @@ def check(device: str = "cuda", small: bool = False) -> list[dict[str, Any]]:
 
     sizes = [(3, 1, 1, 33), (2, 5, 40, 24), (2, 17, 65, 129)]
     sizes += [] if small else [(8, 17, 1600, 6400), (2, 513, 768, 3072), (30, 24, 1, 6400)]
-    found = []
+    rows = []
     for dtype in DTYPES:
         for size in sizes:
             for op, run in _checked(size, getattr(torch, dtype), device):
@@ -107,11 +107,11 @@ def check(device: str = "cuda", small: bool = False) -> list[dict[str, Any]]:
                 row = {"op": op, "dtype": dtype, "size": list(size), "error": errors[0]}
                 row |= {"torch_error": errors[1], "allowed": allowed}
                 row["same_bits_twice"] = torch.equal(kernel, again)
-                found.append(row)
+                rows.append(row)
                 if not (errors[0] <= allowed and row["same_bits_twice"]):
                     raise SystemExit(f"check failed: {row}")
-    timing.say(f"check: {len(found)} cases within the allowed error, each the same bits twice")
-    return found
+    timing.say(f"check: {len(rows)} cases within the allowed error, each the same bits twice")
+    return rows
 
 
 def _checked(size: tuple[int, int, int, int], dtype: Any, device: str) -> list[tuple[str, Any]]:
@@ -156,12 +156,12 @@ def ceilings() -> list[dict[str, float]]:
 
     source, target = (torch.randn(2**30, device="cuda") for _ in range(2))
     spent = timing.cuda_ms(lambda: target.copy_(source))["median_ms"]
-    found = {"copy_gb_per_s": 2 * source.nbytes / spent / 1e6}
+    row = {"copy_gb_per_s": 2 * source.nbytes / spent / 1e6}
     for dtype in (torch.bfloat16, torch.float32):
         x, y = (torch.randn(8192, 8192, device="cuda").to(dtype) for _ in range(2))
         spent = timing.cuda_ms(lambda x=x, y=y: x @ y)["median_ms"]
-        found[f"matmul_{str(dtype)[6:]}_tflops"] = 2 * 8192**3 / spent / 1e9
-    return [found]
+        row[f"matmul_{str(dtype)[6:]}_tflops"] = 2 * 8192**3 / spent / 1e9
+    return [row]
 
 
 def time_ops() -> list[dict[str, Any]]:
@@ -171,7 +171,7 @@ def time_ops() -> list[dict[str, Any]]:
     from lga_fast import ops
     from lga_fast.ops import reference
 
-    found = []
+    rows = []
     for shape, d_in, d_out in SHAPES:
         for dtype in (torch.float32, torch.bfloat16):
             for pairs, tokens in CASES:
@@ -182,32 +182,32 @@ def time_ops() -> list[dict[str, Any]]:
                 }
                 for op, inputs in work.items():
                     moved = sum(t.nbytes for t in inputs[:2])
-                    found.append(
+                    rows.append(
                         {"op": op, "shape": shape, "dtype": str(dtype)[6:]}
                         | {"pairs": pairs, "tokens": tokens, "bytes_read_once": moved}
                         | _against(getattr(ops, op), getattr(reference, op), inputs)
                     )
             weight = torch.randn(d_out, d_in, device="cuda").to(dtype)
             left, right = (torch.randn(n, 1, device="cuda") for n in (d_out, d_in))
-            found.append(
+            rows.append(
                 {"op": "low_rank_update_", "shape": shape, "dtype": str(dtype)[6:]}
                 | {"bytes_read_once": weight.nbytes, "bytes_written": weight.nbytes}
                 | _against(
                     ops.low_rank_update_, reference.low_rank_update_, (weight, left, right, 1e-6)
                 )
             )
-    return found
+    return rows
 
 
 def _against(kernel: Any, reference: Any, inputs: tuple) -> dict[str, Any]:
     import timing
 
-    found = {
+    times = {
         name: timing.cuda_ms(lambda call=call: call(*inputs))
         for name, call in (("kernel", kernel), ("reference", reference))
     }
-    ratio = found["reference"]["median_ms"] / found["kernel"]["median_ms"]
-    return found | {"times_faster": ratio}
+    ratio = times["reference"]["median_ms"] / times["kernel"]["median_ms"]
+    return times | {"times_faster": ratio}
 
 
 def time_selection() -> list[dict[str, Any]]:

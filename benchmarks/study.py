@@ -55,7 +55,7 @@ def usual(solver: _rank_one.RankOneSolver, fact: EditRequest) -> WeightEdit:
             solver.model, fact, solver.contexts, solver.layer, solver.optimisation, solver.moment
         )
     delta = LowRank(left.unsqueeze(1), right.unsqueeze(1))
-    return WeightEdit({solver.parameter: delta}, {**solver.made})
+    return WeightEdit({solver.parameter: delta}, solver.provenance)
 
 
 def alone(solver: _rank_one.RankOneSolver, fact: EditRequest) -> WeightEdit:

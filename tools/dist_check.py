@@ -21,6 +21,13 @@ WORK = ROOT / "build" / "dist-check"
 LOCK = ROOT / "requirements" / "lock-use.txt"
 SOURCES = ("lga_fast", "csrc", "CMakeLists.txt", "setup.py", "pyproject.toml", "README.md")
 COMPILERS = ("c++", "g++", "clang++")
+READ = """\
+import sys
+from pathlib import Path
+from lga_fast import LayerRanking, ops
+print(int(LayerRanking.from_json(Path(sys.argv[1]).read_text(encoding="utf-8"))))
+print(ops.kernels()["cpu"])
+"""
 
 
 def main() -> None:
@@ -86,20 +93,21 @@ def check_contents(sdist: Path, wheel: Path) -> None:
         "the wheel lacks": package - installed,
         "the wheel has files that are not of the package:": installed - package - libraries,
     }
-    if found := [f"{what} {', '.join(sorted(names))}" for what, names in faults.items() if names]:
-        sys.exit("dist-check: " + "\n".join(found))
+    if texts := [f"{what} {', '.join(sorted(names))}" for what, names in faults.items() if names]:
+        sys.exit("dist-check: " + "\n".join(texts))
     print(f"dist-check: {len(packed)} entries in the sdist, {len(installed)} in the wheel")
 
 
 def check_select(environment: Path, case: str, kernels: str) -> None:
-    """`lga-fast select` works outside the repository, with these kernels on the CPU."""
-    scripts = environment / "bin"
-    run(scripts / "lga-fast", "select", cwd=WORK)
-    ask = "import lga_fast.ops; print(lga_fast.ops.kernels()['cpu'])"
-    served = run(scripts / "python", "-c", ask, cwd=WORK).strip()
+    """`lga-fast select` writes a ranking outside the repository, with these kernels on the CPU."""
+    scripts, out = environment / "bin", WORK / "select"
+    shutil.rmtree(out, ignore_errors=True)  # else an earlier case's ranking would do
+    run(scripts / "lga-fast", "select", "--out", out, cwd=WORK)
+    read = run(scripts / "python", "-c", READ, out / "ranking.json", cwd=WORK)
+    layer, served = read.splitlines()
     if not served.startswith(kernels):
         sys.exit(f"dist-check: {case}: expected the CPU served by {kernels}, got {served}")
-    print(f"dist-check: {case}: selects, the CPU is served by {served}", flush=True)
+    print(f"dist-check: {case}: selects layer {layer}, the CPU is served by {served}", flush=True)
 
 
 if __name__ == "__main__":

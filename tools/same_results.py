@@ -95,8 +95,8 @@ def digest(array: Any) -> str:
 def plain(value: Any) -> Any:
     """A JSON value without what differs between two runs."""
     if isinstance(value, dict):
-        kept = {k: v for k, v in value.items() if k not in RUN and "second" not in k}
-        return {key: plain(one) for key, one in kept.items()}
+        stable = {k: v for k, v in value.items() if k not in RUN and "second" not in k}
+        return {key: plain(one) for key, one in stable.items()}
     return [plain(one) for one in value] if isinstance(value, list) else value
 
 

@@ -10,7 +10,7 @@ import click
 from lga_fast import datasets, distributed, registry
 from lga_fast.commands import _options
 from lga_fast.datasets import LoadedEdits
-from lga_fast.editors import Preset
+from lga_fast.editors import Preset, check_options
 from lga_fast.errors import RanksError
 from lga_fast.files import check_writable
 from lga_fast.loading import Weights, load
@@ -72,20 +72,25 @@ def draw_proxy(requests: LoadedEdits, proxy: int, seed: int) -> LoadedEdits:
 
 
 def editor_arguments(
-    editor: str, preset: Preset, config: Path | None, seed: int, fields: dict[str, Any]
+    editor: str,
+    preset: Preset,
+    config: Path | None,
+    layer: int | None,
+    seed: int,
+    fields: dict[str, Any],
 ) -> dict[str, Any]:
     """Arguments of `lga_fast.edit` from `_options.editing` and the editors' fields; no layer.
 
     The run's seed is the editor's only if the user gave it; otherwise a file may set another.
 
     Raises:
-        OptionError: a value is out of its limits; this is before a model is loaded.
+        DataError, EditError: as of `lga_fast.edit`, for what is wrong whatever the model is.
     """
     options = _options.specified(fields)
     kind = registry.member("lga_fast.editors", editor).Editor
     if _options.on_command_line("seed") and "seed" in kind.__dataclass_fields__:
         options["seed"] = seed
-    registry.configured("lga_fast.editors", editor, "Editor", options)
+    check_options(editor, layer, config, options)  # before a model is loaded
     return options | {"editor": editor, "preset": preset, "config": config}
 
 

@@ -54,7 +54,7 @@ def run(
     requests, facts = _requests(source, prompt, subject, target, data, limit)
     if rephrase is not None and len(requests) > 1:
         raise click.UsageError(f"--rephrase is for one request, but there are {len(requests)}")
-    arguments = _inputs.editor_arguments(editor, preset, config, seed, fields)
+    arguments = _inputs.editor_arguments(editor, preset, config, layer, seed, fields)
     model = _inputs.load_model(source, device, dtype, memory_budget, weights)
     with verbose_costs(), recorded_notes() as notes:
         change = _solve(model, requests, facts, layer, proxy, seed, arguments)

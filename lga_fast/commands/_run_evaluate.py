@@ -50,7 +50,7 @@ def run(
     **fields: Any,
 ) -> None:
     """Evaluate the editor, print the summary and write results to `out`."""
-    arguments = _inputs.editor_arguments(editor, preset, config, seed, fields) | {
+    arguments = _inputs.editor_arguments(editor, preset, config, layer, seed, fields) | {
         "mode": mode,
         "eval_when": eval_when,
         "metrics": metrics,

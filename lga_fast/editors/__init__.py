@@ -1,6 +1,7 @@
 """Editors: each member solves requests at a layer into a `WeightEdit`; the folder is the registry.
 
 _options.py    where an editor's options come from: arguments, file, model, preset, defaults
+_config.py     the file: its keys, and what they set
 _layer_editor.py, _rank_one.py (ROME's), _mass.py (MEMIT's, over several layers)    members' bases
 _value_solver.py, _value_problem.py    the optimised value; _contexts.py, _keys.py: rows and keys
 _moments.py, _moment_pass.py, _corpus.py    second moments of keys; _preconditioner.py solves with C
@@ -14,9 +15,10 @@ from dataclasses import replace
 from typing import Any
 
 from lga_fast.datasets import LoadedEdits, easyedit_requests
+from lga_fast.editors._config import Config
 from lga_fast.editors._cost_messages import verbose_costs
 from lga_fast.editors._layer_editor import LayerEditor, Solver
-from lga_fast.editors._options import Config, Preset, resolve
+from lga_fast.editors._options import Preset, check_options, resolve
 from lga_fast.editors._value_solver import optimise_at
 from lga_fast.errors import EditError, warn
 from lga_fast.models import EditableModel
@@ -28,6 +30,7 @@ __all__ = [
     "LayerEditor",
     "Preset",
     "Solver",
+    "check_options",
     "edit",
     "edit_each",
     "resolve",

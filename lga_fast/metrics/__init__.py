@@ -17,9 +17,11 @@ from lga_fast.metrics._cases import (
     Average,
     Before,
     CaseMetric,
+    GroupedMetric,
     SummaryMetric,
     Values,
     averages,
+    measurable,
     measure_cases,
 )
 from lga_fast.metrics._generation import Continuation, GeneratedText, generate
@@ -31,6 +33,7 @@ __all__ = [
     "CaseMetric",
     "Continuation",
     "GeneratedText",
+    "GroupedMetric",
     "Question",
     "ScoredAnswer",
     "SummaryMetric",
@@ -38,6 +41,7 @@ __all__ = [
     "averages",
     "choose",
     "generate",
+    "measurable",
     "measure_cases",
     "score",
 ]

@@ -39,6 +39,15 @@ class CaseMetric(Protocol):
 
 
 @runtime_checkable
+class GroupedMetric(Protocol):
+    """A `CaseMetric` with a value for each group of a request's probes as well."""
+
+    def groups(self, request: EditRequest) -> list[str]:
+        """Names of these values."""
+        ...
+
+
+@runtime_checkable
 class SummaryMetric(Protocol):
     """A member's `Metric` that asks nothing and combines the other metrics' values."""
 
@@ -53,6 +62,19 @@ class SummaryMetric(Protocol):
             MetricError: an option does not fit the names of these values.
         """
         ...
+
+
+def measurable(
+    metrics: Mapping[str, CaseMetric | SummaryMetric], requests: Sequence[EditRequest]
+) -> list[str]:
+    """Headline values and groups that any of the requests can have; no model is needed to tell."""
+    names: list[str] = []
+    for metric in metrics.values():
+        if isinstance(metric, SummaryMetric) or any(map(metric.questions, requests)):
+            names += metric.headline
+        if isinstance(metric, GroupedMetric):
+            names += [name for request in requests for name in metric.groups(request)]
+    return list(dict.fromkeys(names))
 
 
 def measure_cases(

@@ -12,6 +12,11 @@ def of_kind(request: EditRequest, kind: ProbeKind) -> list[Probe]:
     return [probe for probe in request.probes if probe.kind == kind]
 
 
+def group_names(request: EditRequest, kind: ProbeKind) -> list[str]:
+    """Names of what `by_group` gives for each group of the request's probes of this kind."""
+    return [f"{kind}/{group}" for group in dict.fromkeys(p.group for p in of_kind(request, kind))]
+
+
 def mean(values: Sequence[float]) -> float | None:
     """The arithmetic mean; None of nothing."""
     return sum(values) / len(values) if values else None

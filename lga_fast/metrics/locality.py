@@ -29,6 +29,10 @@ class Metric(Options):
         """The locality probes."""
         return [Question(p.prompt, p.answer) for p in _probes.of_kind(request, "locality")]
 
+    def groups(self, request: EditRequest) -> list[str]:
+        """`locality/GROUP` for each group."""
+        return _probes.group_names(request, "locality")
+
     def measure(
         self, request: EditRequest, before: Sequence[ScoredAnswer], after: Sequence[ScoredAnswer]
     ) -> Values:

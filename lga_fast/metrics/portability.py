@@ -28,6 +28,10 @@ class Metric(Options):
         """The portability probes."""
         return [Question(p.prompt, p.answer) for p in _probes.of_kind(request, "portability")]
 
+    def groups(self, request: EditRequest) -> list[str]:
+        """`portability/GROUP` for each group."""
+        return _probes.group_names(request, "portability")
+
     def measure(
         self, request: EditRequest, before: Sequence[ScoredAnswer], after: Sequence[ScoredAnswer]
     ) -> Values:

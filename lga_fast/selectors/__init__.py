@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any, overload
 
 from lga_fast import registry
+from lga_fast.datasets import easyedit_requests
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors._cost import estimate_selection_cost
@@ -73,7 +74,8 @@ def select_layer(
     Raises:
         UnknownName: no such selector, or it has no such option.
         OptionError: an option has the wrong type or is out of its limits.
-        ScoringError: an option does not fit the model, or nothing can be ranked.
+        DataError, EditError: the config of a selector that edits cannot be followed.
+        ScoringError: an option does not fit model or requests, or nothing can be ranked.
 
     Example:
         >>> ranking = select_layer(model, edits, tukey=1.0, scope="mlp_all")
@@ -85,8 +87,9 @@ def select_layer(
     """
     names = [selector] if isinstance(selector, str) else selector
     selectors = registry.configured_together(__name__, names, "Selector", options)
+    edits = easyedit_requests(edits)
     for one in selectors.values():
-        one.check(model)
+        one.check(model, edits)
     scored = {n: one for n, one in selectors.items() if isinstance(one, GradientSelector)}
     # The scoring pass last: it may take hours, and others may refuse the requests at once.
     rankings = {n: one.rank(model, edits) for n, one in selectors.items() if n not in scored}

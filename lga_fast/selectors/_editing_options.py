@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lga_fast.editors import Preset
+from lga_fast.editors import Preset, check_options
 from lga_fast.options import Options, option
 
 
@@ -17,3 +17,8 @@ class EditingOptions(Options):
         "easyedit", "Source of the editor's options where nothing else sets them."
     )
     config: str | None = option(None, "YAML or JSON file of the editor's options.", path=True)
+
+    def __post_init__(self) -> None:
+        """Refuse a config that the editor cannot follow as well; its layers are not asked for."""
+        super().__post_init__()
+        check_options(self.editor, 0, self.config, {})

@@ -43,8 +43,8 @@ class LayerSelector(Options, ABC):
         """The member's name."""
         return type(self).__module__.rpartition(".")[2]
 
-    def check(self, model: EditableModel) -> None:
-        """Refuse options that this model cannot serve; `select_layer` asks before any work."""
+    def check(self, model: EditableModel, requests: Sequence[EditRequest | dict[str, Any]]) -> None:
+        """Refuse options that do not fit these; `select_layer` asks before any work."""
 
     @abstractmethod
     def rank(

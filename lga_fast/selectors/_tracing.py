@@ -101,9 +101,9 @@ class Tracer:
     def _limit(self, prompts: Sequence[Prompt]) -> int:
         """Tokens in one forward: what is kept of each block, one block at work, and logits."""
         model, shortest = self.model, min(len(p.ids) for p in prompts)
-        kept = 4 * model.layers * model.config.hidden_size * torch.finfo(model.dtype).bits // 8
+        states = 4 * model.layers * model.config.hidden_size * torch.finfo(model.dtype).bits // 8
         logits = model.memory.logit_bytes // shortest
-        per_token = kept + model.memory.block_token_bytes + logits
+        per_token = states + model.memory.block_token_bytes + logits
         return min(self.batch_tokens, int(model.memory.activation_budget / per_token))
 
     def _trace(self, prompts: list[Prompt]) -> list[Trace]:

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lga_fast import metrics
-from lga_fast.errors import OptionError
+from lga_fast.datasets import easyedit_requests
+from lga_fast.errors import OptionError, ScoringError
 from lga_fast.models import EditableModel
 from lga_fast.options import option
 from lga_fast.records import EditRequest, LayerRanking
@@ -36,7 +37,7 @@ class Selector(EditingOptions, Resampling, LayerSelector):
         """Refuse a metric that nothing measures as well."""
         super().__post_init__()
         (metric,) = metrics.choose([self._metric_name]).values()
-        group = "/" in self.metric and self._metric_name in metric.headline
+        group = "/" in self.metric and isinstance(metric, metrics.GroupedMetric)
         if not group and self.metric not in metric.headline:
             raise OptionError(
                 f"brute_force: metric: expected {' or '.join(metric.headline)}, got {self.metric!r}"
@@ -47,9 +48,26 @@ class Selector(EditingOptions, Resampling, LayerSelector):
         """The member of `lga_fast.metrics` that gives the value, which may be of a group."""
         return self.metric.partition("/")[0]
 
-    def check(self, model: EditableModel) -> None:
-        """Refuse layers that the model does not have or that cannot be edited."""
+    @property
+    def _measured(self) -> tuple[str, ...]:
+        """What a sweep is to measure: ties are broken by more than `metric`."""
+        return tuple(dict.fromkeys((*statistics.SCORE, self._metric_name)))
+
+    def check(self, model: EditableModel, requests: Sequence[EditRequest | dict[str, Any]]) -> None:
+        """Refuse layers that cannot be edited, and a metric that no request has.
+
+        Raises:
+            ScoringError: there is no such layer, or no request has the metric.
+            EditError: the weight to edit is not plain numbers.
+        """
         check_layers(model, self.layers or range(model.layers))
+        usable = [r for r in easyedit_requests(requests) if r.subject_span is not None]
+        names = metrics.measurable(metrics.choose(self._measured), usable)
+        if usable and self.metric not in names:  # without any, the sweep says so
+            raise ScoringError(
+                f"brute_force: metric: no request has a value {self.metric!r}; they have: "
+                f"{', '.join(names)}"
+            )
 
     def rank(
         self, model: EditableModel, requests: Sequence[EditRequest | dict[str, Any]]
@@ -63,12 +81,13 @@ class Selector(EditingOptions, Resampling, LayerSelector):
             ScoringError: no request can be edited or has the metric, or there is no such layer.
             EditError: an edit cannot be made.
         """
+        self.check(model, requests)
         swept = sweep(
             model,
             requests,
             self.editor,
             self.layers or None,
-            tuple(dict.fromkeys((*statistics.SCORE, self._metric_name))),
+            self._measured,
             preset=self.preset,
             config=self.config,
         )

@@ -23,7 +23,7 @@ class Selector(LayerSelector):
 
     rests_on: ClassVar[Basis] = "user"
 
-    def check(self, model: EditableModel) -> None:
+    def check(self, model: EditableModel, requests: Sequence[EditRequest | dict[str, Any]]) -> None:
         """Refuse a layer that the model does not have; raises `ScoringError`."""
         if self.layer >= model.layers:
             raise ScoringError(
@@ -38,7 +38,7 @@ class Selector(LayerSelector):
         Raises:
             ScoringError: the model has no such layer.
         """
-        self.check(model)
+        self.check(model, requests)
         return LayerRanking(
             layer=self.layer,
             selector=self.name,

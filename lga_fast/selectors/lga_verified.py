@@ -59,7 +59,7 @@ class Selector(FenceOptions, EditingOptions, LayerSelector):
 
     cost: ClassVar[Cost] = "edits"
 
-    def check(self, model: EditableModel) -> None:
+    def check(self, model: EditableModel, requests: Sequence[EditRequest | dict[str, Any]]) -> None:
         """Refuse a model whose layers cannot be edited."""
         check_layers(model, range(model.layers))
 

@@ -17,6 +17,7 @@ from lga_fast import editors, progress, provenance
 from lga_fast.datasets import LoadedEdits, Split, split
 from lga_fast.errors import DataError
 from lga_fast.loading import load
+from lga_fast.metrics import choose
 from lga_fast.models import EditableModel
 from lga_fast.options import SEEDS, Options, option
 from lga_fast.records import EditRequest
@@ -50,16 +51,25 @@ class Setting(Options):
     jobs: int = option(1, "Number of processes that sweep, sharing the threads.", min=1)
 
     def __post_init__(self) -> None:
-        """Refuse metrics by which no golden layer can be found as well."""
+        """Refuse unfit metrics, and a config that an editor cannot follow, as well."""
         super().__post_init__()
         if "rewrite" not in self.metrics:
             raise DataError(
                 f"metrics={','.join(self.metrics)}: expected rewrite among them, because layers "
                 "are compared by it"
             )
+        choose(self.metrics)
+        for editor in self.editors:
+            editors.check_options(editor, 0, self.config, {})  # every layer is edited
 
     def trials(self) -> list[Trial]:
-        """Every model with every data set and editor; the models are held together."""
+        """Every model with every data set and editor; the models are held together.
+
+        Raises:
+            DataError: a data set has too few facts; this is before a model is loaded.
+        """
+        for data in self.data:
+            self.split(data)
         return [
             Trial(self, source, model, data, editor)
             for source in self.models
@@ -67,6 +77,26 @@ class Setting(Options):
             for data in self.data
             for editor in self.editors
         ]
+
+    def usable(self, data: str) -> list[int]:
+        """Places of a data set's requests that can be edited."""
+        return [i for i, fact in enumerate(self.data[data]) if fact.subject_span is not None]
+
+    def split(self, data: str) -> Split:
+        """Proxy and test part of a data set; indices are places in it as loaded."""
+        edits, usable = self.data[data], self.usable(data)
+        if len(usable) < self.proxy + self.test:
+            raise DataError(
+                f"{data}: {len(usable)} of {len(edits)} requests have their subject in their "
+                f"prompt; expected at least {self.proxy} proxy and {self.test} test facts"
+            )
+        parts = split([edits[i] for i in usable], self.proxy, self.seed)
+        return replace(
+            parts,
+            test=parts.test[: self.test],
+            proxy_indices=tuple(usable[i] for i in parts.proxy_indices),
+            test_indices=tuple(usable[i] for i in parts.test_indices[: self.test]),
+        )
 
     def provenance(self) -> dict[str, Any]:
         """What is needed to repeat a study."""
@@ -97,29 +127,9 @@ class Trial:
         return ", ".join(parts)
 
     @cached_property
-    def usable(self) -> list[int]:
-        """Places of the requests that can be edited."""
-        edits = self.setting.data[self.data]
-        return [i for i, request in enumerate(edits) if request.subject_span is not None]
-
-    @cached_property
     def split(self) -> Split:
-        """Proxy and test part; indices are places in the data set as loaded."""
-        edits, setting = self.setting.data[self.data], self.setting
-        if len(self.usable) < setting.proxy + setting.test:
-            raise DataError(
-                f"{self.data}: {len(self.usable)} of {len(edits)} requests have their subject in "
-                f"their prompt; expected at least {setting.proxy} proxy and {setting.test} test "
-                "facts"
-            )
-        parts = split([edits[i] for i in self.usable], setting.proxy, setting.seed)
-        test = parts.test_indices[: setting.test]
-        return replace(
-            parts,
-            test=parts.test[: setting.test],
-            proxy_indices=tuple(self.usable[i] for i in parts.proxy_indices),
-            test_indices=tuple(self.usable[i] for i in test),
-        )
+        """The data set's."""
+        return self.setting.split(self.data)
 
     def sweep(self) -> Sweep:
         """Proxy and test facts at every layer; what `run_sweeps` has not made is made now."""
@@ -165,7 +175,7 @@ class Trial:
             "provenance": provenance.of(self.model),
             "proxy_indices": self.split.proxy_indices,
             "test_indices": self.split.test_indices,
-            "without_subject": len(edits) - len(self.usable),
+            "without_subject": len(edits) - len(self.setting.usable(self.data)),
         }
 
 

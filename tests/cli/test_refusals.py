@@ -6,6 +6,7 @@ import pytest
 from running import run
 
 from lga_fast.commands import _inputs
+from lga_fast.studies import _trials
 
 OUT = "/proc/nowhere"  # no one can write there
 
@@ -13,7 +14,8 @@ OUT = "/proc/nowhere"  # no one can write there
 @pytest.fixture(autouse=True)
 def no_model(monkeypatch):
     """Refusals come before a model is loaded."""
-    monkeypatch.setattr(_inputs, "load", lambda *_, **__: pytest.fail("a model was loaded"))
+    for module in (_inputs, _trials):
+        monkeypatch.setattr(module, "load", lambda *_, **__: pytest.fail("a model was loaded"))
 
 
 @pytest.mark.parametrize(
@@ -43,3 +45,43 @@ def no_model(monkeypatch):
 def test_it_is_refused_in_one_paragraph(arguments, message):
     text = run(*arguments.split(), ok=False)
     assert message in " ".join(text.split()) and "Traceback" not in text
+
+
+@pytest.fixture
+def config(tmp_path):
+    return tmp_path / "own.yaml"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "edit",
+        "evaluate",
+        "select --selector brute_force",
+        "select --selector lga,lga_verified",
+        "study golden",
+    ],
+)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("steps: 0", "steps: expected a whole number of at least 1, got 0"),
+        ("v_lr: [0.5", "expected a config in YAML or JSON: while parsing"),
+        ("- steps", "expected keys with values, got ['steps']"),
+        ("steps: 3\nv_num_grad_steps: 4", "v_num_grad_steps: steps sets the same"),
+        ("alg_name: ROME", "alg_name: it is for 'ROME', but the editor is 'r_rome'"),
+        ("fact_token: last", "fact_token: only 'subject_last' is supported, got 'last'"),
+    ],
+)
+def test_a_config_that_cannot_be_followed_is_refused(command, text, message, config):
+    config.write_text(text)
+    said = " ".join(run(*command.split(), "--config", config, ok=False).split())
+    assert f"{config}: {message}" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("command", ["edit", "evaluate"])
+def test_what_the_command_line_overrides_is_not_asked_of_the_config(command, config):
+    config.write_text("layers: [1, 2]\nsteps: 0")
+    assert "expected one, got [1, 2]" in run(command, "--config", config, ok=False)
+    with pytest.raises(pytest.fail.Exception, match="a model was loaded"):
+        run(command, "--config", config, "--layer", 1, "--steps", 3)

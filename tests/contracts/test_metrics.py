@@ -12,7 +12,7 @@ from limits import refused
 
 from lga_fast import registry
 from lga_fast.errors import MetricError, OptionError
-from lga_fast.metrics import CaseMetric, SummaryMetric, Values, choose, measure_cases
+from lga_fast.metrics import CaseMetric, SummaryMetric, Values, choose, measurable, measure_cases
 from lga_fast.options import Options
 from lga_fast.records import AnswerLists, EditRequest, Probe
 from tests.models.edits import bits, make_edit
@@ -62,6 +62,10 @@ def test_values_before_and_after_an_edit(name, options):
         assert set(metric.headline) <= set(values)
         assert all(v is None or isinstance(v, float) for v in values.values()), values
         json.dumps(values)
+    for fact, values in zip((FULL, BARE), plain, strict=True):
+        named = {n for n in values if n in metric.headline or "/" in n}
+        told = set(measurable(metrics, [fact])) if name != "overall" else named
+        assert {n for n in named if values[n] is not None} <= told <= named, "told beforehand"
     if name != "overall":
         assert all(edited[0][key] is not None for key in metric.headline)
 

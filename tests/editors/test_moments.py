@@ -1,4 +1,4 @@
-"""Second moments of keys: right numbers, one pass, a cache that never lies."""
+"""Second moments of keys: right numbers, in one pass."""
 
 from __future__ import annotations
 
@@ -8,20 +8,15 @@ import json
 import pytest
 import tiny
 import torch
-from safetensors.torch import load_file, save_file
 
 from lga_fast import atlas
 from lga_fast.editors import _corpus
-from lga_fast.editors._moments import KIND, Moments, default_cache, moments
+from lga_fast.editors._moments import Moments, moments
 from lga_fast.errors import DataError, EditError
+from tests.editors.moment_models import forwards, small
 from tests.models.edits import bits, flags
 
 WIDTH = 48  # d_in of the small models
-TOKENIZERS = {"gpt2": tiny.byte_level, "llama": tiny.metaspace}
-
-
-def small(family="gpt2", dtype=torch.float64):
-    return tiny.model(family, dtype, TOKENIZERS.get(family, tiny.byte_level)())
 
 
 def write(path, documents, between="\n\n"):
@@ -41,22 +36,6 @@ def keys_one_by_one(model, layer, texts):
             model.hf(input_ids=torch.tensor([model.tokenizer(text)["input_ids"]]))
     hook.remove()
     return torch.cat(kept)
-
-
-def forwards(model):
-    """How often the model, its last block and its head began to run."""
-    counts = {"model": 0, "last": 0, "head": 0}
-
-    def count(name):
-        counts[name] += 1
-
-    for name, module in (
-        ("model", model.hf),
-        ("last", model._blocks[-1]),
-        ("head", model.hf.get_output_embeddings()),
-    ):
-        module.register_forward_pre_hook(lambda *_, name=name: count(name))
-    return counts
 
 
 @pytest.mark.parametrize("batch_tokens", (1, 70, 4096))
@@ -172,58 +151,6 @@ def test_a_moment_that_cannot_be_solved_is_refused():
         Moments(1, torch.eye(4).double(), 9, {}).solve(torch.ones(1, 5))
 
 
-def test_the_cache_gives_the_same_bits_without_running_the_model(tmp_path):
-    model, cache = small("llama", torch.float32), tmp_path / "new" / "folder"
-    first = moments(model, [1, 2], tokens=400, cache=cache)
-    counts = forwards(model)
-    again = moments(model, [2, 1], tokens=400, cache=cache)
-    assert counts["model"] == 0
-    for layer, old in first.items():
-        assert torch.equal(old.second, again[layer].second)
-        assert (old.tokens, old.provenance) == (again[layer].tokens, again[layer].provenance)
-    moments(model, [1, 3], tokens=400, cache=cache)  # only layer 3 is new
-    assert counts["model"] and len(list(cache.iterdir())) == 3
-    moments(model, [1], tokens=401, cache=cache)
-    assert len(list(cache.iterdir())) == 4
-
-
-def test_another_model_or_tokenizer_has_other_files(tmp_path):
-    for model in (
-        small("llama", torch.float32),
-        small("llama", torch.bfloat16),
-        tiny.model("llama", torch.float32, tiny.metaspace(add_bos=False)),
-        tiny.model("llama", torch.float32, tiny.metaspace(), hidden_act="gelu"),
-    ):
-        moments(model, [0], tokens=60, cache=tmp_path)
-    assert len(list(tmp_path.iterdir())) == 4
-
-
-def test_files_that_do_not_match_are_refused(tmp_path):
-    model = small()
-    moments(model, [0, 1], tokens=100, cache=tmp_path)
-    zero, one = sorted(tmp_path.iterdir())
-    about, good = json.loads(_metadata(zero)), load_file(zero)
-    one.replace(zero)  # renamed: layer 1 under layer 0's name
-    with pytest.raises(DataError, match="layer 1 instead of 0; delete it"):
-        moments(model, [0], tokens=100, cache=tmp_path)
-    save_file({"second": good["second"][:5]}, zero, {KIND: json.dumps(about)})
-    with pytest.raises(DataError, match="expected a square of finite float64"):
-        moments(model, [0], tokens=100, cache=tmp_path)
-    save_file(good, zero)
-    with pytest.raises(DataError, match="not a file of moments"):
-        moments(model, [0], tokens=100, cache=tmp_path)
-    zero.write_bytes(b"half a file")
-    with pytest.raises(DataError, match="not a file of moments"):
-        moments(model, [0], tokens=100, cache=tmp_path)
-
-
-def _metadata(file):
-    from safetensors import safe_open
-
-    with safe_open(file, "pt") as data:
-        return data.metadata()[KIND]
-
-
 def test_bad_input_is_refused_before_the_model_runs(tmp_path):
     model = small()
     counts = forwards(model)
@@ -252,12 +179,3 @@ def test_keys_that_are_not_finite_are_refused(tmp_path):
     with pytest.raises(EditError, match="layer 1: keys of torch.float32 are not finite"):
         moments(model, [0, 1], tokens=50, cache=tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-def test_default_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
-    assert default_cache() == tmp_path / "x" / "lga_fast" / "moments"
-    assert not default_cache().exists()
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_cache() == tmp_path / ".cache" / "lga_fast" / "moments"

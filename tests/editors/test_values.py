@@ -1,41 +1,20 @@
-"""The optimisation of values: the loss is the paper's, and the fast form gives the plain one's."""
+"""The optimisation of values: the loss is the paper's, written out row by row."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import tiny
 import torch
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from lga_fast.editors import _keys, _value_solver
-from lga_fast.forward.packed_suffix import supports_custom_attention
-from lga_fast.forward.patched_forward import FullForward, SuffixForward
 from lga_fast.records import EditRequest
+from tests.editors.value_cases import CONTEXTS, HOW, LAYER, REQUEST, REQUESTS
 
 pytestmark = pytest.mark.usefixtures("keep_double")
-
-REQUEST = EditRequest("a", "The tower of Paris stands in", "New York", "Paris", (13, 18))
-REQUESTS = [
-    REQUEST,
-    EditRequest("b", "The capital of France is", "Rome", "France", (15, 21)),
-    EditRequest(
-        "c", "Nobody knows Ann Lee who wrote the long book", "English", "Ann Lee", (13, 20)
-    ),
-]
-CONTEXTS = ("", "The book. ", "Nobody knows that. ")
-LAYER = 2
-HOW = _value_solver.Optimisation(steps=6, weight_decay=1e-3)
-# Windows as wide as real ones are, against the rows here.
-WIDE: dict[str, Any] = {"gpt_neo": {"window_size": 64}}
-for _name in ("gemma2", "gemma3", "gemma3_text", "mistral"):
-    WIDE[_name] = {"sliding_window": 64}
-# Their blocks run as those of another family do.
-ALIKE = {"granite", "olmo3", "qwen2", "stablelm", "starcoder2"}
 
 
 def plain_losses(model, request, how, sites):
@@ -151,157 +130,6 @@ def test_the_losses_are_the_papers_one_row_at_a_time(family, which):
     else:
         size = how.clamp * float(initial.norm())
         assert float(value.delta.norm()) == pytest.approx(size), "on the ball"
-
-
-@pytest.mark.parametrize("family", [name for name in tiny.dense() if name not in ALIKE])
-@pytest.mark.parametrize(
-    ("layer", "sites", "loss_layer"),
-    [
-        (0, ("mlp",), None),
-        (2, ("mlp",), None),
-        (2, ("block",), 3),
-        (1, ("attention",), None),
-        (1, ("mlp", "attention"), 2),
-    ],
-    ids=str,
-)
-def test_running_what_can_change_gives_what_running_everything_gives(
-    family, layer, sites, loss_layer
-):
-    model = tiny.model(family, **WIDE.get(family, {}))
-    state = {k: v.clone() for k, v in model.hf.state_dict().items()}
-    how = replace(HOW, loss_layer=loss_layer)
-    plain = _value_solver.optimise(
-        model, layer, REQUESTS, CONTEXTS, how, sites=sites, runner=FullForward, show_progress=False
-    )
-    low, high, _ = sorted(value.losses[2] for value in plain)
-    how = replace(how, stop_loss=(low + high) / 2)  # some stop early, not all
-    both = [
-        _value_solver.optimise(model, layer, REQUESTS, CONTEXTS, how, sites=sites, runner=runner)
-        for runner in (FullForward, SuffixForward)
-    ]
-    assert len({len(value.losses) for value in both[0]}) > 1
-    for slow, fast in zip(*both, strict=True):
-        assert fast.losses == pytest.approx(slow.losses, rel=1e-10)
-        for name in ("initial", "delta", "keys", "outputs"):
-            torch.testing.assert_close(
-                getattr(fast, name), getattr(slow, name), rtol=1e-9, atol=1e-11
-            )
-        assert fast.known == slow.known
-    assert all(torch.equal(state[k], v) for k, v in model.hf.state_dict().items())
-    assert model.hf.training and all(p.requires_grad for p in model.hf.parameters())
-    assert not any(
-        m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in model.hf.modules()
-    )
-
-
-@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma3", "qwen3"])
-def test_eight_at_once_are_eight_alone(family):
-    """Requests of unequal prompts, subjects and answers, some of which stop early (float64)."""
-    model = tiny.model(family, **WIDE.get(family, {}))
-    subjects = ["Paris", "the long book", "Ann Lee", "France", "Vienna", "Q", "New York", "Berlin"]
-    answers = ["Rome", "New York", "a", "nobody knows", "French", "English", "It", "Italy, as ever"]
-    requests = [
-        EditRequest(
-            str(i), f"{start}{s} stands{' in' * (i % 2)}", a, s, (len(start), len(start + s))
-        )
-        for i, (s, a) in enumerate(zip(subjects, answers, strict=True))
-        for start in ["The " * (i % 3)]
-    ]
-    first = _value_solver.optimise(model, LAYER, requests, CONTEXTS, HOW)
-    third = sorted(value.losses[2] for value in first)
-    how = replace(HOW, stop_loss=(third[3] + third[4]) / 2)
-    together = _value_solver.optimise(model, LAYER, requests, CONTEXTS, how)
-    assert len({len(value.losses) for value in together}) > 1
-    for request, value in zip(requests, together, strict=True):
-        (alone,) = _value_solver.optimise(model, LAYER, [request], CONTEXTS, how)
-        assert value.losses == pytest.approx(alone.losses, rel=1e-10)
-        for name in ("initial", "delta", "keys", "outputs"):
-            torch.testing.assert_close(
-                getattr(value, name), getattr(alone, name), rtol=1e-9, atol=1e-11
-            )
-
-
-def test_a_step_runs_only_the_changing_tokens(monkeypatch):
-    model = tiny.model("llama")
-    tokens, vocab = [], []
-    real = model.logits_at
-
-    def counting(ids, *rest, **more):
-        logits, output = real(ids, *rest, **more)
-        tokens.append(ids.shape)
-        vocab.append(len(logits))
-        return logits, output
-
-    monkeypatch.setattr(model, "logits_at", counting)
-    below = []
-    model.matrix(2, "down").register_forward_hook(lambda *_: below.append(1))
-    _value_solver.optimise(model, 3, [REQUEST], CONTEXTS, replace(HOW, steps=3))
-    row, at = _keys.answer_row(model, "", REQUEST)
-    tail = len(row.ids) - 1 - at
-    assert tokens[1:] == [(1, 3 * tail + 1)] * 3, "no token but those that are read or lead there"
-    assert len(below) == 1, "blocks below run once"
-    assert vocab == [1] + [3 * len(row.target) + 1] * 3, "no logits but the answers' and the KL's"
-
-
-def test_projections_run_where_they_change_or_are_read(monkeypatch):
-    """Block 4 of 5 follows the changed one and is the last."""
-    model = tiny.model("llama")
-    block = model.part(4, "block")
-    tokens = {name: [] for name, m in block.named_modules() if isinstance(m, torch.nn.Linear)}
-    names = {block.get_submodule(name).weight: name for name in tokens}
-    linear = torch.nn.functional.linear
-
-    def counting(x, weight, bias=None):
-        if weight in names:
-            tokens[names[weight]].append(x.numel() // x.shape[-1])
-        return linear(x, weight, bias)
-
-    monkeypatch.setattr(torch.nn.functional, "linear", counting)
-    _value_solver.optimise(model, 3, [REQUEST], CONTEXTS, replace(HOW, steps=3))
-    row, at = _keys.answer_row(model, "", REQUEST)
-    every, read, changed = 3 * (len(row.ids) - 1 - at) + 1, 3 * len(row.target) + 1, 4
-    assert read < every
-    for name, counts in tokens.items():  # what the first step makes of them holds for all others
-        first = read if "mlp" in name else every
-        later = changed if name[10:] in ("q_proj", "k_proj", "v_proj") else read
-        assert counts[1:] == [first, later, later], name
-
-
-@pytest.mark.parametrize("family", ["llama", "gpt_neo"])
-def test_the_models_own_attention_comes_back(family, monkeypatch):
-    model = tiny.model(family)
-    assert supports_custom_attention(model) == (family == "llama")
-
-    def stop(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    end = partial(monkeypatch.setattr, model, "logits_at", stop)
-    monkeypatch.setattr(torch.optim.Adam, "step", lambda adam: end())
-    with pytest.raises(KeyboardInterrupt):
-        _value_solver.optimise(model, LAYER, REQUESTS, CONTEXTS, HOW)
-    assert model.config._attn_implementation == "eager"
-    assert not [name for name in ALL_ATTENTION_FUNCTIONS if name.startswith("lga_fast")]
-
-
-def test_where_rows_are_wider_than_a_window_they_run_from_their_first_token():
-    model = tiny.model("mistral", sliding_window=12)
-    slow, fast = (
-        _value_solver.optimise(model, LAYER, REQUESTS, CONTEXTS, HOW, runner=runner)
-        for runner in (FullForward, SuffixForward)
-    )
-    for a, b in zip(slow, fast, strict=True):
-        assert b.losses == pytest.approx(a.losses, rel=1e-10)
-        torch.testing.assert_close(b.delta, a.delta, rtol=1e-9, atol=1e-11)
-
-
-def test_memory_splits_batches_and_changes_nothing():
-    model = tiny.model("gpt2")
-    whole = _value_solver.optimise(model, LAYER, REQUESTS, CONTEXTS, HOW)
-    model.memory_budget = 1
-    split = _value_solver.optimise(model, LAYER, REQUESTS, CONTEXTS, HOW)
-    for a, b in zip(whole, split, strict=True):
-        torch.testing.assert_close(a.delta, b.delta, rtol=1e-9, atol=1e-11)
 
 
 def test_at_the_last_layer_nothing_is_nan():

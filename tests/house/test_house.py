@@ -148,7 +148,7 @@ def test_the_registries_are_all_there_are():
 
 
 def test_files_stay_short():
-    folders = [PACKAGE, PACKAGE.parent / "tools"]
+    folders = [PACKAGE, PACKAGE.parent / "tools", PACKAGE.parent / "tests"]
     lines = {
         str(file.relative_to(PACKAGE.parent)): len(file.read_text(encoding="utf-8").splitlines())
         for folder in folders

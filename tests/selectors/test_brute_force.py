@@ -43,7 +43,7 @@ def test_another_metric_is_asked_for_and_decides(monkeypatch):
     (((_, _, editor, layers, metrics), more),) = calls
     assert (editor, layers, more) == ("rome", None, {"preset": "original", "config": None})
     assert metrics == ("rewrite", "rephrase", "locality")
-    with pytest.raises(ScoringError, match="no sample has a value 'portability'"):
+    with pytest.raises(ScoringError, match="no request has a value 'portability'"):
         rank(monkeypatch, found, metric="portability")
 
 

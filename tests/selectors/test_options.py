@@ -7,11 +7,12 @@ import tiny
 
 from lga_fast import registry, select_layer
 from lga_fast.errors import OptionError, ScoringError, UnknownName
-from lga_fast.records import EditRequest
+from lga_fast.records import EditRequest, Probe
 from lga_fast.selectors import cma, lga, lga_verified
 
 NAMES = registry.names("lga_fast.selectors")
-EDITS = [EditRequest("a", "The capital of France is", "Rome", "France", (15, 21), "Paris")]
+NEAR = Probe("locality", "near", "The capital of Italy is", "Rome")
+EDITS = [EditRequest("a", "The capital of France is", "Rome", "France", (15, 21), "Paris", (NEAR,))]
 
 
 class RanError(Exception):
@@ -72,6 +73,15 @@ def model(monkeypatch):
         ("brute_force", {"editor": "romr"}, "no 'romr' in editors. Did you mean 'rome'"),
         ("brute_force", {"metric": "rewrit"}, "no 'rewrit' in metrics. Did you mean 'rewrite'"),
         ("brute_force", {"metric": "rewrit/near"}, "no 'rewrit' in metrics"),
+        ("brute_force", {"metric": "rewrite/near"}, "metric: expected rewrite, got 'rewrite/near'"),
+        (
+            "brute_force",
+            {"metric": "locality/far"},
+            "no request has a value 'locality/far'; they have: rewrite, locality, locality/near$",
+        ),
+        ("brute_force", {"metric": "locality/"}, "no request has a value 'locality/'"),
+        ("brute_force", {"metric": "portability"}, "no request has a value 'portability'"),
+        ("brute_force", {"metric": "rephrase"}, "no request has a value 'rephrase'"),
         ("brute_force", {"layers": [1, -1]}, r"layers\[1\]: expected a whole number of at least 0"),
         ("brute_force", {"layers": (3, 5)}, r"layers \[3, 5\]: expected some of 0 to 4"),
     ],

@@ -28,6 +28,8 @@ def test_bad_options_are_refused(tmp_path):
     assert "'gold' is not one of 'compare', 'golden', 'runtime', 'sequential'" in told("gold")
     assert "0 is not in the range x>=1" in told("golden", "--test", 0)
     assert "expected rewrite among them" in told("golden", "--metrics", "rephrase", *out)
+    assert "mmlu: expected the path" in told("golden", "--metrics", "rewrite,mmlu", *out)
+    assert "at least 5000 proxy and 60 test facts" in told("golden", "--proxy", 5000, *out)
     assert "runtime: repeats: expected a whole number of at least 1, got 0" in told(
         "runtime", "--repeats", 0, *out
     )
