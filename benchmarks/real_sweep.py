@@ -1,0 +1,89 @@
+"""Every layer of a real model edited: `python benchmarks/real_sweep.py MODEL DATA FILE OUT.npz`.
+
+The ground truth that selectors are judged by. The facts are the first of the file that the model
+knows (or does not: `--unknown`): it gives each token of the old answer, teacher-forced, greedily.
+How many were asked and known is printed and goes into OUT's name-sake `.json`. A sweep resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+import lga_fast
+from lga_fast import metrics, provenance
+from lga_fast.records import EditRequest
+from lga_fast.studies import sweep
+
+METRICS = ("rewrite", "rephrase", "locality", "log_prob")
+ASKED = 400  # at most so many facts are asked at a time
+
+
+def main() -> None:
+    """Choose the facts, and sweep."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("data")
+    parser.add_argument("file")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--facts", type=int, default=40)
+    parser.add_argument("--unknown", action="store_true", help="facts that it does not know")
+    parser.add_argument("--editor", default="r_rome")
+    parser.add_argument("--chunk", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    model = lga_fast.load(given.model, dtype="float32")
+    every = list(lga_fast.load_edits(given.data, given.file))
+    chosen, asked, known = choose(model, every, given.facts, wanted=not given.unknown)
+    swept = sweep(
+        model, chosen, given.editor, metrics=METRICS, out=given.out, chunk=given.chunk
+    )
+    about = {
+        "asked": asked,
+        "known": known,
+        "facts": "unknown" if given.unknown else "known",
+        "case_ids": swept.case_ids,
+        "commit": provenance.commit(),
+        "means": {
+            name: [None if x != x else round(float(x), 4) for x in means(values)]
+            for name, values in swept.acc.items()
+        },
+    }
+    given.out.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
+
+
+def means(values):
+    """Mean over facts, by layer."""
+    from lga_fast.sweep import statistics
+
+    return statistics.mean(values)
+
+
+def choose(
+    model: lga_fast.EditableModel, every: list[EditRequest], facts: int, wanted: bool
+) -> tuple[list[EditRequest], int, int]:
+    """The first facts of the wanted kind, how many were asked for them, and how many it knew."""
+    usable = [r for r in every if r.subject_span is not None and r.target_old]
+    chosen: list[EditRequest] = []
+    asked = known = 0
+    for start in range(0, len(usable), ASKED):
+        part = usable[start : start + ASKED]
+        answers = metrics.score(
+            model, [metrics.Question(r.prompt, r.target_old) for r in part], show_progress=False
+        )
+        for request, answer in zip(part, answers, strict=True):
+            asked += 1
+            known += answer.accuracy == 1
+            if (answer.accuracy == 1) == wanted:
+                chosen.append(request)
+            if len(chosen) == facts:
+                return chosen, asked, known
+    return chosen, asked, known
+
+
+if __name__ == "__main__":
+    main()
