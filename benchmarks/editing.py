@@ -27,6 +27,7 @@ from lga_fast.editors import _contexts, _keys, _moments, _rank_one, _value_solve
 from lga_fast.forward.patched_forward import FullForward, SuffixForward
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, find_subject
+from lga_fast.tokens import token_at
 
 try:
     from benchmarks import timing
@@ -101,7 +102,7 @@ def usual_edit(
     answers = [_keys.answer_row(model, context, request) for context in contexts]
     about = f"{request.subject} is a"
     about_ids = list(model.tokenizer(about)["input_ids"])
-    about_at = _keys.token_of(model, about, len(request.subject or "") - 1, about_ids)
+    about_at = token_at(model.tokenizer, about, len(request.subject or "") - 1, about_ids)
     rows = _keys.rows_of([*((row.ids[:-1], at) for row, at in answers), (about_ids, about_at)])
     labels = torch.full(rows.ids.shape, -100)
     for i, (row, _) in enumerate(answers):

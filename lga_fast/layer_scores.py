@@ -17,7 +17,7 @@ SCOPES: tuple[Scope, ...] = ("mlp_all", "mlp_weights", "edited_only")
 
 # The fields of `LayerScores` whose first axis is the request: arrays, and arrays by parameter.
 _BY_REQUEST = ("loss_old", "loss_new", "known", "says_new")
-_BY_PARAMETER = ("dot", "norm2_old", "norm2_new", "abs_new", "per_expert")
+_BY_PARAMETER = ("dot", "norm2_old", "norm2_new", "abs_new", "per_expert", "at_subject")
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,10 @@ class LayerScores:
     `down.weight`; `norm2_old` and `norm2_new` are the squared norms of its two sides. `abs_new`
     are the sums over a new-answer gradient's absolute values, of weights only and only where they
     were asked for. What needs an old answer is NaN in a pass without old answers.
+
+    `at_subject` has, where it was asked for, the norms at the subject's last token of the edited
+    matrix's output and of the new answer's gradient there: `output` and `gradient`. They are NaN
+    for requests without a subject and for layers whose matrix cannot be edited.
 
     Of a mixture of experts the parameters of a layer's experts are added up, and `per_expert` has
     what each adds to `dot`: 0 where none of a request's tokens went to it, and in layers without
@@ -45,6 +49,7 @@ class LayerScores:
     says_new: Bool[np.ndarray, " request"]  # the model's greedy answer is the new one
     edited: str  # role of the matrix that editors rewrite
     abs_new: dict[str, Float[np.ndarray, "request layer"]] = field(default_factory=dict)
+    at_subject: dict[str, Float[np.ndarray, "request layer"]] = field(default_factory=dict)
     sizes: dict[str, Int[np.ndarray, " layer"]] = field(default_factory=dict)  # elements
     per_expert: dict[str, Float[np.ndarray, "request layer expert"]] = field(default_factory=dict)
     kinds: tuple[EditKind, ...] = ("factual",)  # that occur among the requests

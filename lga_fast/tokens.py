@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from lga_fast.errors import EditError
 
 
 @dataclass(frozen=True)
@@ -47,3 +50,25 @@ def encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]] 
     while ids and special[len(ids) - 1]:  # an appended end-of-text token is not part of a row
         ids.pop()
     return ids, out["offset_mapping"][: len(ids)] if fast else None
+
+
+def token_at(tokenizer: Any, text: str, character: int, ids: Sequence[int]) -> int:
+    """Index of the token that holds a character of `text`, whose tokens are `ids`.
+
+    Raises:
+        EditError: the tokenizer gives no offsets, or tokenizes `text` differently up to there.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise EditError(
+            "editing needs a fast tokenizer, which maps tokens to characters; "
+            f"{type(tokenizer).__name__} does not"
+        )
+    out = tokenizer(text, return_offsets_mapping=True)
+    tokens = [i for i, (a, b) in enumerate(out["offset_mapping"]) if a <= character < b]
+    index = tokens[-1] if tokens else -1  # the last one: a character may take several tokens
+    if index >= 0 and list(out["input_ids"][: index + 1]) == list(ids[: index + 1]):
+        return index
+    raise EditError(
+        f"the subject's last token cannot be located in {text!r}: it merges with the answer that "
+        "follows. Put a word between subject and answer."
+    )

@@ -12,14 +12,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lga_fast import memory
-from lga_fast.errors import EditError
 from lga_fast.forward.clean_run import Readout, Site
 from lga_fast.forward.cpu_fast_paths import fast_gelu
 from lga_fast.forward.patched_forward import FullForward
 from lga_fast.models import EditableModel
 from lga_fast.models.tensor_utils import padded, wide
 from lga_fast.records import EditRequest
-from lga_fast.tokens import Row, target_row
+from lga_fast.tokens import Row, target_row, token_at
 
 _BATCH_TOKENS = 4096  # of one forward
 
@@ -49,29 +48,7 @@ def answer_row(model: EditableModel, context: str, request: EditRequest) -> tupl
     prompt = context + request.prompt
     row = target_row(model.tokenizer, prompt, request.target_new)
     last = len(context) + request.subject_span[1] - 1
-    return row, token_of(model, prompt, last, row.ids[: row.start])
-
-
-def token_of(model: EditableModel, text: str, character: int, ids: Sequence[int]) -> int:
-    """Index of the token that holds a character of `text`, whose tokens are `ids`.
-
-    Raises:
-        EditError: the tokenizer gives no offsets, or tokenizes `text` differently up to there.
-    """
-    if not getattr(model.tokenizer, "is_fast", False):
-        raise EditError(
-            "editing needs a fast tokenizer, which maps tokens to characters; "
-            f"{type(model.tokenizer).__name__} does not"
-        )
-    out = model.tokenizer(text, return_offsets_mapping=True)
-    tokens = [i for i, (a, b) in enumerate(out["offset_mapping"]) if a <= character < b]
-    index = tokens[-1] if tokens else -1  # the last one: a character may take several tokens
-    if index >= 0 and list(out["input_ids"][: index + 1]) == list(ids[: index + 1]):
-        return index
-    raise EditError(
-        f"the subject's last token cannot be located in {text!r}: it merges with the answer that "
-        "follows. Put a word between subject and answer."
-    )
+    return row, token_at(model.tokenizer, prompt, last, row.ids[: row.start])
 
 
 @contextmanager

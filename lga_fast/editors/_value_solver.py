@@ -27,6 +27,7 @@ from lga_fast.forward.packed_suffix import supports_custom_attention
 from lga_fast.forward.patched_forward import FullForward, SuffixForward
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
+from lga_fast.tokens import token_at
 
 
 def optimise(
@@ -149,7 +150,7 @@ def _rows(model: EditableModel, request: EditRequest, contexts: Sequence[str]) -
     answers = [_keys.answer_row(model, context, request) for context in contexts]
     kl_prompt = f"{request.subject} is a"
     kl_ids = list(model.tokenizer(kl_prompt)["input_ids"])
-    kl_index = _keys.token_of(model, kl_prompt, len(request.subject or "") - 1, kl_ids)
+    kl_index = token_at(model.tokenizer, kl_prompt, len(request.subject or "") - 1, kl_ids)
     positions = [
         (r, t - 1, row.ids[t])
         for r, (row, _) in enumerate(answers)

@@ -114,7 +114,10 @@ class RunCheckpoint:
 
         stored = self._stored("pairs", plain)
         answers.forget()
-        pairs = [Pair(p["request"], _row(p["old"]), _row(p["new"])) for p in stored["pairs"]]
+        pairs = [
+            Pair(p["request"], _row(p["old"]), _row(p["new"]), p["subject"])
+            for p in stored["pairs"]
+        ]
         return pairs, [Dropped(**one) for one in stored["dropped"]]
 
     def batches(self, planned: list[Batch]) -> list[Batch]:

@@ -81,6 +81,7 @@ def estimate_cost(
     *,
     old: OldAnswer | None = "model",
     abs_new: bool = False,
+    at_subject: bool = False,
     loss_scope: LossScope = "target",
     reduction: Reduction = "mean",
     batch_tokens: int = 4096,
@@ -94,7 +95,7 @@ def estimate_cost(
     """
     from lga_fast.datasets import easyedit_requests
 
-    options = ScoringOptions(old, abs_new, loss_scope, reduction, batch_tokens)
+    options = ScoringOptions(old, abs_new, at_subject, loss_scope, reduction, batch_tokens)
     answers = _Answers()
     pairs, _ = build_pairs(model, easyedit_requests(edits), options, answers.guess)
     with model.frozen():

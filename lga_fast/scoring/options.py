@@ -20,6 +20,9 @@ class ScoringOptions(Options):
         "model", "Where old answers come from; None: new answers only, which costs less than half."
     )
     abs_new: bool = option(False, "Collect sums of the new answers' absolute gradients too.")
+    at_subject: bool = option(
+        False, "Collect the edited matrix's output and its gradient at the subject too."
+    )
     loss_scope: LossScope = option("target", "Tokens the loss counts: the answer's, or all.")
     reduction: Reduction = option("mean", "Loss over a row's labelled tokens.")
     batch_tokens: int = option(4096, "Tokens in one batch at most.", min=1)

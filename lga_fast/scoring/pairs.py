@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lga_fast import memory
-from lga_fast.errors import NothingToScore, ScoringError, warn
+from lga_fast.errors import EditError, NothingToScore, ScoringError, warn
 from lga_fast.forward import decoding
 from lga_fast.models import EditableModel
 from lga_fast.records import Dropped, EditRequest
 from lga_fast.scoring.options import ScoringOptions
-from lga_fast.tokens import Row, target_row
+from lga_fast.tokens import Row, target_row, token_at
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Pair:
     request: int  # place in the list of requests
     old: Row | None
     new: Row
+    subject: int | None = None  # index of the subject's last token in both rows, if asked for
 
     @property
     def known(self) -> bool:
@@ -140,15 +141,24 @@ def build_pairs(
                 f"request {requests[i].case_id!r}: prompt and answer take {len(row.ids)} tokens, "
                 f"the model takes at most {model.max_tokens}; shorten or remove it"
             )
+    subjects: list[int | None] = [None] * len(requests)
+    if options.at_subject:
+        rows = zip(requests, new_rows, strict=True)
+        subjects = [_subject(model, request, row) for request, row in rows]
     if options.old is None:
-        return [Pair(i, None, new) for i, new in enumerate(new_rows)], []
+        new = zip(new_rows, subjects, strict=True)
+        return [Pair(i, None, row, subject) for i, (row, subject) in enumerate(new)], []
     lengths = {i: len(old_rows.get(i, new).target) for i, new in enumerate(new_rows)}
     if options.old == "model":
         old_rows = {}
     prompts = {i: new.ids[: new.start] for i, new in enumerate(new_rows) if i not in old_rows}
     answers = generate(model, prompts, lengths, options.batch_tokens)
     old_rows |= {i: Row((*p, *answers[i]), len(p)) for i, p in prompts.items()}
-    pairs = [Pair(i, old_rows[i], new) for i, new in enumerate(new_rows) if old_rows[i].target]
+    pairs = [
+        Pair(i, old_rows[i], new, subjects[i])
+        for i, new in enumerate(new_rows)
+        if old_rows[i].target
+    ]
     dropped = [
         Dropped(r.case_id, "the model's own answer is empty (it ends the text at once)")
         for i, r in enumerate(requests)
@@ -158,3 +168,14 @@ def build_pairs(
         reasons = sorted({one.reason for one in dropped})
         raise NothingToScore(f"nothing to score: {'; '.join(reasons)}", dropped)
     return pairs, dropped
+
+
+def _subject(model: EditableModel, request: EditRequest, row: Row) -> int | None:
+    """Index of the subject's last token; None: there is none, or it cannot be located."""
+    if request.subject_span is None:
+        return None
+    last, prompt = request.subject_span[1] - 1, row.ids[: row.start]
+    try:
+        return token_at(model.tokenizer, request.prompt, last, prompt)
+    except EditError:
+        return None

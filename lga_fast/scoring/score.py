@@ -39,6 +39,7 @@ def score_layers(
     *,
     old: OldAnswer | None = "model",
     abs_new: bool = False,
+    at_subject: bool = False,
     loss_scope: LossScope = "target",
     reduction: Reduction = "mean",
     batch_tokens: int = 4096,
@@ -57,6 +58,8 @@ def score_layers(
         old: where the old answers come from; see `scoring.pairs.build_pairs`. None: new answers
             only, which costs less than half.
         abs_new: collect the sums of the new answers' absolute gradients too.
+        at_subject: collect the norms of the edited matrix's output and of its gradient for the new
+            answer, at the subject's last token.
         loss_scope: "target": cross entropy of the answer's tokens; "full": of the prompt's too.
         reduction: over a row's labelled tokens.
         batch_tokens: tokens in one pass at most; lowered where memory asks for it.
@@ -75,7 +78,7 @@ def score_layers(
         LgaFastWarning: `resume` is given but the weights are in memory, as `load` chose; or memory
             ran out, and all began again with smaller batches or checkpointed.
     """
-    options = ScoringOptions(old, abs_new, loss_scope, reduction, batch_tokens)
+    options = ScoringOptions(old, abs_new, at_subject, loss_scope, reduction, batch_tokens)
     requests = easyedit_requests(edits)
     score = partial(_score, model, options, resume, show_progress)
     if distributed.current().size == 1:
@@ -216,6 +219,11 @@ def _layer_scores(
         says_new=says_new,
         edited=model.family.edited,
         abs_new={n: parts[3][n] for n in names if n.endswith("weight")} if options.abs_new else {},
+        at_subject=(
+            dict(zip(("output", "gradient"), scoring.at_subject.cpu().numpy(), strict=True))
+            if options.at_subject
+            else {}
+        ),
         sizes={n: np.array([model.size(i, n) for i in range(model.layers)]) for n in names},
         per_expert={name: per_expert[name] for name in names if name in per_expert},
         kinds=tuple(sorted({request.kind for request in requests})),

@@ -30,6 +30,9 @@ class ScoringPass:
         size = (4 if options.abs_new else 3, len(self.names), len(pairs), model.layers)
         self.sums = torch.zeros(size, dtype=torch.float64, device=model.device)
         self.per_expert: dict[str, Tensor] = {}  # dot product [request layer expert]
+        # axis 0: norms of the output at the subject, and of its gradient for the new answer
+        subjects = (2, len(pairs), model.layers)
+        self.at_subject = torch.full(subjects, torch.nan, dtype=torch.float64, device=model.device)
         self.losses = torch.zeros(2, len(pairs), dtype=torch.float64)
         self.says_new = torch.zeros(len(pairs), dtype=torch.bool)
         self.sequence_forwards = 0  # rows that ran; a backward to activations counts as a forward
@@ -66,6 +69,8 @@ class ScoringPass:
                 first[key] = tap.d
             else:
                 self._add(tap, first.pop(key, tap.d), layout, where)
+                if self.options.at_subject and tap.matrix == self.model.family.edited:
+                    self._add_subject(tap, layout, batch)
 
         expected = 2 if layout.packed else 1
         return self.model.taps(on_tap, expected if backwards is None else backwards, layers)
@@ -134,6 +139,20 @@ class ScoringPass:
             if len(self.sums) > 3 and part == "weight":
                 total = ops.grad_abs_sum(a, tap.d, rows[1]).to(self.sums).view(-1, len(where))
                 self.sums[3, name, where, tap.layer] = total.sum(0) / self.scale
+
+    def _add_subject(self, tap: Tap, layout: Layout, batch: list[int]) -> None:
+        """Norms at the subjects' last tokens, which are at the same place in both answers' rows."""
+        known = [k for k, pair in enumerate(batch) if self.pairs[pair].subject is not None]
+        if tap.routing or not known:
+            return
+        offsets = torch.tensor([self.pairs[batch[k]].subject for k in known])
+        at = (layout.new[known, 0] + offsets).to(tap.a.device)
+        with torch.no_grad():  # `forward`, because a call would run the taps' hooks
+            output = self.model.matrix(tap.layer, tap.matrix).forward(tap.a[at])
+        where = torch.tensor([batch[k] for k in known], device=self.model.device)
+        for row, values in enumerate((output, tap.d[at] / self.scale)):
+            norms = wide(values).double().norm(dim=1)
+            self.at_subject[row, where, tap.layer] = norms.to(self.at_subject)
 
 
 def backward(

@@ -1,6 +1,6 @@
 """Selectors: each member chooses the layer to edit; the folder is the registry.
 
-- `lga`, `lga_new`, `salem`: aggregate one scoring pass (`_gradient_selector`, `_tukey`)
+- `lga`, `lga_new`, `salem`, `reach`: aggregate one scoring pass (`_gradient_selector`, `_tukey`)
 - `cma`: causal tracing (`_tracing`)
 - `brute_force`, `lga_verified`: edit facts and compare (`lga_fast.sweep`)
 - `fixed`, `random_layer`: baselines

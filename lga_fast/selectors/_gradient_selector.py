@@ -40,6 +40,10 @@ class GradientSelector(LayerSelector):
             batch_tokens=self.batch_tokens,
         )
 
+    def bound(self, model: EditableModel) -> GradientSelector:
+        """This selector with the options that it takes from a model."""
+        return self
+
     @abstractmethod
     def aggregate(self, scores: LayerScores) -> LayerRanking:
         """The ranking that these scores give."""
@@ -52,7 +56,7 @@ class GradientSelector(LayerSelector):
 
     def choose(self, facts: MeasuredFacts) -> Choice:
         """What the scores that are already there choose."""
-        return Choice.of(self.aggregate(facts.scores))
+        return Choice.of(self.bound(facts.model).aggregate(facts.scores))
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ def rank_together(
     if len(selectors) > 1:
         together = {"pass_shared_by": list(selectors)}
         scores = replace(scores, provenance=scores.provenance | together)
-    return {name: selector.aggregate(scores) for name, selector in selectors.items()}
+    return {name: selector.bound(model).aggregate(scores) for name, selector in selectors.items()}
 
 
 def shared_pass(selectors: Iterable[LayerSelector]) -> ScoringOptions | None:
@@ -150,6 +154,7 @@ def shared_pass(selectors: Iterable[LayerSelector]) -> ScoringOptions | None:
         passes[0],
         old=next((options.old for options in passes if options.old), None),
         abs_new=any(options.abs_new for options in passes),
+        at_subject=any(options.at_subject for options in passes),
     )
 
 

@@ -1,0 +1,119 @@
+"""Reach: norms at the subject against autograd, what it does not depend on, and what it chooses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from both_placements import both
+
+from lga_fast import score_layers, select_layer
+from lga_fast.errors import ScoringError
+from lga_fast.records import EditRequest
+from lga_fast.scoring import batch_layout
+from lga_fast.selectors.reach import Selector
+from lga_fast.tokens import target_row, token_at
+from tests.selectors.stand_in import scores as stand_in
+
+pytestmark = pytest.mark.usefixtures("keep_double")
+
+FRANCE = "The capital of France is"
+EDITS = [
+    EditRequest("a", FRANCE, "New York", "France", (15, 21), "Paris"),
+    EditRequest("b", "The tower of Ann Lee stands in", "Rome", "Ann Lee", (13, 20)),
+    EditRequest("c", "Paris", "unbelievable answer"),  # without a subject
+]
+
+
+def norms(model, request) -> np.ndarray:
+    """‖h‖ and ‖∂ℓ/∂h‖ at the subject's last token [2 layer], by autograd through an added zero."""
+    row = target_row(model.tokenizer, request.prompt, request.target_new)
+    at = token_at(
+        model.tokenizer, request.prompt, request.subject_span[1] - 1, row.ids[: row.start]
+    )
+    outputs, changes, hooks = [], [], []
+
+    def hook(module, args, output):
+        outputs.append(output.flatten(0, -2)[at].detach())
+        changes.append(torch.zeros_like(output, requires_grad=True))
+        return output + changes[-1]
+
+    for layer in range(model.layers):
+        hooks.append(model.matrix(layer, model.family.edited).register_forward_hook(hook))
+    with model.frozen():
+        logits = model.hf(torch.tensor([row.ids]), use_cache=False).logits[0]
+        torch.nn.functional.cross_entropy(
+            logits[row.start - 1 : -1], torch.tensor(row.target)
+        ).backward()
+    for one in hooks:
+        one.remove()
+    gradients = [change.grad.flatten(0, -2)[at].norm() for change in changes]
+    return np.array([[h.norm() for h in outputs], gradients])
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma3", "qwen3", "opt"])
+def test_norms_equal_autograd(family, packed, monkeypatch):
+    """In LGA's pass, whichever way its rows are laid out, and in one without old answers."""
+    model = tiny.model(family, sliding_window=64)
+    monkeypatch.setattr(batch_layout, "packing_pays", lambda pair: packed)
+    for old in ("model", "ground_truth", None):
+        at_subject = score_layers(model, EDITS, old=old, at_subject=True).at_subject
+        got = np.stack([at_subject["output"], at_subject["gradient"]], 1)
+        for i in (0, 1):
+            np.testing.assert_allclose(got[i], norms(model, EDITS[i]), rtol=1e-8)
+        assert np.isnan(got[2]).all()
+    assert not score_layers(model, EDITS, old=None).at_subject
+
+
+def test_streamed_weights_give_the_same_bits(tmp_path):
+    resident, streamed = both(tmp_path, tiny.model("llama", torch.float32))
+    want, got = (score_layers(m, EDITS, at_subject=True).at_subject for m in (resident, streamed))
+    for name in want:
+        assert np.array_equal(want[name], got[name], equal_nan=True)
+    assert np.array_equal(
+        select_layer(resident, EDITS, "reach").scores, select_layer(streamed, EDITS, "reach").scores
+    )
+
+
+def test_scaling_up_and_down_projections_against_each_other_changes_nothing():
+    model = tiny.model("llama")
+    before = select_layer(model, EDITS, "reach", clamp=0.1)
+    inner = select_layer(model, EDITS, "lga")
+    with torch.no_grad():
+        model.matrix(2, "up").weight.mul_(8)
+        model.matrix(2, "down").weight.div_(8)
+    after = select_layer(model, EDITS, "reach", clamp=0.1)
+    np.testing.assert_allclose(after.scores, before.scores, rtol=1e-9)
+    assert not np.allclose(select_layer(model, EDITS, "lga").scores[2], inner.scores[2])
+
+
+def test_the_clamp_is_the_editors_where_none_is_given():
+    model = tiny.model("gpt2")
+    ranking = select_layer(model, EDITS, "reach")
+    assert ranking.provenance["options"]["clamp"] == 4.0
+    model.editing = {"r_rome": {"clamp": 0.5}}
+    ranking = select_layer(model, EDITS, "reach")
+    assert ranking.provenance["options"]["clamp"] == 0.5
+    assert ranking.requests == 2
+    assert any("subject in their prompt: 1 facts" in note for note in ranking.notes)
+
+
+def test_the_deepest_layer_within_the_margin_is_chosen_and_the_share_is_capped():
+    gain = np.array([[9.0, 0.5, 0.96, 0.1, np.nan], [9.0, 0.7, 0.98, 0.1, np.nan]])
+    made = stand_in(np.zeros((2, 5)), at_subject={"output": gain, "gradient": np.ones((2, 5))})
+    ranking = Selector(clamp=1.0).aggregate(made)
+    assert ranking.order == (2, 0, 1, 3) and ranking.excluded == (4,)
+    np.testing.assert_allclose(ranking.scores, [1, 0.6, 0.97, 0.1, 0])
+    assert Selector(clamp=1.0, margin=0.02).aggregate(made).order == (0, 2, 1, 3)
+    twice = replace(made, loss_new=np.full(2, 2.0))
+    np.testing.assert_allclose(Selector(clamp=2.0).aggregate(twice).scores, ranking.scores)
+    assert ranking.stability[2] == pytest.approx(1) and sum(ranking.stability) == pytest.approx(1)
+
+
+def test_facts_without_a_subject_are_refused():
+    with pytest.raises(ScoringError, match="none of 1 requests has its subject in its prompt"):
+        select_layer(tiny.model("gpt2"), EDITS[2:], "reach")
