@@ -39,9 +39,7 @@ def main() -> None:
     model = lga_fast.load(given.model, dtype="float32")
     every = list(lga_fast.load_edits(given.data, given.file))
     chosen, asked, known = choose(model, every, given.facts, wanted=not given.unknown)
-    swept = sweep(
-        model, chosen, given.editor, metrics=METRICS, out=given.out, chunk=given.chunk
-    )
+    swept = sweep(model, chosen, given.editor, metrics=METRICS, out=given.out, chunk=given.chunk)
     about = {
         "asked": asked,
         "known": known,

@@ -10,7 +10,7 @@ from lga_fast.metrics import _probes
 from lga_fast.metrics._cases import Values
 from lga_fast.metrics._scoring import Question, ScoredAnswer
 from lga_fast.options import Options
-from lga_fast.records import EditRequest
+from lga_fast.records import EditRequest, ProbeKind
 
 
 @dataclass(frozen=True)
@@ -46,3 +46,8 @@ class Metric(Options):
             "log_prob/rephrase": _probes.mean(values[1:end]),
             "log_prob/locality": _probes.mean(values[end:]),
         }
+
+    def groups(self, request: EditRequest) -> list[str]:
+        """Names of its values over probes."""
+        kinds: tuple[ProbeKind, ...] = ("rephrase", "locality")
+        return [f"log_prob/{kind}" for kind in kinds if _probes.of_kind(request, kind)]
