@@ -124,8 +124,7 @@ def main() -> None:
     warnings.simplefilter("ignore", UserWarning)  # of facts
     model = lga_fast.load(MODEL, device="cpu")
     edits = lga_fast.load_edits("atlas")
-    test = split(edits, 30, SEED).test[: options.facts]
-    facts = LoadedEdits(test, edits.report, edits.provenance)
+    facts = edits.take(split(edits, 30, SEED).test_indices[: options.facts])
     layers = options.layers or model.layers
     row: dict[str, Any] = {
         "model": MODEL,

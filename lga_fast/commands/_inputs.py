@@ -67,8 +67,7 @@ def draw_proxy(requests: LoadedEdits, proxy: int, seed: int) -> LoadedEdits:
     """`proxy` of the requests, drawn with `seed`; all of them if there are no more."""
     if proxy >= len(requests):
         return requests
-    facts = datasets.split(requests, proxy, seed).proxy
-    return LoadedEdits(facts, requests.report, requests.provenance)
+    return requests.take(datasets.split(requests, proxy, seed).proxy_indices)
 
 
 def editor_arguments(

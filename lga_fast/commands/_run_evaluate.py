@@ -64,10 +64,9 @@ def run(
 
     def evaluate_at(layer: int | None, held_out: datasets.Split | None) -> Evaluation:
         test = _test(facts, held_out, skip_unusable)
-        few = LoadedEdits(test[:limit], test.report, test.provenance)
         proxies = [fact.case_id for fact in held_out.proxy] if held_out else []
         with verbose_costs():
-            return evaluate(model, few, layer=layer, proxy=proxies, **arguments)
+            return evaluate(model, test[:limit], layer=layer, proxy=proxies, **arguments)
 
     held_out = datasets.split(facts, proxy, seed) if _options.on_command_line("proxy") else None
     try:

@@ -124,8 +124,12 @@ class Loaded(list[T], Generic[T]):
     def __getitem__(self, index: SupportsIndex | slice) -> Any:
         """A record; of a slice, its records with the report and provenance of them all."""
         if isinstance(index, slice):
-            return type(self)(super().__getitem__(index), self.report, self.provenance)
+            return self.take(range(len(self))[index])
         return super().__getitem__(index)
+
+    def take(self: L, places: Iterable[int]) -> L:
+        """The records at these places, in this order, with the report and provenance of all."""
+        return type(self)((self[i] for i in places), self.report, self.provenance)
 
     def first(self: L, limit: int | None) -> L:
         """The first `limit` records and their findings; the others are listed as dropped."""

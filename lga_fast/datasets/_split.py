@@ -67,7 +67,6 @@ def split(requests: Sequence[EditRequest], proxy: float | int = 0.1, seed: int =
 
 def _part(requests: Sequence[EditRequest], indices: tuple[int, ...]) -> list[EditRequest]:
     """These requests, with the report and provenance of loading them if there are any."""
-    part = [requests[i] for i in indices]
     if isinstance(requests, LoadedEdits):
-        return LoadedEdits(part, requests.report, requests.provenance)
-    return part
+        return requests.take(indices)
+    return [requests[i] for i in indices]

@@ -47,7 +47,7 @@ def over_ranks(
     )
     places = share(model, requests)
     try:
-        scores, at = score(_only(requests, places)) if places else (None, [])
+        scores, at = score(requests.take(places)) if places else (None, [])
         dropped = scores.dropped if scores else ()
     except NothingToScore as error:
         scores, at, dropped = None, [], error.dropped
@@ -70,7 +70,7 @@ def share(model: EditableModel, requests: LoadedEdits) -> list[int]:
 
 def shared(model: EditableModel, requests: LoadedEdits) -> LoadedEdits:
     """The requests that this rank scores."""
-    return _only(requests, share(model, requests))
+    return requests.take(share(model, requests))
 
 
 def _merged(parts: list[Part], requests: LoadedEdits) -> LayerScores:
@@ -99,7 +99,3 @@ def _merged(parts: list[Part], requests: LoadedEdits) -> LayerScores:
             for name in ("seconds_old_answers", "seconds_scoring", "peak_bytes")
         },
     )
-
-
-def _only(requests: LoadedEdits, places: list[int]) -> LoadedEdits:
-    return LoadedEdits([requests[i] for i in places], requests.report, requests.provenance)
