@@ -49,6 +49,11 @@ class ScoredAnswer:
         """Share of the answer's tokens that are the most likely ones."""
         return _share_equal(self.predicted, self.row.target)
 
+    @property
+    def log_prob(self) -> float:
+        """Mean over the answer's tokens, in nats."""
+        return sum(self.log_probs) / len(self.log_probs)
+
     def agreement(self, other: ScoredAnswer) -> float:
         """Share of tokens with the same prediction, right or wrong."""
         return _share_equal(self.predicted, other.predicted)

@@ -84,9 +84,5 @@ def _answers(request: EditRequest) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _holding(right: Sequence[ScoredAnswer], wrong: Sequence[ScoredAnswer]) -> float:
-    bar = max(_likelihood(answered) for answered in wrong)
-    return sum(_likelihood(answered) > bar for answered in right) / len(right)
-
-
-def _likelihood(answered: ScoredAnswer) -> float:
-    return sum(answered.log_probs) / len(answered.log_probs)
+    bar = max(answered.log_prob for answered in wrong)
+    return sum(answered.log_prob > bar for answered in right) / len(right)

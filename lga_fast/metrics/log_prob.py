@@ -39,7 +39,7 @@ class Metric(Options):
         self, request: EditRequest, before: Sequence[ScoredAnswer], after: Sequence[ScoredAnswer]
     ) -> Values:
         """`log_prob`, and over the probes there are `log_prob/rephrase`, `log_prob/locality`."""
-        values = [sum(answer.log_probs) / len(answer.log_probs) for answer in after]
+        values = [answer.log_prob for answer in after]
         end = 1 + len(_probes.of_kind(request, "rephrase"))
         return {
             "log_prob": values[0],
