@@ -2,7 +2,8 @@
 
 The ground truth that selectors are judged by. The facts are the first of the file that the model
 knows (or does not: `--unknown`): it gives each token of the old answer, teacher-forced, greedily.
-How many were asked and known is printed and goes into OUT's name-sake `.json`. A sweep resumes.
+How many were asked and known, and the means by layer, are written beside OUT as `.json` once all
+facts are swept. A sweep that was stopped resumes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import lga_fast
 from lga_fast import metrics, provenance
 from lga_fast.records import EditRequest
 from lga_fast.studies import sweep
+from lga_fast.sweep import statistics
 
 METRICS = ("rewrite", "rephrase", "locality", "log_prob")
 ASKED = 400  # at most so many facts are asked at a time
@@ -47,18 +49,11 @@ def main() -> None:
         "case_ids": swept.case_ids,
         "commit": provenance.commit(),
         "means": {
-            name: [None if x != x else round(float(x), 4) for x in means(values)]
+            name: [None if x != x else round(float(x), 4) for x in statistics.mean(values)]
             for name, values in swept.acc.items()
         },
     }
     given.out.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
-
-
-def means(values):
-    """Mean over facts, by layer."""
-    from lga_fast.sweep import statistics
-
-    return statistics.mean(values)
 
 
 def choose(
