@@ -141,13 +141,11 @@ def build_pairs(
                 f"request {requests[i].case_id!r}: prompt and answer take {len(row.ids)} tokens, "
                 f"the model takes at most {model.max_tokens}; shorten or remove it"
             )
-    subjects: list[int | None] = [None] * len(requests)
+    subjects: dict[int, int | None] = {}
     if options.at_subject:
-        rows = zip(requests, new_rows, strict=True)
-        subjects = [_subject(model, request, row) for request, row in rows]
+        subjects = {i: _subject(model, requests[i], new) for i, new in enumerate(new_rows)}
     if options.old is None:
-        new = zip(new_rows, subjects, strict=True)
-        return [Pair(i, None, row, subject) for i, (row, subject) in enumerate(new)], []
+        return [Pair(i, None, new, subjects.get(i)) for i, new in enumerate(new_rows)], []
     lengths = {i: len(old_rows.get(i, new).target) for i, new in enumerate(new_rows)}
     if options.old == "model":
         old_rows = {}
@@ -155,7 +153,7 @@ def build_pairs(
     answers = generate(model, prompts, lengths, options.batch_tokens)
     old_rows |= {i: Row((*p, *answers[i]), len(p)) for i, p in prompts.items()}
     pairs = [
-        Pair(i, old_rows[i], new, subjects[i])
+        Pair(i, old_rows[i], new, subjects.get(i))
         for i, new in enumerate(new_rows)
         if old_rows[i].target
     ]

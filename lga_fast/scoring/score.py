@@ -32,6 +32,8 @@ from lga_fast.scoring.scoring_pass import ScoringPass
 if TYPE_CHECKING:
     from lga_fast.scoring.checkpoint import RunCheckpoint
 
+_AT_SUBJECT = ("output", "gradient")  # the pass has a row for each, or none where not asked for
+
 
 def score_layers(
     model: EditableModel,
@@ -219,11 +221,7 @@ def _layer_scores(
         says_new=says_new,
         edited=model.family.edited,
         abs_new={n: parts[3][n] for n in names if n.endswith("weight")} if options.abs_new else {},
-        at_subject=(
-            dict(zip(("output", "gradient"), scoring.at_subject.cpu().numpy(), strict=True))
-            if options.at_subject
-            else {}
-        ),
+        at_subject=dict(zip(_AT_SUBJECT, scoring.at_subject.cpu().numpy(), strict=False)),
         sizes={n: np.array([model.size(i, n) for i in range(model.layers)]) for n in names},
         per_expert={name: per_expert[name] for name in names if name in per_expert},
         kinds=tuple(sorted({request.kind for request in requests})),

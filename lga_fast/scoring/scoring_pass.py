@@ -30,8 +30,8 @@ class ScoringPass:
         size = (4 if options.abs_new else 3, len(self.names), len(pairs), model.layers)
         self.sums = torch.zeros(size, dtype=torch.float64, device=model.device)
         self.per_expert: dict[str, Tensor] = {}  # dot product [request layer expert]
-        # axis 0: norms of the output at the subject, and of its gradient for the new answer
-        subjects = (2, len(pairs), model.layers)
+        # axis 0: norms of the output at the subject and of its new gradient, if asked for
+        subjects = (2 if options.at_subject else 0, len(pairs), model.layers)
         self.at_subject = torch.full(subjects, torch.nan, dtype=torch.float64, device=model.device)
         self.losses = torch.zeros(2, len(pairs), dtype=torch.float64)
         self.says_new = torch.zeros(len(pairs), dtype=torch.bool)
