@@ -32,13 +32,7 @@ def ranking(
     Raises:
         ScoringError: a score is not finite.
     """
-    bad = np.argwhere(~np.isfinite(per_request))
-    if len(bad):
-        request, layer = bad[0]
-        raise ScoringError(
-            f"{selector}, layer {layer}: the score of request {case_ids[request]!r} is "
-            f"{per_request[request, layer]}. Load the model as float32 or bfloat16."
-        )
+    check_finite(selector, per_request, case_ids)
     mean = per_request.mean(0)
     order = np.argsort(-mean, kind="stable")
     shares: Sequence[float] = ()
@@ -58,3 +52,16 @@ def ranking(
         provenance=provenance,
     )
     return with_notes(ranked, list(notes))
+
+
+def check_finite(
+    selector: str, per_request: Float[np.ndarray, "request layer"], case_ids: Sequence[str]
+) -> None:
+    """Refuse scores that are not finite; raises `ScoringError`."""
+    bad = np.argwhere(~np.isfinite(per_request))
+    if len(bad):
+        request, layer = bad[0]
+        raise ScoringError(
+            f"{selector}, layer {layer}: the score of request {case_ids[request]!r} is "
+            f"{per_request[request, layer]}. Load the model as float32 or bfloat16."
+        )

@@ -135,14 +135,15 @@ def rank_together(
     selectors: Mapping[str, GradientSelector],
 ) -> dict[str, LayerRanking]:
     """Rankings of selectors with equal options of the pass, from a single pass."""
-    options = shared_pass(selectors.values())
+    bound = {name: selector.bound(model) for name, selector in selectors.items()}
+    options = shared_pass(bound.values())
     assert options is not None
     resume = next(iter(selectors.values())).resume
     scores = score_layers(model, requests, **vars(options), resume=resume)
     if len(selectors) > 1:
         together = {"pass_shared_by": list(selectors)}
         scores = replace(scores, provenance=scores.provenance | together)
-    return {name: selector.bound(model).aggregate(scores) for name, selector in selectors.items()}
+    return {name: selector.aggregate(scores) for name, selector in bound.items()}
 
 
 def shared_pass(selectors: Iterable[LayerSelector]) -> ScoringOptions | None:

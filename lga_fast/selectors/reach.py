@@ -14,6 +14,7 @@ from lga_fast.models import EditableModel
 from lga_fast.options import option
 from lga_fast.records import LayerRanking
 from lga_fast.scoring.options import ScoringOptions
+from lga_fast.selectors import _averaged
 from lga_fast.selectors._editing_options import EditingOptions
 from lga_fast.selectors._gradient_selector import GradientSelector
 from lga_fast.selectors._selector import Resampling, with_notes
@@ -54,32 +55,36 @@ class Selector(Resampling, EditingOptions, GradientSelector):
         """The ranking that these scores give.
 
         Layers that cannot be edited have the score 0 and are excluded. Requests whose subject is
-        not in their prompt are left out, and noted.
+        not in their prompt, and those of which nothing is left to reach, are left out and noted.
 
         Raises:
-            ScoringError: no request has its subject in its prompt, or no layer can be edited.
+            ScoringError: no request is left, or a score is not finite.
         """
         assert self.clamp is not None  # `bound` has set it
-        gain = self.clamp * scores.at_subject["output"] * scores.at_subject["gradient"]
-        use = np.isfinite(gain).any(1) & (scores.loss_new > 0)
+        output, gradient = scores.at_subject["output"], scores.at_subject["gradient"]
+        subject, certain = ~np.isnan(output).all(1), scores.loss_new == 0
+        use = subject & ~certain
         if not use.any():
             raise ScoringError(
-                f"reach: none of {len(use)} requests has its subject in its prompt and a finite "
-                "gradient at a layer that can be edited"
+                f"reach: none of {len(use)} requests has its subject in its prompt and a new "
+                "answer that the model does not give with certainty"
             )
-        editable = np.flatnonzero(np.isfinite(gain[use]).all(0))
-        loss = scores.loss_new[use, None]
-        reach = np.minimum(gain[use], loss) / loss
-        mean = np.zeros(reach.shape[1])
-        mean[editable] = reach[:, editable].mean(0)
+        fixed = np.isnan(output[use]).all(0)  # layers that cannot be edited
+        editable, loss = np.flatnonzero(~fixed), scores.loss_new[use, None]
+        reach = np.minimum(self.clamp * output[use] * gradient[use], loss) / loss
+        reach[:, fixed] = 0
+        cases = [case for case, used in zip(scores.case_ids, use, strict=True) if used]
+        _averaged.check_finite(self.name, reach, cases)
+        mean = reach.mean(0)
         order = editable[self._order(mean[editable])]
         shares = np.zeros(len(mean))
         if self.bootstrap:
             counts = statistics.resamples(len(reach), self.bootstrap, self.seed)
             drawn = [self._order(one)[0] for one in statistics.means(reach[:, editable], counts)]
             np.add.at(shares, editable[drawn], 1 / self.bootstrap)
-        left = len(use) - len(reach)
-        notes = [f"Left out for want of a subject in their prompt: {left} facts."] if left else []
+        why = {"for want of a subject in their prompt": ~subject}
+        why |= {"since the model is certain of their new answer": subject & certain}
+        notes = [f"Left out {w}: {out.sum()} facts." for w, out in why.items() if out.any()]
         ranking = LayerRanking(
             layer=int(order[0]),
             selector=self.name,

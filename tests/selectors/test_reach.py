@@ -11,7 +11,7 @@ import torch
 from both_placements import both
 
 from lga_fast import score_layers, select_layer
-from lga_fast.errors import ScoringError
+from lga_fast.errors import OptionError, ScoringError
 from lga_fast.records import EditRequest
 from lga_fast.scoring import batch_layout
 from lga_fast.selectors.reach import Selector
@@ -102,6 +102,14 @@ def test_the_clamp_is_the_editors_where_none_is_given():
     assert any("subject in their prompt: 1 facts" in note for note in ranking.notes)
 
 
+def test_an_editor_that_the_model_cannot_have_is_refused_before_the_pass(monkeypatch):
+    model = tiny.model("gpt2")
+    model.editing = {"r_rome": {"clamp": -1}}
+    monkeypatch.setattr(model.hf, "forward", lambda **inputs: pytest.fail("work was done"))
+    with pytest.raises(OptionError, match="model: clamp"):
+        select_layer(model, EDITS, "reach")
+
+
 def test_the_deepest_layer_within_the_margin_is_chosen_and_the_share_is_capped():
     gain = np.array([[9.0, 0.5, 0.96, 0.1, np.nan], [9.0, 0.7, 0.98, 0.1, np.nan]])
     made = stand_in(np.zeros((2, 5)), at_subject={"output": gain, "gradient": np.ones((2, 5))})
@@ -112,6 +120,21 @@ def test_the_deepest_layer_within_the_margin_is_chosen_and_the_share_is_capped()
     twice = replace(made, loss_new=np.full(2, 2.0))
     np.testing.assert_allclose(Selector(clamp=2.0).aggregate(twice).scores, ranking.scores)
     assert ranking.stability[2] == pytest.approx(1) and sum(ranking.stability) == pytest.approx(1)
+
+
+def test_what_is_not_finite_is_refused_and_what_is_certain_left_out():
+    gain = np.array([[0.5, 0.4, np.nan], [0.5, 0.4, np.nan], [0.5, 0.4, np.nan]])
+    made = stand_in(np.zeros((3, 3)), at_subject={"output": gain, "gradient": np.ones((3, 3))})
+    certain = replace(made, loss_new=np.array([1.0, 0.0, 1.0]))
+    ranking = Selector(clamp=1.0).aggregate(certain)
+    assert ranking.requests == 2 and ranking.excluded == (2,)
+    assert any("certain of their new answer: 1 facts" in note for note in ranking.notes)
+    bad = np.ones((3, 3))
+    bad[2, 1] = np.nan  # a gradient that overflowed, at a layer that can be edited
+    with pytest.raises(ScoringError, match="reach, layer 1: the score of request '2' is nan"):
+        Selector(clamp=1.0).aggregate(replace(made, at_subject={"output": gain, "gradient": bad}))
+    with pytest.raises(ScoringError, match="layer 0: the score of request '1' is nan"):
+        Selector(clamp=1.0).aggregate(replace(made, loss_new=np.array([1.0, np.nan, 1.0])))
 
 
 def test_facts_without_a_subject_are_refused():
