@@ -1,15 +1,17 @@
 """Every layer of a real model edited: `python benchmarks/real_sweep.py MODEL DATA FILE OUT.npz`.
 
 The ground truth that selectors are judged by. The facts are the first of the file that the model
-knows (or does not: `--unknown`): it gives each token of the old answer, teacher-forced, greedily.
-How many were asked and known, and the means by layer, are written beside OUT as `.json` once all
-facts are swept. A sweep that was stopped resumes.
+knows (or does not: `--unknown`): it gives each token of the old answer, teacher-forced, greedily;
+with `--mention`, which questions need, the old answer is in its next 16 tokens, in any case of the
+letters. How many were asked and known, and the means by layer, are written beside OUT as `.json`
+once all facts are swept. A sweep that was stopped resumes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,11 +19,14 @@ import torch
 import lga_fast
 from lga_fast import metrics, provenance
 from lga_fast.records import EditRequest
+from lga_fast.scoring.pairs import generated
 from lga_fast.studies import sweep
 from lga_fast.sweep import statistics
 
 METRICS = ("rewrite", "rephrase", "locality", "log_prob")
 ASKED = 400  # at most so many facts are asked at a time
+BATCH_TOKENS = 2048
+SAID = 16  # tokens in which `--mention` looks for the old answer
 
 
 def main() -> None:
@@ -33,6 +38,8 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--facts", type=int, default=40)
     parser.add_argument("--unknown", action="store_true", help="facts that it does not know")
+    parser.add_argument("--mention", action="store_true", help="known if it comes to say it")
+    parser.add_argument("--bare", action="store_true", help="edits for the bare prompt alone")
     parser.add_argument("--editor", default="r_rome")
     parser.add_argument("--chunk", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
@@ -40,8 +47,12 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     model = lga_fast.load(given.model, dtype="float32")
     every = list(lga_fast.load_edits(given.data, given.file))
-    chosen, asked, known = choose(model, every, given.facts, wanted=not given.unknown)
-    swept = sweep(model, chosen, given.editor, metrics=METRICS, out=given.out, chunk=given.chunk)
+    knows = mentions if given.mention else answers
+    chosen, asked, known = choose(model, every, given.facts, knows, wanted=not given.unknown)
+    options = {"contexts": ()} if given.bare else {}
+    swept = sweep(
+        model, chosen, given.editor, metrics=METRICS, out=given.out, chunk=given.chunk, **options
+    )
     about = {
         "asked": asked,
         "known": known,
@@ -57,7 +68,11 @@ def main() -> None:
 
 
 def choose(
-    model: lga_fast.EditableModel, every: list[EditRequest], facts: int, wanted: bool
+    model: lga_fast.EditableModel,
+    every: list[EditRequest],
+    facts: int,
+    knows: Callable[[lga_fast.EditableModel, list[EditRequest]], list[bool]],
+    wanted: bool,
 ) -> tuple[list[EditRequest], int, int]:
     """The first facts of the wanted kind, how many were asked for them, and how many it knew."""
     usable = [r for r in every if r.subject_span is not None and r.target_old]
@@ -65,17 +80,31 @@ def choose(
     asked = known = 0
     for start in range(0, len(usable), ASKED):
         part = usable[start : start + ASKED]
-        answers = metrics.score(
-            model, [metrics.Question(r.prompt, r.target_old) for r in part], show_progress=False
-        )
-        for request, answer in zip(part, answers, strict=True):
+        for request, knew in zip(part, knows(model, part), strict=True):
             asked += 1
-            known += answer.accuracy == 1
-            if (answer.accuracy == 1) == wanted:
+            known += knew
+            if knew == wanted:
                 chosen.append(request)
             if len(chosen) == facts:
                 return chosen, asked, known
     return chosen, asked, known
+
+
+def answers(model: lga_fast.EditableModel, requests: list[EditRequest]) -> list[bool]:
+    """Whether it gives each token of the old answer, teacher-forced, greedily."""
+    questions = [metrics.Question(r.prompt, r.target_old or "") for r in requests]
+    scored = metrics.score(model, questions, show_progress=False)
+    return [answer.accuracy == 1 for answer in scored]
+
+
+def mentions(model: lga_fast.EditableModel, requests: list[EditRequest]) -> list[bool]:
+    """Whether the old answer is in what it says first, in any case of its letters."""
+    prompts = {i: model.tokenizer(r.prompt)["input_ids"] for i, r in enumerate(requests)}
+    said = generated(model, prompts, dict.fromkeys(prompts, SAID), BATCH_TOKENS)
+    return [
+        (r.target_old or "").casefold() in model.tokenizer.decode(said[i]).casefold()
+        for i, r in enumerate(requests)
+    ]
 
 
 if __name__ == "__main__":

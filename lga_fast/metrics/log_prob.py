@@ -17,8 +17,8 @@ from lga_fast.records import EditRequest, ProbeKind
 class Metric(Options):
     """How probable the answers are: mean log-probability of an answer's tokens, teacher-forced.
 
-    Of the new answer to the request's prompt and to its paraphrases, and of the locality probes'
-    own answers, whose change by the edit is the difference to the unedited model's value.
+    Of the new answer to the request's prompt and to its paraphrases. Of the locality probes' own
+    answers, by how much it changes, up or down, as a negative number.
     """
 
     unit: ClassVar[str] = "nats per answer token"
@@ -40,11 +40,12 @@ class Metric(Options):
     ) -> Values:
         """`log_prob`, and over the probes there are `log_prob/rephrase`, `log_prob/locality`."""
         values = [answer.log_prob for answer in after]
+        changes = [-abs(value - old.log_prob) for value, old in zip(values, before, strict=True)]
         end = 1 + len(_probes.of_kind(request, "rephrase"))
         return {
             "log_prob": values[0],
             "log_prob/rephrase": _probes.mean(values[1:end]),
-            "log_prob/locality": _probes.mean(values[end:]),
+            "log_prob/locality": _probes.mean(changes[end:]),
         }
 
     def groups(self, request: EditRequest) -> list[str]:

@@ -18,6 +18,7 @@ REQUEST = EditRequest(
         Probe("rephrase", "rephrase", "France has its capital in", "ignored"),
         Probe("rephrase", "rephrase", "In France people govern from", "ignored"),
         Probe("locality", "locality", "The capital of Italy is", "Rome"),
+        Probe("locality", "locality", "The capital of Spain is", "Madrid"),
     ),
 )
 
@@ -32,15 +33,22 @@ def mean_log_prob(model, prompt, answer):
 
 def test_values_are_means_over_tokens_then_probes():
     model = tiny.model("llama", torch.float32)
-    (values,), _ = measure_cases(model, [REQUEST], None, choose(["log_prob"]))
+    metrics = choose(["log_prob"])
+    (values,), answers = measure_cases(model, [REQUEST], None, metrics)
     rephrase = [mean_log_prob(model, p.prompt, "New York") for p in REQUEST.probes[:2]]
     assert values == {
         "log_prob": pytest.approx(mean_log_prob(model, REQUEST.prompt, "New York"), rel=1e-5),
         "log_prob/rephrase": pytest.approx(sum(rephrase) / 2, rel=1e-5),
-        "log_prob/locality": pytest.approx(
-            mean_log_prob(model, "The capital of Italy is", "Rome"), rel=1e-5
-        ),
+        "log_prob/locality": 0,
     }
+    before = [mean_log_prob(model, p.prompt, p.answer) for p in REQUEST.probes[2:]]
+    with torch.no_grad():
+        model.hf.lm_head.weight.mul_(1.5)
+    (values,), _ = measure_cases(model, [REQUEST], None, metrics, answers)
+    after = [mean_log_prob(model, p.prompt, p.answer) for p in REQUEST.probes[2:]]
+    changes = [abs(old - new) for old, new in zip(before, after, strict=True)]
+    assert min(changes) > 0.01
+    assert values["log_prob/locality"] == pytest.approx(-sum(changes) / 2, rel=1e-4)
 
 
 def test_nats_have_no_part_in_the_overall_mean_and_missing_probes_no_value():
