@@ -15,6 +15,12 @@ import psutil
 from lga_fast.errors import DataError
 
 
+def cache_folder(name: str) -> Path:
+    """The user's folder for what is expensive to make or to fetch again; it need not exist."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))  # the standard: ignored if relative
+    return (base if base.is_absolute() else Path.home() / ".cache") / "lga_fast" / name
+
+
 def check_writable(path: str | Path, *, folder: bool = False) -> None:
     """Refuse a destination that cannot be written, before the work whose result goes there.
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from lga_fast.errors import DataError
-from lga_fast.files import check_writable
+from lga_fast.files import cache_folder, check_writable
 
 
 def test_a_writable_destination_passes_and_nothing_stays(tmp_path):
@@ -30,6 +30,15 @@ def test_a_destination_of_the_wrong_kind_is_refused(tmp_path):
         check_writable(tmp_path / "file", folder=True)
     with pytest.raises(DataError, match=r"below: expected a file that can be written, got: "):
         check_writable(tmp_path / "file" / "below")
+
+
+def test_the_cache_is_where_the_standard_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
+    assert cache_folder("moments") == tmp_path / "x" / "lga_fast" / "moments"
+    assert not cache_folder("moments").exists()
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder("moments") == tmp_path / ".cache" / "lga_fast" / "moments"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

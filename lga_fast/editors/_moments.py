@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +20,7 @@ from lga_fast.editors import _corpus
 from lga_fast.editors._layer_editor import LayerEditor
 from lga_fast.editors._moment_pass import measure
 from lga_fast.errors import DataError, EditError
-from lga_fast.files import replacing
+from lga_fast.files import cache_folder, replacing
 from lga_fast.models import EditableModel
 
 KIND = "lga_fast.Moments"  # the one metadata key: with several, a file's bytes would vary
@@ -106,7 +105,8 @@ def moments(
             in rows that begin as the tokenizer begins a text. None: the atlas's general text.
         tokens: how many to read; None: 10 · d_in, the fewest used in the literature. If the text
             has fewer, all are read and `provenance["notes"]` says so.
-        cache: folder of earlier and new results, e.g. `default_cache()`; None: nothing is stored.
+        cache: folder of earlier and new results, e.g. `cache_folder("moments")`; None: nothing is
+            stored.
         batch_tokens: most tokens of one forward (but at least a row).
         show_progress: None shows a bar on a terminal only.
 
@@ -151,14 +151,12 @@ def moments(
 def of(model: EditableModel, layers: Sequence[int], editor: LayerEditor) -> dict[int, Moments]:
     """An editor's moments, by its options; stored in the user's cache."""
     return moments(
-        model, layers, corpus=editor.corpus, tokens=editor.mom2_tokens, cache=default_cache()
+        model,
+        layers,
+        corpus=editor.corpus,
+        tokens=editor.mom2_tokens,
+        cache=cache_folder("moments"),
     )
-
-
-def default_cache() -> Path:
-    """The user's folder for moments; it need not exist."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))  # the standard: ignored if relative
-    return (base if base.is_absolute() else Path.home() / ".cache") / "lga_fast" / "moments"
 
 
 def _condition(matrix: Float64[Tensor, "d_in d_in"], lower: Float64[Tensor, "d_in d_in"]) -> float:

@@ -9,7 +9,7 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
-from lga_fast.editors._moments import KIND, default_cache, moments
+from lga_fast.editors._moments import KIND, moments
 from lga_fast.errors import DataError
 from tests.editors.moment_models import forwards, small
 
@@ -64,12 +64,3 @@ def _metadata(file):
 
     with safe_open(file, "pt") as data:
         return data.metadata()[KIND]
-
-
-def test_default_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
-    assert default_cache() == tmp_path / "x" / "lga_fast" / "moments"
-    assert not default_cache().exists()
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_cache() == tmp_path / ".cache" / "lga_fast" / "moments"
