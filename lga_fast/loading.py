@@ -11,7 +11,7 @@ import psutil
 import torch
 from safetensors import SafetensorError
 
-from lga_fast import distributed
+from lga_fast import distributed, named_models
 from lga_fast.errors import LgaFastError
 from lga_fast.models.editable import EditableModel
 from lga_fast.options import checked
@@ -38,8 +38,9 @@ def load(
     """Load a causal language model.
 
     Args:
-        source: Hub id, folder, "atlas" (the embedded GPT-2), "atlas-llama", or a transformers
-            model object, which is used as it is and needs `tokenizer`.
+        source: Hub id, folder, "atlas" (the embedded GPT-2), "atlas-llama", "smollm2-135m"
+            (fetched by `make real`), or a transformers model object, which is used as it is and
+            needs `tokenizer`.
         tokenizer: tokenizer object; default: the one in the model's folder.
         device: e.g. "cuda"; default: CUDA if available, else the CPU. "auto": spread over all
             devices by accelerate.
@@ -73,11 +74,8 @@ def load(
             raise LgaFastError("a model object has its weights in memory: drop weights='streamed'")
         return _wrap(source, tokenizer, device, dtype, budget)
     path = name = str(source)
-    if name == "atlas" or (name.startswith("atlas-") and not Path(name).exists()):
-        from lga_fast import atlas
-
-        path = str(atlas.folder(name))
-        dtype = dtype or torch.float32
+    if named := named_models.find(name):
+        path, dtype = str(named.folder), dtype or named.dtype
     if isinstance(dtype, str):
         dtype = None if dtype == "auto" else _parse_dtype(dtype)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -53,8 +53,21 @@ def test_what_cannot_be_loaded_says_what_was_tried(tmp_path):
         lga_fast.load(tmp_path)
     with pytest.raises(LgaFastError, match="no embedded model 'atlas-bert'"):
         lga_fast.load("atlas-bert")
+    with pytest.raises(LgaFastError, match=r"'smollm2-135m': .*there is none yet; `make real` in"):
+        lga_fast.load("smollm2-135m")
     with pytest.raises(LgaFastError, match="dtype 'int8': expected auto, float32"):
         lga_fast.load(tmp_path, dtype="int8")
+
+
+def test_a_fetched_model_is_loaded_from_the_cache_by_its_name(saved_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    shutil.copytree(saved_model, tmp_path / "lga_fast" / "models" / "smollm2-135m")
+    model = lga_fast.load("smollm2-135m", device="cpu")
+    assert model.name == "smollm2-135m" and model.dtype == torch.bfloat16 and model.layers == 5
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "smollm2-135m").mkdir()
+    with pytest.raises(LgaFastError, match="could not load"):  # a path goes before a name
+        lga_fast.load("smollm2-135m", device="cpu")
 
 
 @pytest.mark.parametrize("weights", ["resident", "streamed", "auto"])
@@ -120,7 +133,7 @@ def test_import_does_nothing():
     assert done.stdout.startswith("False") and "select_layer" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["records", "options", "registry", "datasets", "atlas", "files"])
+@pytest.mark.parametrize("name", ["records", "options", "registry", "datasets", "named_models"])
 def test_modules_of_data_load_neither_torch_nor_transformers(name):
     code = f"import sys, lga_fast.{name}; print({{'torch', 'transformers'}} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,7 +14,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from lga_fast import registry
+from lga_fast import named_models, registry
 from lga_fast.commands import _static
 from lga_fast.commands._static import StaticField
 from lga_fast.options import SEEDS
@@ -48,7 +48,7 @@ def model() -> list[click.Option]:
             ["--model", "source"],
             default="atlas",
             show_default=True,
-            help="Hub id, folder, or an embedded model (atlas, atlas-llama).",
+            help=f"Hub id, folder, or a name: {', '.join(named_models.NAMES)}.",
         ),
         *placement(),
         choice(

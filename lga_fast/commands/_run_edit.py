@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from lga_fast import atlas, select_layer
+from lga_fast import named_models, select_layer
 from lga_fast.commands import _inputs
 from lga_fast.commands._notes import recorded_notes
 from lga_fast.datasets import LoadedEdits
@@ -86,12 +86,12 @@ def _requests(
     limit: int | None,
 ) -> tuple[Sequence[EditRequest], LoadedEdits | None]:
     """What to edit, and the facts on which to choose a layer, if there are any."""
-    of_atlas = source in {"atlas", *(f"atlas-{arch}" for arch in atlas.MODELS)}
     if (prompt, subject, target) != (None, None, None):
         if limit:
             raise click.UsageError("--limit is for the edits of --data, but --prompt gives one")
         one = _one_request({"--prompt": prompt, "--subject": subject, "--target": target})
-        data = data or ("atlas" if of_atlas else None)
+        named = named_models.find(source)
+        data = data or (named.facts if named else None)
         return [one], _inputs.load_requests(data) if data else None
     facts = _inputs.load_requests(data or "atlas")
     return facts.first(limit if data else limit or 1), facts

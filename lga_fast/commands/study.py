@@ -27,7 +27,7 @@ def command() -> click.Command:
             multiple=True,
             default=defaults["models"],
             show_default=True,
-            help="Hub id, folder, or embedded model. Can be repeated.",
+            help="As for `lga-fast select`. Can be repeated.",
         ),
         *_options.placement(),
         click.Option(

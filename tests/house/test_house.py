@@ -15,7 +15,7 @@ from tests.house.imports import PACKAGE, Import, imports, modules
 FLOORS = [
     "errors records layer_scores evaluation_records options registry run_identity files progress "
     "distributed extras",
-    "tokens memory provenance weight_edit ops atlas datasets",
+    "tokens memory provenance weight_edit ops atlas datasets named_models",
     "models",
     "forward streaming",
     "loading export scoring",
