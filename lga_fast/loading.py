@@ -1,4 +1,4 @@
-"""Loading a model by Hub id, folder or name of an embedded one, or wrapping an object."""
+"""Loading a model by Hub id, path or name, or wrapping an object."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from lga_fast import distributed, named_models
 from lga_fast.errors import LgaFastError
+from lga_fast.gguf_file import load_gguf
 from lga_fast.models.editable import EditableModel
 from lga_fast.options import checked
 from lga_fast.streaming.checkpoint import Checkpoint
@@ -38,13 +39,15 @@ def load(
     """Load a causal language model.
 
     Args:
-        source: Hub id, folder, "atlas" (the embedded GPT-2), "atlas-llama", "smollm2-135m"
-            (fetched by `make real`), or a transformers model object, which is used as it is and
-            needs `tokenizer`.
+        source: Hub id, folder, GGUF file (its weights are dequantised, which `model.placement` and
+            the provenance of results say), "atlas" (the embedded GPT-2), "atlas-llama",
+            "smollm2-135m" (fetched by `make real`), or a transformers model object, which is used
+            as it is and needs `tokenizer`.
         tokenizer: tokenizer object; default: the one in the model's folder.
         device: e.g. "cuda"; default: CUDA if available, else the CPU. "auto": spread over all
             devices by accelerate.
-        dtype: e.g. "bfloat16"; default: the checkpoint's, and float32 for the atlas.
+        dtype: e.g. "bfloat16"; default: the checkpoint's, bfloat16 for a quantised GGUF file, and
+            float32 for the atlas.
         weights: "resident": all in memory. "streamed": blocks are read from safetensors files when
             they are used, for a model that does not fit. Results are the same, but every forward
             reads the blocks, every backward reads them again, and edits are added at each reading.
@@ -79,6 +82,14 @@ def load(
     if isinstance(dtype, str):
         dtype = None if dtype == "auto" else _parse_dtype(dtype)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if Path(path).suffix == ".gguf":
+        if weights == "streamed":
+            raise LgaFastError(
+                f"{path}: a GGUF file is dequantised as a whole, and weights='streamed' reads "
+                "safetensors; load it resident once, save model.hf and model.tokenizer with "
+                "save_pretrained, and stream that folder"
+            )
+        return _load_gguf(Path(path), tokenizer, device, dtype, budget)
     editing, placement = _read_editing(Path(path) / "editing.json"), ""
     from transformers import AutoTokenizer
 
@@ -128,11 +139,27 @@ def _choose_weights(
 def _load_resident(path: str, device: str | torch.device, dtype: torch.dtype | None) -> Any:
     from transformers import AutoModelForCausalLM
 
-    placed = {"device_map": "auto"} if device == "auto" else {}
-    hf = AutoModelForCausalLM.from_pretrained(path, dtype=dtype or "auto", **placed)
-    if not placed:
-        hf.to(torch.device(device))  # type: ignore[arg-type]
-    return hf.eval()
+    device_map = "auto" if device == "auto" else None
+    hf = AutoModelForCausalLM.from_pretrained(path, dtype=dtype or "auto", device_map=device_map)
+    return _placed(hf, device)
+
+
+def _load_gguf(
+    file: Path,
+    tokenizer: Any,
+    device: str | torch.device,
+    dtype: torch.dtype | None,
+    budget: int | None,
+) -> EditableModel:
+    hf, its_tokenizer = load_gguf(file, dtype, "auto" if device == "auto" else None)
+    model = EditableModel(_placed(hf, device), tokenizer or its_tokenizer, str(file), budget)
+    if before := model.dequantised_from:
+        model.placement = f"weights: resident, dequantised from {before} to {model.dtype}"
+    return model
+
+
+def _placed(hf: Any, device: str | torch.device) -> Any:
+    return (hf if device == "auto" else hf.to(torch.device(device))).eval()
 
 
 def _load_streamed(

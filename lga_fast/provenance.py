@@ -7,7 +7,7 @@ import json
 import platform
 import resource
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -30,6 +30,8 @@ class DescribedModel(Protocol):
     @property
     def layers(self) -> int: ...
     @property
+    def dequantised_from(self) -> str | None: ...
+    @property
     def dtype(self) -> torch.dtype: ...
     @property
     def device(self) -> torch.device: ...
@@ -45,9 +47,16 @@ def of(model: DescribedModel) -> dict[str, Any]:
         "model_fingerprint": model.fingerprint(),
         "layers": model.layers,
         "dtype": str(model.dtype).removeprefix("torch."),
+        "dequantised_from": model.dequantised_from,
         "device": device_name(model.device),
         "kernel": _KERNELS[model.device.type],
     }
+
+
+def arithmetic(about: Mapping[str, Any]) -> str:
+    """On one line, the dtype and the device of a result."""
+    before = about.get("dequantised_from")
+    return f"{about['dtype']}{f' (from {before})' if before else ''} on {about['device']}"
 
 
 def tokenizer_checksum(tokenizer: Any) -> str:

@@ -48,7 +48,7 @@ def model() -> list[click.Option]:
             ["--model", "source"],
             default="atlas",
             show_default=True,
-            help=f"Hub id, folder, or a name: {', '.join(named_models.NAMES)}.",
+            help=f"Hub id, folder, GGUF file, or a name: {', '.join(named_models.NAMES)}.",
         ),
         *placement(),
         choice(

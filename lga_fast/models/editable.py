@@ -55,7 +55,7 @@ class EditableModel(ModelStructure):
 
     streamed = False  # weights are read while they are used
     shards: Any = None  # the `Checkpoint` that streamed weights are read from
-    placement = ""  # why the weights are in memory or are not, where `load` chose
+    placement = ""  # why the weights are where and as they are, if `load` chose
     source: str | None = None  # folder or Hub id that it was loaded from
 
     def __init__(

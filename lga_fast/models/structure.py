@@ -54,6 +54,11 @@ class ModelStructure:
         return self.hf.get_input_embeddings().weight.dtype
 
     @property
+    def dequantised_from(self) -> str | None:
+        """How the weights were stored before they became ordinary ones, e.g. "Q4_1, Q8_0"."""
+        return getattr(self.hf.config, "dequantised_from", None)
+
+    @property
     def max_tokens(self) -> int:
         """Longest row of tokens the model takes."""
         return int(getattr(self.config, "max_position_embeddings", 0) or 1 << 30)

@@ -9,6 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from lga_fast import provenance
 from lga_fast.reports.answers import Answer, AnswerChange, EditReport
 
 
@@ -22,9 +23,8 @@ def show(report: EditReport, console: Console) -> None:
 
 
 def _header(report: EditReport) -> Text:
-    provenance = report.provenance
-    lines = [f"{provenance['dtype']} on {provenance['device']}"]
-    if ranking := provenance.get("layer_choice"):
+    lines = [provenance.arithmetic(report.provenance)]
+    if ranking := report.provenance.get("layer_choice"):
         lines.insert(0, _layer_choice(ranking))
     return Text("\n".join(lines) + "\n", style="dim")
 

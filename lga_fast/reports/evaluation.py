@@ -11,6 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from lga_fast import provenance
 from lga_fast.evaluation_records import Evaluation
 
 _MODES = {
@@ -46,7 +47,7 @@ def _header(config: dict[str, Any], run: dict[str, Any], results: Evaluation) ->
         lines.append(f"{len(config['proxy'])} proxy facts are not among them")
     if results.summary.dropped:
         lines.append(f"left out of the data: {results.summary.dropped}")
-    lines.append(f"{config['dtype']} on {config['device']}, kernels: {config['kernel']}")
+    lines.append(f"{provenance.arithmetic(run | config)}, kernels: {config['kernel']}")
     return Text("\n".join(lines) + "\n", style="dim")
 
 

@@ -9,6 +9,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from lga_fast import provenance
 from lga_fast.records import LayerRanking
 
 _HALF = 16  # columns on either side of zero
@@ -30,7 +31,7 @@ def _header(ranking: LayerRanking) -> Text:
         lines[0] += f" from {data['name']}" + (f" ({data['file']})" if data["file"] else "")
     if ranking.dropped:
         lines.append(f"{len(ranking.dropped)} dropped: {ranking.dropped[0].reason}")
-    lines.append(f"{about['dtype']} on {about['device']}, kernels: {about['kernel']}")
+    lines.append(f"{provenance.arithmetic(about)}, kernels: {about['kernel']}")
     if "seconds_scoring" in about:
         seconds = f"{about['seconds_scoring']:.2f} s for the scores{_shared(ranking)}"
         if about.get("old"):

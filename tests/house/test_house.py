@@ -18,7 +18,7 @@ FLOORS = [
     "tokens memory provenance weight_edit ops atlas datasets named_models",
     "models",
     "forward streaming",
-    "loading export scoring",
+    "loading gguf_file export scoring",
     "editors metrics",
     "sweep",
     "selectors evaluation",
