@@ -1,6 +1,7 @@
-# make demo | make test | make bench | make lint: each sets up .venv by itself, at the exact versions of
-# requirements/lock-*.txt. `make lock` renews those; `make test-newest` and `make test-oldest` test the
-# two ends of pyproject's ranges; `make dist-check` builds, installs and tries the sdist and the wheel.
+# make demo | make test | make real | make bench | make lint: each sets up .venv by itself, at the exact
+# versions of requirements/lock-*.txt. `make lock` renews those; `make test-newest` and `make
+# test-oldest` test the two ends of pyproject's ranges; `make dist-check` builds, installs and tries the
+# sdist and the wheel; `make real` fetches a model that others trained, and edits it.
 PYTHON ?= python3
 # The torch to install; its build, CPU or CUDA, is yours to choose. Any torch >= 2.11 will do: the
 # native part uses torch's stable ABI.
@@ -13,7 +14,7 @@ TORCH_OLDEST ?= $(TORCH)
 JOBS ?= 2
 BIN := .venv/bin
 
-.PHONY: demo test test-newest test-oldest dist-check lock bench lint format clean
+.PHONY: demo real real-short test test-newest test-oldest dist-check lock bench lint format clean
 .DELETE_ON_ERROR:
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
@@ -38,6 +39,13 @@ BUILD_REQUIRES := $(PYTHON) -c 'import tomllib; \
 
 demo: .venv/built
 	$(BIN)/lga-fast select --out out/demo
+
+# One thread, because two wait for each other where another process has one of two cores.
+real: .venv/built
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.real.run
+
+real-short: .venv/built
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.real.run --short
 
 lint: .venv/test
 	$(BIN)/ruff check .
@@ -88,7 +96,7 @@ dist-check: .venv/test
 COMPILE = .venv-lock/bin/uv pip compile --quiet --python .venv-lock --upgrade pyproject.toml -
 lock: .venv-lock/uv
 	$(BUILD_REQUIRES) | $(COMPILE) --extra dev -o requirements/lock-test.txt
-	$(BUILD_REQUIRES) | $(COMPILE) --extra studies -c requirements/lock-test.txt \
+	$(BUILD_REQUIRES) | $(COMPILE) --extra studies --extra gguf -c requirements/lock-test.txt \
 	  -o requirements/lock-use.txt
 	($(BUILD_REQUIRES); echo "huggingface-hub<2") | $(COMPILE) --extra test \
 	  --resolution lowest-direct -o requirements/lock-oldest.txt
