@@ -13,7 +13,7 @@ except ImportError:
 
 
 _SUMMARY = {  # README's rows: the selector, and what the study calls its choice
-    **{name: name for name in ("salem", "cma", "lga_verified")},
+    **{name: name for name in ("salem", "cma", "reach", "race")},
     "lga": "lga (mlp_all, signed)",
     **{name: name for name in ("brute_force", "fixed")},
     "random_layer": "random_layer (mean of all)",

@@ -88,12 +88,11 @@ def test_ranks_that_differ_are_refused_before_work():
         assert isinstance(error, RanksError) and "the same requests on all ranks" in str(error)
 
 
-@pytest.mark.parametrize("selector", ["cma", "lga_verified", "brute_force"])
+@pytest.mark.parametrize("selector", ["cma", "race", "brute_force"])
 def test_selectors_beside_scoring_share_their_work(selector, tmp_path):
     config = tmp_path / "cheap.json"
     config.write_text(json.dumps(CHEAP))
-    options = {"share": 0.6, "k": 3} if selector == "lga_verified" else {}
-    options |= {"samples": 2} if selector == "cma" else {"config": str(config)}
+    options = {"samples": 2} if selector == "cma" else {"config": str(config)}
 
     def rank(model):
         return lga_fast.select_layer(model, [NO_SUBJECT, *EDITS], selector, **options)

@@ -21,7 +21,7 @@ from lga_fast.datasets._report import (
     LoadReport,
     Provenance,
 )
-from lga_fast.datasets._requests import easyedit_requests
+from lga_fast.datasets._requests import easyedit_requests, with_subject
 from lga_fast.datasets._split import Split, split
 from lga_fast.datasets.jsonl import write_jsonl
 from lga_fast.errors import DataError, UnknownName
@@ -41,6 +41,7 @@ __all__ = [
     "load_edits",
     "of_file",
     "split",
+    "with_subject",
     "write_jsonl",
 ]
 

@@ -11,8 +11,8 @@ from lga_fast.datasets._fields import CaseIds
 from lga_fast.datasets._files import Source, describe
 from lga_fast.datasets._forms import read_record
 from lga_fast.datasets._report import Finding, LoadedEdits, LoadReport, Provenance
-from lga_fast.errors import DataError
-from lga_fast.records import EditRequest
+from lga_fast.errors import DataError, ScoringError
+from lga_fast.records import Dropped, EditRequest
 
 
 def easyedit_requests(items: Iterable[EditRequest | Mapping[str, Any]]) -> LoadedEdits:
@@ -49,3 +49,23 @@ def easyedit_requests(items: Iterable[EditRequest | Mapping[str, Any]]) -> Loade
         requests.append(item)
     provenance = Provenance("requests", "in memory", None, jsonl.checksum(requests))
     return LoadedEdits(requests, report, provenance)
+
+
+def with_subject(
+    requests: LoadedEdits, needed_by: str
+) -> tuple[list[EditRequest], tuple[Dropped, ...]]:
+    """Those requests whose subject is in their prompt, and the others as dropped.
+
+    Raises:
+        ScoringError: there are none; `needed_by` names what needs them.
+    """
+    usable = [request for request in requests if request.subject_span is not None]
+    if not usable:
+        raise ScoringError(
+            f"{needed_by}: none of {len(requests)} requests has its subject in its prompt"
+        )
+    return usable, tuple(
+        Dropped(request.case_id, "its subject is not in its prompt")
+        for request in requests
+        if request.subject_span is None
+    )

@@ -2,7 +2,7 @@
 
 - `lga`, `lga_new`, `salem`, `reach`: aggregate one scoring pass (`_gradient_selector`, `_tukey`)
 - `cma`: causal tracing (`_tracing`)
-- `brute_force`, `lga_verified`: edit facts and compare (`lga_fast.sweep`)
+- `brute_force`, `race`: edit facts and compare (`lga_fast.sweep`)
 - `fixed`, `random_layer`: baselines
 - `_selector`: the base of all, what studies ask of it, and what every ranking warns of
 - `_cost`: what a selection will hold, read and take; `_measured_facts`: what studies share

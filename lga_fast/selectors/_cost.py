@@ -25,7 +25,7 @@ def estimate_selection_cost(
 ) -> CostEstimate | None:
     """Cost of the scoring pass of `select_layer` with these arguments; None: it has none.
 
-    Other work, such as the edits of lga_verified, is not included. With several ranks it is the
+    Other work, such as edits, is not included. With several ranks it is the
     cost of this one's share; None also where that is empty.
 
     Raises:

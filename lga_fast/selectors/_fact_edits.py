@@ -1,4 +1,4 @@
-"""Edits of a few facts at a few layers, shared among processes: what lga_verified checks by."""
+"""Edits of a few facts at a few layers, shared among processes: what a race compares."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from jaxtyping import Float
 
 from lga_fast import distributed
 from lga_fast.records import EditRequest
-from lga_fast.sweep import statistics
 from lga_fast.sweep.layer_edits import LayerEdits, LayerResults, columns
+from lga_fast.sweep.successive_halving import VALUES
 
 
 @dataclass
@@ -31,8 +31,8 @@ class FactEdits:
 
     def measure(
         self, layers: Sequence[int], places: range
-    ) -> dict[int, Float[np.ndarray, "metric fact"]]:
-        """Edit the facts at these places at every layer; a row for each of `statistics.SCORE`."""
+    ) -> dict[int, Float[np.ndarray, "value fact"]]:
+        """Edit the facts at these places at every layer; a row for each of `VALUES`."""
         ranks, depth = distributed.current(), self.edits.model.layers
         units = [(layer, place) for layer in layers for place in places]
         mine = [units[i] for i in ranks.contiguous_shard([depth - layer for layer, _ in units])]
@@ -43,11 +43,11 @@ class FactEdits:
             self.advance(len(facts))
         parts = ranks.gather(own)
         self.results.extend(result for part in parts for result in part.values())
-        values: dict[int, Float[np.ndarray, "metric fact"]] = {}
+        values: dict[int, Float[np.ndarray, "value fact"]] = {}
         for layer in layers:
             cases = [v for part in parts if layer in part for v in part[layer].values[layer]]
             by_name, missing = columns(cases), np.full(len(cases), np.nan)
-            values[layer] = np.array([by_name.get(name, missing) for name in statistics.SCORE])
+            values[layer] = np.array([by_name.get(name, missing) for name in VALUES])
         return values
 
     @property

@@ -66,8 +66,3 @@ class MeasuredFacts(Protocol):
     def sweep(self) -> Sweep:
         """Every fact edited at every layer."""
         ...
-
-    @property
-    def sweep_without_contexts(self) -> Sweep:
-        """The same, with edits that are solved for the bare prompt alone."""
-        ...

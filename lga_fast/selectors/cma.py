@@ -10,13 +10,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from lga_fast import distributed, progress, provenance
-from lga_fast.datasets import easyedit_requests
+from lga_fast.datasets import easyedit_requests, with_subject
 from lga_fast.datasets.jsonl import checksum
 from lga_fast.errors import ScoringError
 from lga_fast.forward.cpu_fast_paths import fast_gelu
 from lga_fast.models import EditableModel
 from lga_fast.options import option
-from lga_fast.records import Dropped, EditRequest, LayerRanking
+from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors import _averaged
 from lga_fast.selectors._selector import LayerSelector, Resampling
 from lga_fast.selectors._tracing import Prompt, Trace, Tracer, noise_level
@@ -55,16 +55,7 @@ class Selector(Resampling, LayerSelector):
         """
         edits = easyedit_requests(requests)
         started = time.perf_counter()
-        used = [r for r in edits if r.subject_span is not None]
-        dropped = tuple(
-            Dropped(r.case_id, "its subject is not in its prompt")
-            for r in edits
-            if r.subject_span is None
-        )
-        if not used:
-            raise ScoringError(
-                f"cma: none of the {len(edits)} requests has a subject that is in its prompt"
-            )
+        used, dropped = with_subject(edits, self.name)
         prompts = [_prompt(model, request) for request in used]
         ranks = distributed.current()
         if ranks.size > 1:

@@ -48,14 +48,6 @@ class ProxyFacts:
         """The study's."""
         return self.trial.setting.seed
 
-    @property
-    def sweep_without_contexts(self) -> Sweep:
-        """The facts edited at every layer, solved for the bare prompt alone; kept in a file."""
-        run = self.trial.sweep_run(self.requests, "bare", contexts=())
-        for start in run.missing():
-            run.add(start, run.edit_chunk(start))
-        return run.result()
-
 
 def selector_for(trial: Trial, name: str, resamples: int, **options: Any) -> LayerSelector:
     """A selector with those of a trial's settings that it has options for, and more options."""

@@ -1,19 +1,22 @@
-"""Comparing layers by edits of a few facts: sequential halving, and when layers tie."""
+"""Comparing layers by cheap edits of a few facts: successive halving."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from lga_fast.sweep import statistics
 
-# What edits of facts [start, stop) at each layer do; a row for each of `statistics.SCORE`.
-Measure = Callable[[Sequence[int], range], Mapping[int, Float[np.ndarray, "metric fact"]]]
+METRICS = (*statistics.SCORE, "log_prob")
+# What is measured of an edit, and so the rows of a `Measure`.
+VALUES = (*statistics.SCORE, "log_prob", "log_prob/rephrase", "log_prob/locality")
+
+# What edits of facts [start, stop) at each layer do; a row for each of `VALUES`.
+Measure = Callable[[Sequence[int], range], dict[int, Float[np.ndarray, "value fact"]]]
 
 
 @dataclass(frozen=True)
@@ -22,65 +25,66 @@ class Round:
 
     facts: int
     layers: tuple[int, ...]
-    means: Float[np.ndarray, "metric layer"]
+    means: dict[str, list[float | None]]  # by name, in the order of `layers`; None: no fact has it
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data; None where no fact has a value."""
-        named = zip(statistics.SCORE, self.means.tolist(), strict=True)
-        plain = {name: [None if math.isnan(x) else x for x in row] for name, row in named}
-        return {"facts": self.facts, "layers": list(self.layers), **plain}
+    @classmethod
+    def of(cls, layers: Sequence[int], values: dict[int, Float[np.ndarray, "value fact"]]) -> Round:
+        """The round that ends with these values; layers best first."""
+        means: dict[str, list[float | None]]
+        means = {"score": [float(score(values[layer]).mean()) for layer in layers]}
+        columns = np.array([statistics.mean(values[layer].T) for layer in layers]).T.tolist()
+        for name, column in zip(statistics.SCORE, columns, strict=False):
+            means[name] = [None if math.isnan(mean) else mean for mean in column]
+        return cls(values[layers[0]].shape[1], tuple(layers), means)
+
+
+def score(values: Float[np.ndarray, "value fact"]) -> Float[np.ndarray, " fact"]:
+    """How well edits serve, from 0 to 1, as a number that one token cannot flip.
+
+    Half is the rewrite accuracy. Half is the mean of what a fact has of the new answer's
+    probability (per token, geometric mean) after its prompt and after its paraphrases, and of
+    exp(-|change|) of the log-probability of its locality probes' answers.
+    """
+    rewrite, soft = values[0], np.exp(values[len(statistics.SCORE) :])
+    return (rewrite + np.nanmean(soft, 0)) / 2
 
 
 def halve(
-    candidates: Sequence[int], facts: int, budget: int, measure: Measure
-) -> tuple[list[int], list[Round]]:
+    layers: Sequence[int],
+    facts: int,
+    budget: int,
+    measure: Measure,
+    decided: Callable[[dict[int, Float[np.ndarray, "value fact"]]], bool],
+) -> tuple[dict[int, Float[np.ndarray, "value fact"]], list[Round]]:
     """Compare layers in rounds, each on more facts than the last and with half of its layers.
 
+    Sequential halving (Karnin et al., ICML 2013): every round may make an equal part of the edits.
+
     Args:
-        candidates: best first; their order breaks ties of the measured values.
+        layers: to compare; equal ones keep this order.
         facts: number of facts.
-        budget: number of edits of one fact at one layer; layers beyond it are not compared.
+        budget: largest number of edits of one fact at one layer, but one round is always run.
         measure: makes the edits.
+        decided: whether the values so far leave nothing to be found out.
 
     Returns:
-        The compared layers, best first, and the rounds. Without any round only the first candidate.
+        All values by layer, of the first facts, and the rounds.
     """
-    remaining, dropped = list(candidates[: max(1, budget)]), list[int]()
-    values = {layer: np.empty((len(statistics.SCORE), 0)) for layer in remaining}
-    rounds: list[Round] = []
+    remaining, rounds = list(layers), list[Round]()
+    values = {layer: np.empty((len(VALUES), 0)) for layer in layers}
+    count = math.ceil(math.log2(len(layers))) or 1
     seen = 0
-    while len(remaining) > 1 and seen < facts and budget >= len(remaining):
-        share = budget // (len(remaining) * math.ceil(math.log2(len(remaining))))
-        places = range(seen, min(facts, seen + max(1, share)))
+    while seen < facts and (not rounds or budget >= len(remaining) > 1):
+        each = max(1, budget // (len(remaining) * (count - len(rounds))))
+        places = range(seen, min(facts, seen + each))
         for layer, measured in measure(remaining, places).items():
             values[layer] = np.concatenate([values[layer], measured], 1)
         seen, budget = places.stop, budget - len(remaining) * len(places)
-        remaining = better_first(remaining, values)
-        means = np.array([statistics.mean(values[layer].T) for layer in remaining])
-        rounds.append(Round(seen, tuple(remaining), means.T))
-        half = math.ceil(len(remaining) / 2)
-        remaining, dropped = remaining[:half], remaining[half:] + dropped
-    return (remaining + dropped if rounds else remaining[:1]), rounds
-
-
-def better_first(
-    layers: Sequence[int], values: Mapping[int, Float[np.ndarray, "metric fact"]]
-) -> list[int]:
-    """Layers that tie with the one of the best rewrite accuracy, then the others.
-
-    Both groups are ordered by the mean of rewrite, rephrase and locality; equal layers keep their
-    order. A single fact has no standard error, so all layers tie.
-    """
-    rewrite = {layer: values[layer][0] for layer in layers}
-    best = rewrite[max(layers, key=lambda layer: round(rewrite[layer].mean(), 12))]
-
-    def ties(layer: int) -> bool:
-        gap = best - rewrite[layer]
-        error = gap.std(ddof=1) / math.sqrt(len(gap)) if len(gap) > 1 else math.inf
-        return bool(gap.mean() <= error + 1e-12)
-
-    def score(layer: int) -> float:
-        named = dict(zip(statistics.SCORE, values[layer][:, :, None], strict=True))
-        return float(statistics.mean(statistics.combined(named))[0])
-
-    return sorted(layers, key=lambda layer: (not ties(layer), -score(layer)))
+        # A sum of floats depends on their number; equal values must compare as equal.
+        means = {layer: round(float(score(values[layer]).mean()), 12) for layer in remaining}
+        remaining.sort(key=lambda layer: -means[layer])
+        rounds.append(Round.of(remaining, values))
+        if decided(values):
+            break
+        remaining = remaining[: math.ceil(len(remaining) / 2)]
+    return values, rounds

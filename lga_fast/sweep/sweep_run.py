@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lga_fast import distributed, editors, provenance, run_identity
-from lga_fast.datasets import easyedit_requests
+from lga_fast.datasets import easyedit_requests, with_subject
 from lga_fast.datasets.jsonl import checksum
-from lga_fast.errors import ScoringError
 from lga_fast.metrics import Values
 from lga_fast.models import EditableModel
 from lga_fast.options import Options, option
-from lga_fast.records import Dropped, EditRequest
+from lga_fast.records import EditRequest
 from lga_fast.sweep import result_file
 from lga_fast.sweep.layer_edits import LayerEdits, LayerResults, check_layers, columns
 from lga_fast.sweep.result import Sweep
@@ -61,16 +60,7 @@ class SweepRun:
         **options: Any,
     ) -> None:
         loaded = easyedit_requests(requests)
-        self.requests = [request for request in loaded if request.subject_span is not None]
-        self.dropped = tuple(
-            Dropped(request.case_id, "its subject is not in its prompt")
-            for request in loaded
-            if request.subject_span is None
-        )
-        if not self.requests:
-            raise ScoringError(
-                f"sweep: none of {len(loaded)} requests has its subject in its prompt"
-            )
+        self.requests, self.dropped = with_subject(loaded, "sweep")
         every = range(model.layers) if settings.layers is None else settings.layers
         self.layers = sorted(set(every))
         check_layers(model, self.layers)

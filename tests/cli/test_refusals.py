@@ -58,7 +58,7 @@ def config(tmp_path):
         "edit",
         "evaluate",
         "select --selector brute_force",
-        "select --selector lga,lga_verified",
+        "select --selector lga,race",
         "study golden",
     ],
 )

@@ -47,7 +47,7 @@ def test_a_forecast_leaves_nothing_behind_and_knows_resident_weights(tmp_path):
     plain = estimate_selection_cost(resident, REQUESTS, "lga", batch_tokens=60)
     assert plain and plain.streaming is None and plain.batches == said.batches
     assert plain.weights_bytes == sum(p.nbytes for p in resident.hf.parameters())
-    checked = estimate_selection_cost(resident, REQUESTS, "lga_verified", share=0.1)
+    checked = estimate_selection_cost(resident, REQUESTS, ["lga", "race"], share=0.1)
     assert checked and checked.batches == estimate_cost(resident, REQUESTS).batches
     assert estimate_selection_cost(streamed, REQUESTS, "fixed", layer=1) is None
 

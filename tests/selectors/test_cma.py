@@ -202,7 +202,7 @@ def test_requests_without_a_subject_are_dropped_and_counted():
     assert (ranking.requests, [d.case_id for d in ranking.dropped]) == (2, ["d"])
     assert ranking.dropped[0].reason == "its subject is not in its prompt"
     assert ranking.scores == select_layer(model, EDITS[:2], "cma", samples=2).scores
-    with pytest.raises(ScoringError, match="none of the 1 requests has a subject"):
+    with pytest.raises(ScoringError, match="none of 1 requests has its subject"):
         select_layer(model, edits[1:2], "cma")
 
 

@@ -8,7 +8,7 @@ import tiny
 from lga_fast import registry, select_layer
 from lga_fast.errors import OptionError, ScoringError, UnknownName
 from lga_fast.records import EditRequest, Probe
-from lga_fast.selectors import cma, lga, lga_verified
+from lga_fast.selectors import cma, lga, race
 
 NAMES = registry.names("lga_fast.selectors")
 NEAR = Probe("locality", "near", "The capital of Italy is", "Rome")
@@ -61,13 +61,10 @@ def model(monkeypatch):
         ("random_layer", {"seed": -1}, "random_layer: seed: expected a whole number from 0"),
         ("fixed", {"layer": -1}, "fixed: layer: expected a whole number of at least 0, got -1"),
         ("fixed", {"layer": 5}, "fixed: layer 5: tiny-gpt2 has layers 0 to 4"),
-        ("lga_verified", {"k": 0}, "lga_verified: k: expected a whole number of at least 1, got 0"),
-        ("lga_verified", {"share": 0}, "share: expected a number above 0, got 0"),
-        ("lga_verified", {"share": "lots"}, "share: expected a number above 0, got 'lots'"),
-        ("lga_verified", {"margin": -0.5}, "margin: expected a number of at least 0, got -0.5"),
-        ("lga_verified", {"facts": 0}, "facts: expected a whole number of at least 1, got 0"),
-        ("lga_verified", {"editor": "romr"}, "no 'romr' in editors. Did you mean 'rome'"),
-        ("lga_verified", {"config": "no/such.yaml"}, "config: expected .*, got 'no/such.yaml'"),
+        ("race", {"share": 0}, "share: expected a number above 0, got 0"),
+        ("race", {"share": "lots"}, "share: expected a number above 0, got 'lots'"),
+        ("race", {"editor": "romr"}, "no 'romr' in editors. Did you mean 'rome'"),
+        ("race", {"config": "no/such.yaml"}, "config: expected .*, got 'no/such.yaml'"),
         ("brute_force", {"preset": "peers"}, "preset: expected one of 'easyedit', 'original'"),
         ("brute_force", {"config": "no/such.yaml"}, "config: expected .*, got 'no/such.yaml'"),
         ("brute_force", {"editor": "romr"}, "no 'romr' in editors. Did you mean 'rome'"),
@@ -101,7 +98,7 @@ def test_the_model_above_tells_when_it_runs(model, selector):
 
 def test_numbers_may_be_text():
     assert lga.Selector(tukey="1.0", bootstrap="5") == lga.Selector(tukey=1.0, bootstrap=5)  # type: ignore[arg-type]
-    assert lga_verified.Selector(share="6.5e-2").share == 0.065  # type: ignore[arg-type]
+    assert race.Selector(share="6.5e-2").share == 0.065  # type: ignore[arg-type]
     assert cma.Selector(noise=2).noise == 2.0
 
 
@@ -117,4 +114,4 @@ def test_every_selector_tells_what_studies_ask():
     kinds = {n: registry.member("lga_fast.selectors", n).Selector for n in NAMES}
     assert {n for n, kind in kinds.items() if kind.rests_on != "facts"} == {"fixed", "random_layer"}
     assert {n for n, kind in kinds.items() if kind.cost == "sweep"} == {"brute_force"}
-    assert {n for n, kind in kinds.items() if kind.cost == "edits"} == {"lga_verified"}
+    assert {n for n, kind in kinds.items() if kind.cost == "edits"} == {"race"}

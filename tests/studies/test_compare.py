@@ -44,7 +44,7 @@ def test_every_selector_is_compared_on_the_test_facts(setting):
     _, test = trial.parts()
     means = test.acc["rewrite"].mean(0)
     rows = found["choices"]
-    assert {"cma", "salem", "lga_new", "lga_verified", "brute_force"} < set(rows)
+    assert {"cma", "salem", "lga_new", "race", "brute_force"} < set(rows)
     for row in rows.values():
         lost = means.max() - means[list(row["layers"])].mean()
         assert row["regret"]["rewrite"]["value"] == pytest.approx(lost)

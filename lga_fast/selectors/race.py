@@ -1,0 +1,129 @@
+"""Race: cheap edits of a few facts at every layer; the better half goes on to further facts."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from lga_fast import distributed, progress, provenance
+from lga_fast.datasets import easyedit_requests, with_subject
+from lga_fast.models import EditableModel
+from lga_fast.options import option
+from lga_fast.records import EditRequest, LayerRanking
+from lga_fast.selectors._editing_options import EditingOptions
+from lga_fast.selectors._fact_edits import FactEdits
+from lga_fast.selectors._selector import Cost, LayerSelector, Seeded, with_notes
+from lga_fast.sweep import layer_curve
+from lga_fast.sweep.layer_edits import LayerEdits, check_layers
+from lga_fast.sweep.successive_halving import METRICS, Round, halve, score
+
+TOLERANCE = 0.02  # in a score that ends at 1: what a better layer may be better by
+CERTAIN = 0.99  # at which probability of that the race ends
+
+
+@dataclass(frozen=True)
+class Selector(Seeded, EditingOptions, LayerSelector):
+    """The layer where cheap edits serve best, of all layers.
+
+    Edits are solved for the bare prompt alone, which makes them several times cheaper than the
+    editor's own, so that more facts can be seen. Each round edits further facts, in an order drawn
+    at random, and drops the worse half of the layers. What decides is a curve over depth that is
+    fitted to all edits, the dropped layers' included; the race ends early where that leaves no
+    doubt. It needs neither old answers nor paraphrases nor locality probes, but uses those there
+    are.
+    """
+
+    share: float = option(
+        1 / 30, "Largest cost of the edits, as a share of brute force's.", above=0
+    )
+
+    cost: ClassVar[Cost] = "edits"
+
+    def check(self, model: EditableModel, requests: Sequence[EditRequest | dict[str, Any]]) -> None:
+        """Refuse a model whose layers cannot be edited."""
+        check_layers(model, range(model.layers))
+
+    def rank(
+        self, model: EditableModel, requests: Sequence[EditRequest | dict[str, Any]]
+    ) -> LayerRanking:
+        """Edit some of the requests, and rank by what the edits did.
+
+        For want of facts `share` may be exceeded: every round edits a fact at each of its layers.
+
+        Raises:
+            ScoringError: no request has its subject in its prompt.
+            EditError: an edit cannot be made.
+        """
+        self.check(model, requests)
+        usable, dropped = with_subject(easyedit_requests(requests), self.name)
+        drawn = np.random.default_rng(self.seed).permutation(len(usable))
+        facts = [usable[place] for place in drawn]
+        every = range(model.layers)
+        edits = LayerEdits(
+            model, self.editor, METRICS, every, preset=self.preset, config=self.config
+        )
+        started = time.perf_counter()
+        cheaper = edits.drop_contexts(0)
+        brute_force = model.layers * len(facts)
+        least = model.layers * math.ceil(math.log2(max(2, model.layers)))
+        budget = max(int(self.share * brute_force * cheaper), least)
+        ranks = distributed.current()
+        with progress.bar("racing layers", min(budget, brute_force), None) as advance:
+            before = edits.before(facts)
+            raced = FactEdits(edits, facts, advance)
+            values, rounds = halve(every, len(facts), budget, raced.measure, self._decided)
+        scores = {layer: score(column) for layer, column in values.items()}
+        curve = layer_curve.fit(scores, model.layers)
+        order = np.argsort(-curve.mean.round(12), kind="stable").tolist()
+        ranking = LayerRanking(
+            layer=order[0],
+            selector=self.name,
+            scores=tuple(curve.mean.tolist()),
+            order=tuple(order),
+            score_label=f"how well edits by {self.editor} serve, of 1: half rewrite accuracy, half "
+            "probabilities of rewrite, rephrase and locality",
+            confidence=curve.probability_within(order[0], TOLERANCE, self.seed),
+            requests=len(facts),
+            known=sum(case["rewrite"] == 1 for case in before),
+            dropped=dropped,
+            provenance=provenance.of(model)
+            | ranks.provenance()
+            | edits.about
+            | {
+                "options": asdict(self),
+                "budget": budget,
+                "rounds": json.loads(json.dumps([asdict(one) for one in rounds])),
+                "edits": raced.count,
+                "edits_brute_force": brute_force,
+                "cheaper": cheaper,
+                "editor_notes": raced.notes,
+                "sequence_forwards": raced.forwards,
+                "seconds_scoring": max(ranks.gather(time.perf_counter() - started)),
+                "peak_bytes": max(ranks.gather(provenance.peak_bytes(model.device))),
+            },
+        )
+        return with_notes(ranking, [self._note(ranking, rounds[-1])])
+
+    def _decided(self, values: dict[int, np.ndarray]) -> bool:
+        """Whether the best layer is as good as certain."""
+        if min(column.shape[1] for column in values.values()) < 2:
+            return False  # one fact says nothing of how facts differ
+        curve = layer_curve.fit({n: score(v) for n, v in values.items()}, len(values))
+        best = int(np.argmax(curve.mean))
+        return curve.probability_within(best, TOLERANCE, self.seed) >= CERTAIN
+
+    @staticmethod
+    def _note(ranking: LayerRanking, last: Round) -> str:
+        made, brute = ranking.provenance["edits"], ranking.provenance["edits_brute_force"]
+        return (
+            f"{made} cheap edits at all layers, the last {len(last.layers)} on {last.facts} facts, "
+            f"cost about {made / ranking.provenance['cheaper'] / brute:.1%} of brute force's "
+            f"{brute:,}. With probability {ranking.confidence:.0%} no layer is better by more than "
+            f"{TOLERANCE}."
+        )
