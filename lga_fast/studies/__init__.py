@@ -3,7 +3,8 @@
 - `golden`, `compare`, `transfer`, `sequential`, `runtime`: the experiments (base: `_experiment`)
 - `_trials`: models, data sets and editors to run on, and their sweeps; `_groups`: of one data set
 - `_choices`, `_measured_facts`: what every selector chooses on a trial's proxy facts
-- `_golden_layers`, `_t_tests`: reductions of sweeps; `_report`: JSON, Markdown, HTML, figures
+- `_golden_layers`, `_t_tests`: reductions of sweeps; `_paper`: the paper's own numbers
+- `_report`: JSON, Markdown, HTML, figures
 """
 
 from __future__ import annotations

@@ -70,11 +70,8 @@ def existence(
     for source, layer in golden.items():
         at_layer = values[:, layers.index(layer)]
         tests = {
-            name: {"t": test.t, "p": test.p, "significant": test.significant}
-            for name, test in (
-                ("independent", _t_tests.independent(best_of_each, at_layer)),
-                ("paired", _t_tests.paired(best_of_each, at_layer)),
-            )
+            test.__name__: test(best_of_each, at_layer).to_json()
+            for test in (_t_tests.independent, _t_tests.paired)
         }
         results[source] = of_samples(at_layer) | {"layer": layer, "tests": tests}
     return results

@@ -13,7 +13,7 @@ from lga_fast.reports import figures
 from lga_fast.reports.figures import Series
 from lga_fast.reports.html import Table
 from lga_fast.selectors import Choice
-from lga_fast.studies import _golden_layers
+from lga_fast.studies import _golden_layers, _paper
 from lga_fast.studies._choices import choices
 from lga_fast.studies._experiment import Experiment
 from lga_fast.studies._report import Picture, Report, interval, layers
@@ -77,6 +77,7 @@ class Study(Experiment):
             "golden": golden,
             "golden_values": {name: float(np.nanmax(mean)) for name, mean in means.items()},
             "choices": rows,
+            "paper": [row for row in _paper.rows_of(trial) if row["table"] in _paper.SELECTORS],
         }
 
 
@@ -111,10 +112,16 @@ def _summary(name: str, result: dict[str, Any], chosen: Sequence[Choice]) -> str
         for choice in chosen
         if choice.summary_name
     )
+    paper = ", ".join(
+        f"{row['selector']} {row['regret']:.3f} (Table {row['table']})"
+        for row in result["paper"]
+        if row["regret"] is not None
+    )
     return (
         f"{name}: the golden layer of the test facts is {_first(golden['rewrite'])} with a "
         f"rewrite accuracy of {result['golden_values']['rewrite']:.3f}; by the combined score it "
         f"is {_first(golden['combined'])}. Regret in rewrite accuracy: {regrets}."
+        + (f" In the paper: {paper}." if paper else "")
     )
 
 
@@ -140,6 +147,15 @@ def _table(name: str, result: dict[str, Any]) -> Table:
                 f"{again['last_layer']:.0%}" if again else "",
             )
         )
+    rows += [
+        (
+            f"{row['selector']} in the paper's Table {row['table']}",
+            "",
+            *("" if row.get(key) is None else f"{row[key]:.3f}" for key in (*values, "regret")),
+            *[""] * (2 * len(_REGRETS) + 1),
+        )
+        for row in result["paper"]
+    ]
     regrets = [f"regret, {key}" for key in _REGRETS]
     return Table(
         f"{name}, {result['editor']}",
@@ -156,7 +172,8 @@ def _table(name: str, result: dict[str, Any]) -> Table:
         "Means over test facts at the chosen layer. Resampled: mean and worst regret on the test "
         "facts over resamples of the proxy facts, and how many of them choose the last layer. Of "
         "several layers the mean counts. Brute force chooses on the proxy facts. LGA as in the "
-        "paper is mlp_all, signed; absolute sums |φ|, cosine the cosines of the two gradients.",
+        "paper is mlp_all, signed; absolute sums |φ|, cosine the cosines of the two gradients. "
+        "The paper's regret is measured from its Table 3, on its own test facts.",
     )
 
 

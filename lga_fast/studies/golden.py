@@ -11,7 +11,7 @@ import numpy as np
 from lga_fast.reports import figures
 from lga_fast.reports.figures import Series
 from lga_fast.reports.html import Table
-from lga_fast.studies import _golden_layers
+from lga_fast.studies import _golden_layers, _paper
 from lga_fast.studies._experiment import Experiment
 from lga_fast.studies._report import Picture, Report
 from lga_fast.studies._trials import METRICS, Setting, Trial, by_model, run_sweeps
@@ -63,6 +63,7 @@ def reduce(trial: Trial) -> dict[str, Any]:
         "runs": sweep.provenance["runs"],
         "editor_config": sweep.provenance["configuration"]["config"],
         "editor_notes": sweep.provenance["notes"],
+        "paper": _paper.rows_of(trial),
     }
 
 
@@ -82,9 +83,14 @@ def _text(setting: Setting, results: dict[str, Any]) -> tuple[str, ...]:
         summaries.append(
             f"{name}: every fact at the layer that is best for it reaches a rewrite accuracy of "
             f"{existence['best_of_each']['mean']:.3f}; one layer for all, {golden['layer']}, "
-            f"{golden['mean']:.3f} ({_verdict(golden)}). Proxy facts alone choose layer "
-            f"{proxy['layer']}, which reaches {proxy['mean']:.3f} on the test facts."
+            f"{golden['mean']:.3f} ({_verdict(golden['tests']['independent'])}). Proxy facts alone "
+            f"choose layer {proxy['layer']}, which reaches {proxy['mean']:.3f} on the test facts."
         )
+        summaries += [
+            f"{name} in the paper (Table 1): {row['best_of_each']:.3f} and {row['golden']:.3f} "
+            f"({_verdict(_paper.t_test(row).to_json())})."
+            for row in _of_table_1(result)
+        ]
         if result["in_one_part_only"]:
             summaries.append(
                 f"{name}: left out, because proxy or test facts have nothing to measure it with: "
@@ -98,8 +104,11 @@ def _text(setting: Setting, results: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _verdict(result: dict[str, Any]) -> str:
-    test = result["tests"]["independent"]
+def _of_table_1(result: dict[str, Any]) -> list[dict[str, Any]]:
+    return [row for row in result["paper"] if row["table"] == 1]
+
+
+def _verdict(test: dict[str, Any]) -> str:
     if np.isnan(test["p"]):
         return "no t-test: neither varies over the facts"
     word = "significantly less" if test["significant"] else "not significantly less"
@@ -119,9 +128,20 @@ def _existence(results: dict[str, Any]) -> Table:
                     f"{best['mean']:.4f} ± {best['sd']:.4f}",
                     str(golden["layer"]),
                     f"{golden['mean']:.4f} ± {golden['sd']:.4f}",
-                    *(f"{t['p']:.3g} ({'yes' if t['significant'] else 'no'})" for t in tests),
+                    *map(_p, tests),
                 )
             )
+        rows += [
+            (
+                f"{name}, the paper's Table 1: {_SOURCES['test']}",
+                f"{row['best_of_each']:.4f} ± {row['best_of_each_sd']:.4f}",
+                "",
+                f"{row['golden']:.4f} ± {row['golden_sd']:.4f}",
+                _p(_paper.t_test(row).to_json()),
+                "",
+            )
+            for row in _of_table_1(result)
+        ]
     return Table(
         "Rewrite accuracy of one layer for all test facts",
         ("", "best of each", "layer", "this layer", "p, independent", "p, paired"),
@@ -129,24 +149,32 @@ def _existence(results: dict[str, Any]) -> Table:
         "Means ± standard deviations over test facts (n - 1). Two-sided t-tests of the best layer "
         "of each fact against one layer for all: independent samples of equal variance, as the "
         "paper tests, and paired, as the same facts allow; in brackets whether significant at "
-        "α = 0.05. The best of each is chosen on the very facts it is measured on.",
+        "α = 0.05. The best of each is chosen on the very facts it is measured on. The "
+        "paper's p is computed from its means and standard deviations.",
     )
 
 
+def _p(test: dict[str, Any]) -> str:
+    return f"{test['p']:.3g} ({'yes' if test['significant'] else 'no'})"
+
+
 def _by_value(results: dict[str, Any]) -> Table:
-    rows = [
-        (
-            f"{name}: {metric}",
-            f"{result['before'][metric]:.4f}" if metric in result["before"] else "",
-            ", ".join(map(str, values["golden"]["test"])),
-            f"{values['on_test']['test']:.4f}",
-            ", ".join(map(str, values["golden"]["proxy"])),
-            f"{values['on_test']['proxy']:.4f}",
-            f"{values['on_test']['test'] - values['on_test']['proxy']:.4f}",
-        )
-        for name, result in results.items()
-        for metric, values in result["values"].items()
-    ]
+    rows = []
+    for name, result in results.items():
+        for metric, values in result["values"].items():
+            before = f"{result['before'][metric]:.4f}" if metric in result["before"] else ""
+            layers = [", ".join(map(str, values["golden"][part])) for part in ("test", "proxy")]
+            rows.append(_golden_row(f"{name}: {metric}", before, layers, values["on_test"]))
+            rows += [
+                _golden_row(
+                    f"{name}, the paper's Table {row['table']}: {metric}",
+                    "",
+                    [str(row["test_layer"]), str(row["proxy_layer"])],
+                    row,
+                )
+                for row in result["paper"]
+                if row.get("metric") == metric
+            ]
     return Table(
         "Golden layers by every value, of test and of proxy facts",
         ("", "unedited", "test: layer", "value", "proxy: layer", "value on test", "lost"),
@@ -154,6 +182,14 @@ def _by_value(results: dict[str, Any]) -> Table:
         "All layers that share the largest mean are named; values are of the first. Combined: each "
         "fact's mean of rewrite, rephrase and locality.",
     )
+
+
+def _golden_row(
+    name: str, before: str, layers: Sequence[str], on_test: dict[str, Any]
+) -> tuple[str, ...]:
+    test, proxy = on_test["test"], on_test["proxy"]
+    values = [f"{value:.4f}" for value in (test, proxy, test - proxy)]
+    return (name, before, layers[0], values[0], layers[1], *values[1:])
 
 
 def _curves(number: int, name: str, result: dict[str, Any]) -> Picture:
