@@ -6,6 +6,8 @@ import json
 from statistics import mean
 from typing import Any
 
+from lga_fast.studies import _paper
+
 try:
     from benchmarks._markdown import HERE, results, source, table
 except ImportError:
@@ -34,7 +36,17 @@ def summary() -> str:
         costs = [c for n, c in runtime["selectors"].items() if n.partition(",")[0] == selector]
         row.append(f"{costs[0]['forwards'] / runtime['facts']:,.0f}" if costs else "0")
         rows.append(row)
-    return table(["selector", *trials, "forwards per fact (atlas)"], rows)
+    return table(["selector", *trials, "forwards per fact (atlas)"], rows) + f"\n{_papers()}\n"
+
+
+def _papers() -> str:
+    """The paper's own mean regrets, over its pairs of model and data set."""
+    regrets: dict[str, list[float]] = {}
+    for row in _paper.rows():
+        if row.get("regret") is not None and row["selector"] in ("LGA", "CMA", "SaLEM"):
+            regrets.setdefault(row["selector"], []).append(row["regret"])
+    means = ", ".join(f"{n} {mean(r):.3f} ({len(r)})" for n, r in sorted(regrets.items()))
+    return f"The paper's mean regret (pairs of model and data): {means}."
 
 
 def studies() -> str:
