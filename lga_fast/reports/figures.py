@@ -40,7 +40,7 @@ def curves(
     marks: Mapping[str, int],
 ) -> Figure:
     """One line with error bars for each series, over layers; `marks` gives layers to name."""
-    figure, axes = _new(max(6.0, 0.22 * len(layers)), 3.8)
+    figure, axes = _new(max(6.0, 0.16 * len(layers)), 3.8)
     for i, one in enumerate(series):
         errors = [one.values - one.low, one.high - one.values]
         axes.errorbar(
@@ -55,22 +55,19 @@ def curves(
             capsize=2,
             linewidth=1.2,
         )
-    names: dict[int, list[str]] = {}
-    for name, layer in marks.items():
-        names.setdefault(layer, []).append(name)
-    for layer, marked in names.items():
+    for i, (name, layer) in enumerate(marks.items()):  # each on a line of its own
         axes.axvline(layer, color="0.6", linewidth=1, zorder=0)
         axes.annotate(
-            "\n".join(marked),
+            name,
             (layer, 1.0),
             xycoords=("data", "axes fraction"),
-            xytext=(0, 3),
+            xytext=(0, 3 + 10 * i),
             textcoords="offset points",
             ha="center",
             fontsize=8,
         )
-    axes.set(xlabel="layer", ylabel=ylabel, xticks=_ticks(layers))
-    axes.set_title(title, pad=12 + 10 * max(map(len, names.values()), default=0))
+    axes.set(xlabel="layer", ylabel=ylabel, xticks=ticks(layers))
+    axes.set_title(title, pad=6 + 10 * len(marks))
     axes.grid(axis="y", color="0.9")
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     return figure
@@ -98,10 +95,11 @@ def heat(
         framed: columns to mark.
         xlabel: what the columns are.
     """
-    figure, axes = _new(max(6.0, 0.42 * len(columns) + 3), max(3.2, 0.38 * len(rows) + 1.8))
+    numbers = len(columns) <= 16
+    width = (0.42 if numbers else 0.2) * len(columns) + 3
+    figure, axes = _new(max(6.0, width), max(3.2, 0.38 * len(rows) + 1.8))
     image = axes.imshow(values, cmap="cividis", aspect="auto", vmin=0)
     figure.colorbar(image, ax=axes, label=label)
-    numbers = len(columns) <= 16
     dark = np.asarray(image.norm(values)) < 0.5
     places = {column: x for x, column in enumerate(columns)}
     for y, row in enumerate(values):
@@ -120,7 +118,9 @@ def heat(
             clip_on=False,
         )
     axes.set(xlabel=xlabel, title=title)
-    axes.set_xticks(range(len(columns)), [str(c) if c in _ticks(columns) else "" for c in columns])
+    names = [str(c) if c in ticks(columns) else "" for c in columns]
+    upright = max(map(len, names)) * sum(map(bool, names)) > 7 * figure.get_figwidth()  # 7 per inch
+    axes.set_xticks(range(len(columns)), names, rotation=90 if upright else 0)
     axes.set_yticks(range(len(rows)), rows)
     return figure
 
@@ -182,5 +182,6 @@ def _new(width: float, height: float):
     return figure, figure.subplots()
 
 
-def _ticks(places: Sequence[Any]) -> list[Any]:
+def ticks(places: Sequence[Any]) -> list[Any]:
+    """Those to name: of more than 24 every fourth."""
     return [place for i, place in enumerate(places) if len(places) <= 24 or i % 4 == 0]

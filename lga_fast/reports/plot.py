@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lga_fast import extras
-from lga_fast.files import replacing
 from lga_fast.records import LayerRanking
+from lga_fast.reports import figures
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, for colour-blind readers; hatching repeats what colour says.
-_CHOSEN, _KEPT, _FENCE = "#009E73", "#56B4E9", "#D55E00"
+_CHOSEN, _KEPT, _EXCLUDED, _FENCE = "#009E73", "#56B4E9", "0.6", "#D55E00"
 
 
 def write(ranking: LayerRanking, *paths: Path) -> None:
@@ -19,53 +23,48 @@ def write(ranking: LayerRanking, *paths: Path) -> None:
         LgaFastError: matplotlib is not installed.
     """
     extras.need("a figure of a ranking", ["matplotlib"], "plot")
-    import matplotlib
+    figures.write(draw(ranking), *paths)
 
-    matplotlib.use("agg")
-    matplotlib.rcParams["svg.hashsalt"] = "lga_fast"  # the same figure gives the same bytes
-    import matplotlib.pyplot as plt
+
+def draw(ranking: LayerRanking) -> Figure:
+    """Scores above, shares of resamples [%] below, both by layer.
+
+    Bars of excluded layers that leave the range of the others are cut and carry their score,
+    upright, so that neighbours' do not overlap.
+    """
+    from matplotlib.figure import Figure
 
     layers = range(len(ranking.scores))
-    figure, (top, low) = plt.subplots(
-        2, 1, sharex=True, figsize=(max(6.0, 0.22 * len(layers)), 5), height_ratios=[3, 1]
-    )
+    figure = Figure(figsize=(max(6.0, 0.16 * len(layers)), 5), layout="tight")
+    top, low = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    for axes in (top, low):  # also where the bar itself is too small to be seen
+        axes.axvspan(ranking.layer - 0.5, ranking.layer + 0.5, color=_CHOSEN, alpha=0.2, zorder=0)
     colours = [_CHOSEN if layer == ranking.layer else _KEPT for layer in layers]
     bars = top.bar(layers, ranking.scores, color=colours, edgecolor="black", linewidth=0.5)
     limits = _limits(ranking)
     for layer in ranking.excluded:
-        bars[layer].set(hatch="///", facecolor="white")
+        bars[layer].set(hatch="///", facecolor="white", edgecolor=_EXCLUDED)
         score = ranking.scores[layer]
         if not limits[0] <= score <= limits[1]:
-            at = limits[1] if score > 0 else limits[0]
-            side = "top" if score > 0 else "bottom"
-            top.text(
-                layer, at, f"{score:.3g}", ha="center", va=side, fontsize=8, backgroundcolor="w"
+            at, side = (limits[1], "top") if score > 0 else (limits[0], "bottom")
+            text = top.text(layer, at, f" {score:.3g} ", rotation=90, ha="center", va=side)
+            text.set(
+                fontsize=7, zorder=2.2, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5}
             )
     bars[ranking.layer].set_label(f"golden layer {ranking.layer}")
     if ranking.excluded:
         bars[ranking.excluded[0]].set_label("excluded")
-    if ranking.fences:
-        for i, fence in enumerate(ranking.fences):
-            label = "Tukey's fences" if i == 0 else None
-            top.axhline(fence, color=_FENCE, linestyle="--", linewidth=1, label=label)
+    for i, fence in enumerate(ranking.fences or ()):
+        label = "Tukey's fences" if i == 0 else None
+        top.axhline(fence, color=_FENCE, linestyle="--", linewidth=1, label=label)
     top.axhline(0, color="black", linewidth=0.8)
-    top.set_ylim(limits)
-    top.set_ylabel(ranking.score_label)
-    top.set_title(
-        f"{ranking.selector} on {ranking.provenance['model']}, {ranking.requests} proxy facts"
-    )
-    top.legend(fontsize=8, loc="best")
+    top.set(xlim=(-0.7, len(layers) - 0.3), ylim=limits, ylabel=ranking.score_label)
+    title = f"{ranking.selector} on {ranking.provenance['model']}, {ranking.requests} proxy facts"
+    top.set_title(title, pad=22)
+    top.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
     low.bar(layers, [100 * s for s in ranking.stability or [0.0] * len(layers)], color=colours)
-    low.set_ylabel("resamples [%]")
-    low.set_ylim(0, 100)
-    low.set_xlabel("layer")
-    low.set_xticks([layer for layer in layers if len(layers) <= 24 or layer % 4 == 0])
-    figure.tight_layout()
-    for path in paths:
-        plain = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-        with replacing(path) as temporary:
-            figure.savefig(temporary, dpi=150, metadata=plain)
-    plt.close(figure)
+    low.set(xlabel="layer", ylabel="resamples [%]", ylim=(0, 100), xticks=figures.ticks(layers))
+    return figure
 
 
 def _limits(ranking: LayerRanking) -> tuple[float, float]:
