@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from jaxtyping import Float
 
 from lga_fast import distributed, progress, provenance
 from lga_fast.datasets import easyedit_requests, with_subject
@@ -20,8 +21,9 @@ from lga_fast.selectors._editing_options import EditingOptions
 from lga_fast.selectors._fact_edits import FactEdits
 from lga_fast.selectors._selector import Cost, LayerSelector, Seeded, with_notes
 from lga_fast.sweep import layer_curve
+from lga_fast.sweep.layer_curve import LayerCurve
 from lga_fast.sweep.layer_edits import LayerEdits, check_layers
-from lga_fast.sweep.successive_halving import METRICS, Round, halve, score
+from lga_fast.sweep.successive_halving import METRICS, Measure, Round, halve, score
 
 TOLERANCE = 0.02  # in a score that ends at 1: what a better layer may be better by
 CERTAIN = 0.99  # at which probability of that the race ends
@@ -64,22 +66,23 @@ class Selector(Seeded, EditingOptions, LayerSelector):
         usable, dropped = with_subject(easyedit_requests(requests), self.name)
         drawn = np.random.default_rng(self.seed).permutation(len(usable))
         facts = [usable[place] for place in drawn]
-        every = range(model.layers)
         edits = LayerEdits(
-            model, self.editor, METRICS, every, preset=self.preset, config=self.config
+            model,
+            self.editor,
+            METRICS,
+            range(model.layers),
+            preset=self.preset,
+            config=self.config,
         )
         started = time.perf_counter()
         cheaper = edits.drop_contexts(0)
         brute_force = model.layers * len(facts)
-        least = model.layers * math.ceil(math.log2(max(2, model.layers)))
-        budget = max(int(self.share * brute_force * cheaper), least)
+        budget = self.budget(model.layers, len(facts), cheaper)
         ranks = distributed.current()
         with progress.bar("racing layers", min(budget, brute_force), None) as advance:
             before = edits.before(facts)
             raced = FactEdits(edits, facts, advance)
-            values, rounds = halve(every, len(facts), budget, raced.measure, self._decided)
-        scores = {layer: score(column) for layer, column in values.items()}
-        curve = layer_curve.fit(scores, model.layers)
+            curve, rounds = self.compare(model.layers, len(facts), budget, raced.measure)
         order = np.argsort(-curve.mean.round(12), kind="stable").tolist()
         ranking = LayerRanking(
             layer=order[0],
@@ -110,7 +113,19 @@ class Selector(Seeded, EditingOptions, LayerSelector):
         )
         return with_notes(ranking, [self._note(ranking, rounds[-1])])
 
-    def _decided(self, values: dict[int, np.ndarray]) -> bool:
+    def budget(self, layers: int, facts: int, cheaper: float) -> int:
+        """How many edits may be made, each `cheaper` times cheaper than brute force's."""
+        least = layers * math.ceil(math.log2(max(2, layers)))  # one fact in each round, and more
+        return max(int(self.share * layers * facts * cheaper), least)
+
+    def compare(
+        self, layers: int, facts: int, budget: int, measure: Measure
+    ) -> tuple[LayerCurve, list[Round]]:
+        """Make the edits, and fit the curve to all they did; see `halve`."""
+        values, rounds = halve(range(layers), facts, budget, measure, self._decided)
+        return layer_curve.fit({n: score(v) for n, v in values.items()}, layers), rounds
+
+    def _decided(self, values: dict[int, Float[np.ndarray, "value fact"]]) -> bool:
         """Whether the best layer is as good as certain."""
         if min(column.shape[1] for column in values.values()) < 2:
             return False  # one fact says nothing of how facts differ
