@@ -29,7 +29,7 @@ from lga_fast.sweep.result import Sweep
 from lga_fast.sweep.successive_halving import VALUES
 
 DRAWS, PROXY, BOOTSTRAP, SEED = 20, 30, 1000, 42
-CHEAPER = 23 / 3  # of edits for the bare prompt: see `LayerEdits.drop_contexts`
+CHEAPER = 23 / 3  # of edits for the bare prompt: see `LayerEdits.cheapen`
 PASSES = {  # readings of ℓ(Q∪K) and of K
     "target, decoded": {},
     "target, ground truth": {"old": "ground_truth"},

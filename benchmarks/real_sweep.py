@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--facts", type=int, default=40)
     parser.add_argument("--unknown", action="store_true", help="facts that it does not know")
     parser.add_argument("--mention", action="store_true", help="known if it comes to say it")
-    parser.add_argument("--bare", action="store_true", help="edits for the bare prompt alone")
+    parser.add_argument("--bare", action="store_true", help="cheap edits, as race makes them")
     parser.add_argument("--editor", default="r_rome")
     parser.add_argument("--chunk", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
@@ -49,7 +49,7 @@ def main() -> None:
     every = list(lga_fast.load_edits(given.data, given.file))
     knows = mentions if given.mention else answers
     chosen, asked, known = choose(model, every, given.facts, knows, wanted=not given.unknown)
-    options = {"contexts": ()} if given.bare else {}
+    options = {"contexts": (), "mom2_adjustment": False} if given.bare else {}
     swept = sweep(
         model, chosen, given.editor, metrics=METRICS, out=given.out, chunk=given.chunk, **options
     )

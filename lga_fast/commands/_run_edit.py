@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from lga_fast import named_models, select_layer
+from lga_fast import named_models, select_layer, selectors
 from lga_fast.commands import _inputs
 from lga_fast.commands._notes import recorded_notes
 from lga_fast.datasets import LoadedEdits
@@ -122,16 +122,13 @@ def _solve(
     seed: int,
     arguments: dict[str, Any],
 ) -> WeightEdit:
-    """The edit, at the layer that lga chooses if nothing else says one."""
+    """The edit, at a chosen layer if nothing else says one."""
     try:
         return edit(model, requests, layer=layer, **arguments)
     except NoLayer:
-        if facts is None:
-            raise NoLayer(
-                "no layer to edit: give --layer N, a --config with `layers: [N]`, or --data FILE "
-                "with facts on which lga chooses one"
-            ) from None
-    ranking = select_layer(model, _inputs.draw_proxy(facts, proxy, seed), seed=seed)
+        pass
+    proxies = requests if facts is None else _inputs.draw_proxy(facts, proxy, seed)
+    ranking = select_layer(model, proxies, selectors.to_edit(model), seed=seed)
     change = edit(model, requests, layer=int(ranking), **arguments)
     choice = {"layer_choice": dataclasses.asdict(ranking)}
     return dataclasses.replace(change, provenance=change.provenance | choice)

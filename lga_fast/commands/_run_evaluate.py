@@ -10,7 +10,7 @@ import click
 import yaml
 from rich.console import Console
 
-from lga_fast import datasets, distributed, select_layer
+from lga_fast import datasets, distributed, select_layer, selectors
 from lga_fast import metrics as metric_members
 from lga_fast.commands import _inputs, _options
 from lga_fast.datasets import Finding, LoadedEdits, LoadReport
@@ -92,8 +92,8 @@ def _report(results: Evaluation, as_json: bool, out: Path | None) -> None:
 def _choose_layer(
     model: EditableModel, facts: Sequence[EditRequest], seed: int, out: Path | None
 ) -> int:
-    """The layer that lga chooses."""
-    ranking = select_layer(model, facts, seed=seed)
+    """The layer to edit."""
+    ranking = select_layer(model, facts, selectors.to_edit(model), seed=seed)
     if out and distributed.current().is_rank_zero:
         out.mkdir(parents=True, exist_ok=True)
         write_atomic(out / "ranking.json", ranking.to_json() + "\n")

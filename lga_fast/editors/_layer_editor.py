@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Protocol, Self, runtime_checkable
 
 from lga_fast.editors._value_problem import Optimisation, Value
 from lga_fast.forward.clean_run import Site
@@ -62,6 +62,10 @@ class LayerEditor(Options, ABC):
         None, "Texts put before the prompt; default: sampled from the model."
     )
     seed: int = option(42, "Seed of the contexts.", **SEEDS)
+
+    def cheap(self) -> Self:
+        """The same for the bare prompt alone: several times cheaper, for comparing layers."""
+        return replace(self, contexts=())
 
     @abstractmethod
     def prepare(self, model: EditableModel, layer: int) -> Solver:

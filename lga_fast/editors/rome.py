@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from jaxtyping import Float
 from torch import Tensor
@@ -36,6 +37,10 @@ class Editor(LayerEditor):
     mom2_adjustment: bool = option(
         False, "Weigh keys by their second moment; off in EasyEdit, on in ROME's code."
     )
+
+    def cheap(self) -> Self:
+        """Without second moments too: they take minutes and hardly change which layers serve."""
+        return replace(super().cheap(), mom2_adjustment=False)
 
     def prepare(self, model: EditableModel, layer: int) -> RankOneSolver:
         """Contexts and, with `mom2_adjustment`, the second moment of the model as it is."""

@@ -35,9 +35,11 @@ def _layer_choice(ranking: dict[str, Any]) -> str:
     count = len(ranking["notes"])
     which = "a note" if count == 1 else f"{count} notes"
     notes = f"; `lga-fast select` shows {which} on the choice"
+    sure = ranking.get("confidence")
+    confidence = "" if sure is None else f", within 0.02 of the best with probability {sure:.0%}"
     return (
         f"layer {ranking['layer']} chosen by {ranking['selector']} on {ranking['requests']} proxy "
-        f"facts from {data['name']}{file}{notes if count else ''}"
+        f"facts from {data['name']}{file}{confidence}{notes if count else ''}"
     )
 
 

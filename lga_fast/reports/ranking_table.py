@@ -31,6 +31,11 @@ def _header(ranking: LayerRanking) -> Text:
         lines[0] += f" from {data['name']}" + (f" ({data['file']})" if data["file"] else "")
     if ranking.dropped:
         lines.append(f"{len(ranking.dropped)} dropped: {ranking.dropped[0].reason}")
+    if ranking.confidence is not None:
+        lines.append(
+            f"Layer {ranking.layer} is the best, or within 0.02 of it, with probability "
+            f"{ranking.confidence:.0%}"
+        )
     lines.append(f"{provenance.arithmetic(about)}, kernels: {about['kernel']}")
     if "seconds_scoring" in about:
         seconds = f"{about['seconds_scoring']:.2f} s for the scores{_shared(ranking)}"

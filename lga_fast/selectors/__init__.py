@@ -20,7 +20,12 @@ from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors._cost import estimate_selection_cost
 from lga_fast.selectors._gradient_selector import GradientSelector, rank_together, shared_pass
 from lga_fast.selectors._measured_facts import Choice, MeasuredFacts
-from lga_fast.selectors._selector import DEFAULT, LayerSelector
+from lga_fast.selectors._selector import (
+    DEFAULT,
+    TO_EDIT,
+    TO_EDIT_STREAMED,
+    LayerSelector,
+)
 
 __all__ = [
     "DEFAULT",
@@ -31,6 +36,7 @@ __all__ = [
     "estimate_selection_cost",
     "select_layer",
     "shared_pass",
+    "to_edit",
 ]
 
 
@@ -97,3 +103,8 @@ def select_layer(
     if isinstance(selector, str):
         return rankings[selector]
     return {name: rankings[name] for name in selectors}
+
+
+def to_edit(model: EditableModel) -> str:
+    """The selector for those who want to edit, not to compare selectors."""
+    return TO_EDIT_STREAMED if model.streamed else TO_EDIT

@@ -18,6 +18,10 @@ from lga_fast.scoring.options import ScoringOptions
 from lga_fast.selectors._measured_facts import Choice, MeasuredFacts
 
 DEFAULT: str = "lga"  # the member that chooses where none is named
+# For those who want to edit: of what costs no more than a few edits, the least regret (README); and
+# with streamed weights, which every step of an edit reads, one that makes no edits.
+TO_EDIT: str = "race"
+TO_EDIT_STREAMED: str = "reach"
 
 Basis = Literal["facts", "chance", "user"]
 Cost = Literal["passes", "edits", "sweep"]
