@@ -11,7 +11,7 @@ from jaxtyping import Float
 from lga_fast.errors import ScoringError
 from lga_fast.records import Dropped, LayerRanking
 from lga_fast.selectors import _tukey
-from lga_fast.selectors._selector import with_notes
+from lga_fast.selectors._selector import with_notes, without_part
 
 
 def ranking(
@@ -26,6 +26,7 @@ def ranking(
     known: int = 0,
     dropped: tuple[Dropped, ...] = (),
     notes: Sequence[str] = (),
+    tie_break: str = "the lowest is taken",
 ) -> LayerRanking:
     """Rank layers by their mean, largest first; equal ones by number.
 
@@ -51,7 +52,7 @@ def ranking(
         dropped=dropped,
         provenance=provenance,
     )
-    return with_notes(ranked, list(notes))
+    return with_notes(ranked, [*notes, *without_part(per_request)], tie_break)
 
 
 def check_finite(

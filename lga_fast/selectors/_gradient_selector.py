@@ -19,7 +19,14 @@ from lga_fast.scoring import score_layers
 from lga_fast.scoring.options import LossScope, Reduction, ScoringOptions
 from lga_fast.selectors import _tukey
 from lga_fast.selectors._measured_facts import Choice, MeasuredFacts
-from lga_fast.selectors._selector import FenceOptions, LayerSelector, Resampling, with_notes
+from lga_fast.selectors._selector import (
+    FenceOptions,
+    LayerSelector,
+    Resampling,
+    refuse_equal,
+    with_notes,
+    without_part,
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,8 @@ class FencedSelector(FenceOptions, Resampling, GradientSelector):
         """Rank by S_l = Σ_i value(Σ_p terms[p]), over the requests i in `use` and a scope's p.
 
         Raises:
-            ScoringError: a score is not finite.
+            ScoringError: a score is not finite, none is better than another, or the best one is
+                that of a layer without gradients.
         """
         constant = self.fence_constant(scores.kinds)
         phi = _over(scores, self.scope, terms, value)[use]
@@ -95,11 +103,17 @@ class FencedSelector(FenceOptions, Resampling, GradientSelector):
         fences = None if len(layers) < 4 else _tukey.fences(total[finite], constant)
         ranked = layers[inside]
         order = ranked[np.argsort(-total[ranked], kind="stable")]
+        refuse_equal(self.name, total[finite].tolist(), zero_gradients(scores))
+        if not phi[:, layers == order[0]].any():  # where all others are negative, 0 is the largest
+            raise ScoringError(
+                f"{self.name}: expected gradients at the layer of the best score, got only zeros "
+                f"at layer {order[0]}; {zero_gradients(scores)}"
+            )
         shares, positive = np.zeros(len(total)), np.zeros(len(total))
         if self.bootstrap:
             shares[layers] = _tukey.stability(phi, constant, self.bootstrap, self.seed)
         positive[layers] = (phi > 0).mean(0)
-        notes = list(notes)
+        notes = [*notes, *without_part(phi)]
         if fences is None or fences[0] == fences[1]:
             notes.append("Tukey's fences were skipped: too few layers, or no spread between them.")
         if not finite.all():
@@ -157,6 +171,22 @@ def shared_pass(selectors: Iterable[LayerSelector]) -> ScoringOptions | None:
         abs_new=any(options.abs_new for options in passes),
         at_subject=any(options.at_subject for options in passes),
     )
+
+
+def zero_gradients(scores: LayerScores) -> str:
+    """Why gradients, or what is computed of them, may be zero, and how to mend it."""
+    dtype = scores.provenance.get("dtype", "its dtype")
+    wider = "float32" if dtype in ("float16", "bfloat16") else "float64"
+    sides = {"old": (scores.norm2_old, scores.loss_old), "new": (scores.norm2_new, scores.loss_new)}
+    for side, (norms, losses) in sides.items():
+        if not any(norm.any() for norm in norms.values()):
+            return (
+                f"the {side} answers' gradients are zero at every layer: either the model is "
+                f"certain of these answers (p is {np.exp(-losses).mean():.2f} on average), so use "
+                f"other facts and check the scale of its logits; or {dtype} underflows, so load it "
+                f"as {wider}"
+            )
+    return f"{dtype} may underflow: load the model as {wider}, or use other facts"
 
 
 def _over(

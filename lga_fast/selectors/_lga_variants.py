@@ -9,7 +9,9 @@ from jaxtyping import Float
 
 from lga_fast.layer_scores import LayerScores, Scope
 from lga_fast.selectors import _tukey
+from lga_fast.selectors._gradient_selector import zero_gradients
 from lga_fast.selectors._measured_facts import Choice
+from lga_fast.selectors._selector import refuse_equal
 
 Aggregation = Literal["signed", "absolute", "cosine"]
 AGGREGATIONS: tuple[Aggregation, ...] = ("signed", "absolute", "cosine")
@@ -35,10 +37,14 @@ def variant(
         constant: of Tukey's fences.
         resamples: of the facts, to see how firm the choice is.
         seed: of the resamples.
+
+    Raises:
+        ScoringError: all layers have the same sum.
     """
-    phi = _per_request(scores, scope, aggregation)
+    phi, title = _per_request(scores, scope, aggregation), f"{name} ({scope}, {aggregation})"
+    refuse_equal(title, phi.sum(0).tolist(), zero_gradients(scores))
     return Choice(
-        f"{name} ({scope}, {aggregation})",
+        title,
         (int(_tukey.choose(phi.sum(0), constant)),),
         _tukey.stability(phi, constant, resamples, seed),
         summary_name=name if (scope, aggregation) == _PAPER else None,
@@ -58,5 +64,6 @@ def _per_request(
             np.sum([side[name] for name in names], axis=0)
             for side in (scores.norm2_old, scores.norm2_new)
         )
-        return phi / np.sqrt(old * new)
+        size = np.sqrt(old * new)  # without a gradient there is no direction either
+        return np.divide(phi, size, out=np.zeros_like(phi), where=size != 0)
     return phi

@@ -10,6 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+from jaxtyping import Float
+
+from lga_fast.errors import ScoringError
 from lga_fast.layer_scores import Scope
 from lga_fast.models import EditableModel
 from lga_fast.options import SEEDS, Options, option
@@ -93,8 +97,26 @@ class FenceOptions(Options):
     scope: Scope = option("mlp_all", "Parameters that are summed over.")
 
 
-def with_notes(ranking: LayerRanking, own: list[str]) -> LayerRanking:
-    """`ranking` with notes on guesses and doubts, and the selector's `own` notes."""
+def refuse_equal(selector: str, scores: Sequence[float], why: str) -> None:
+    """Refuse a selector's scores if all are equal; `why` and how to mend it follow."""
+    if len(scores) > 1 and len(set(scores)) == 1:
+        raise ScoringError(
+            f"{selector}: expected scores that tell layers apart, got {scores[0]:.4g} at each of "
+            f"{len(scores)} layers; {why}"
+        )
+
+
+def without_part(per_request: Float[np.ndarray, "request layer"]) -> list[str]:
+    """A note on facts that say nothing of any layer."""
+    count = int((per_request == 0).all(1).sum())
+    facts = f"{count} of {len(per_request)} facts"
+    return [f"{facts} score 0 at every layer and take no part in the choice."] if count else []
+
+
+def with_notes(
+    ranking: LayerRanking, own: list[str], tie_break: str = "the lowest is taken"
+) -> LayerRanking:
+    """`ranking` with notes on guesses, ties and doubts, and the selector's `own` notes."""
     guess = ranking.provenance.get("family_guess")
     notes = [guess] if guess else []
     last = len(ranking.scores) - 1
@@ -105,6 +127,10 @@ def with_notes(ranking: LayerRanking, own: list[str]) -> LayerRanking:
             + (f" ({ranking.order[1]})." if len(ranking.order) > 1 else ".")
         )
     notes += own
+    best = ranking.scores[ranking.layer]
+    tied = sorted(layer for layer in ranking.order if ranking.scores[layer] == best)
+    if len(tied) > 1:
+        notes.append(f"Layers {', '.join(map(str, tied))} tie at {best:.4g}: {tie_break}.")
     share = ranking.stability[ranking.layer] if ranking.stability else 1.0
     if share < 0.5:
         notes.append(

@@ -51,7 +51,13 @@ def choose(
 def stability(
     per_request: Float[np.ndarray, "request layer"], constant: float | None, draws: int, seed: int
 ) -> Float[np.ndarray, " layer"]:
-    """Share of bootstrap resamples of the requests that choose each layer."""
+    """Share of bootstrap resamples of the requests that choose each layer.
+
+    A resample that tells no layer from another counts for all alike.
+    """
     n, layers = per_request.shape
     counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)
-    return np.bincount(choose(counts @ per_request, constant), minlength=layers) / draws
+    totals = counts @ per_request
+    decided = (totals != totals[:, :1]).any(1)
+    chosen = np.bincount(choose(totals[decided], constant), minlength=layers)
+    return (chosen + (~decided).sum() / layers) / draws

@@ -102,9 +102,15 @@ class Selector(EditingOptions, Resampling, LayerSelector):
         """
         names = dict.fromkeys((self.metric, *statistics.SCORE))
         first = swept.values(self.metric)
-        columns = [swept.acc[name] for name in names if name in swept.acc]
-        tried = np.array(swept.layers)
-        order = tried[statistics.order([statistics.mean(values) for values in columns])].tolist()
+        present = [name for name in names if name in swept.acc]
+        columns = [swept.acc[name] for name in present]
+        tried, means = np.array(swept.layers), [statistics.mean(values) for values in columns]
+        places = statistics.order(means)
+        order = tried[places].tolist()
+        decisive = [n for n, m in zip(present, means, strict=True) if np.ptp(m[places[:2]]) > 0]
+        tie_break = (
+            f"the one of better {decisive[0]} is taken" if decisive else "the lowest is taken"
+        )
         scores, shares = np.zeros(layers), np.zeros(0)
         scores[tried] = statistics.mean(first)
         if self.bootstrap:
@@ -131,7 +137,7 @@ class Selector(EditingOptions, Resampling, LayerSelector):
                 "peak_bytes": max(run["peak_bytes"] for run in runs),
             },
         )
-        return with_notes(ranking, [])
+        return with_notes(ranking, [], tie_break)
 
     def choose(self, facts: MeasuredFacts) -> Choice:
         """What the sweep that is already there chooses."""

@@ -18,7 +18,7 @@ from lga_fast.models import EditableModel
 from lga_fast.options import option
 from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors import _averaged
-from lga_fast.selectors._selector import LayerSelector, Resampling
+from lga_fast.selectors._selector import LayerSelector, Resampling, refuse_equal
 from lga_fast.selectors._tracing import Prompt, Trace, Tracer, noise_level
 from lga_fast.tokens import encode
 
@@ -51,7 +51,7 @@ class Selector(Resampling, LayerSelector):
 
         Raises:
             ScoringError: no request is left, a prompt is too long, the tokenizer does not tell
-                which characters a token holds, or a score is not finite.
+                which characters a token holds, a score is not finite, or all are zero.
         """
         edits = easyedit_requests(requests)
         started = time.perf_counter()
@@ -73,6 +73,12 @@ class Selector(Resampling, LayerSelector):
             "p_noise": float(np.mean([t.low for t in traces])),
             "seconds_scoring": max(ranks.gather(time.perf_counter() - started)),
         }
+        if not effects.any():
+            why = (
+                f"the answer's probability is {measured['p_clean']:.3f}, with noise "
+                f"{measured['p_noise']:.3f}, and no MLP changes it: use other facts or more noise"
+            )
+            refuse_equal(self.name, effects[0].tolist(), why)
         if self.token_range == "all":
             measured["effects_by_place"] = _by_place(prompts, traces)
         return _averaged.ranking(
@@ -84,7 +90,9 @@ class Selector(Resampling, LayerSelector):
             seed=self.seed,
             dropped=dropped,
             provenance=provenance.of(model) | ranks.provenance() | measured,
-            notes=self._notes(effects, measured),
+            notes=[self._note(measured)],
+            tie_break=f"a window of {self.window} around each restores the same MLPs, as far as "
+            "they can act. The lowest is taken; a smaller window tells them apart",
         )
 
     def _trace(
@@ -125,22 +133,14 @@ class Selector(Resampling, LayerSelector):
             "peak_bytes": max(peaks),
         }
 
-    def _notes(self, effects: np.ndarray, measured: dict[str, Any]) -> list[str]:
-        notes = [
+    def _note(self, measured: dict[str, Any]) -> str:
+        return (
             "The score is the average indirect effect (AIE) of the MLPs of "
             f"{self.window} layers around each layer, at the subject's last token: the probability "
             f"of the model's own answer is {measured['p_clean']:.3f}, with noise on the subject "
             f"{measured['p_noise']:.3f}, and rises by the score where these MLPs' outputs are "
             "restored."
-        ]
-        equal = (effects[:, effects.mean(0).argmax(), None] == effects).all(0)
-        if equal.sum() > 1:
-            notes.append(
-                f"Layers {', '.join(map(str, np.flatnonzero(equal)))} share the largest score: a "
-                f"window of {self.window} around each of them restores the same MLPs, as far as "
-                "they can act. The lowest is taken; a smaller window tells them apart."
-            )
-        return notes
+        )
 
 
 def _prompt(model: EditableModel, request: EditRequest) -> Prompt:

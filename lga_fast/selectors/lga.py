@@ -17,6 +17,7 @@ from lga_fast.selectors import _tukey
 from lga_fast.selectors._gradient_selector import FencedSelector
 from lga_fast.selectors._lga_variants import AGGREGATIONS, variant
 from lga_fast.selectors._measured_facts import Choice, MeasuredFacts
+from lga_fast.selectors._selector import refuse_equal
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,12 @@ class Selector(FencedSelector):
         return self._fence(scores, scores.dot, np.asarray, use, label, notes)
 
     def best_layer(self, totals: Float[np.ndarray, " layer"], kinds: Sequence[EditKind]) -> int:
-        """The layer of the largest total within the fences, for facts of these kinds."""
+        """The layer of the largest total within the fences, for facts of these kinds.
+
+        Raises:
+            ScoringError: all totals are equal.
+        """
+        refuse_equal(self.name, totals.tolist(), "these facts do not tell them apart: use others")
         return int(_tukey.choose(totals, self.fence_constant(kinds)))
 
     def variants(self, facts: MeasuredFacts) -> list[Choice]:

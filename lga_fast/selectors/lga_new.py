@@ -19,7 +19,7 @@ class Selector(FencedSelector):
         """The ranking that these scores give; only the norms of new answers' gradients are read.
 
         Raises:
-            ScoringError: a score is not finite.
+            ScoringError: a score is not finite, or none is better than another.
         """
         label, use = "Σ ‖∇ℓ(new)‖  [nats / weight]", np.ones_like(scores.known)
         return self._fence(scores, scores.norm2_new, np.sqrt, use, label)

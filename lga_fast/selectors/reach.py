@@ -16,8 +16,8 @@ from lga_fast.records import LayerRanking
 from lga_fast.scoring.options import ScoringOptions
 from lga_fast.selectors import _averaged
 from lga_fast.selectors._editing_options import EditingOptions
-from lga_fast.selectors._gradient_selector import GradientSelector
-from lga_fast.selectors._selector import Resampling, with_notes
+from lga_fast.selectors._gradient_selector import GradientSelector, zero_gradients
+from lga_fast.selectors._selector import Resampling, refuse_equal, with_notes, without_part
 from lga_fast.sweep import statistics
 
 
@@ -58,7 +58,7 @@ class Selector(Resampling, EditingOptions, GradientSelector):
         not in their prompt, and those of which nothing is left to reach, are left out and noted.
 
         Raises:
-            ScoringError: no request is left, or a score is not finite.
+            ScoringError: no request is left, a score is not finite, or all are zero.
         """
         assert self.clamp is not None  # `bound` has set it
         output, gradient = scores.at_subject["output"], scores.at_subject["gradient"]
@@ -76,6 +76,8 @@ class Selector(Resampling, EditingOptions, GradientSelector):
         cases = [case for case, used in zip(scores.case_ids, use, strict=True) if used]
         _averaged.check_finite(self.name, reach, cases)
         mean = reach.mean(0)
+        if not mean.any():  # a reach of 1 at every layer is an answer: the deepest
+            refuse_equal(self.name, mean[editable].tolist(), zero_gradients(scores))
         order = editable[self._order(mean[editable])]
         shares = np.zeros(len(mean))
         if self.bootstrap:
@@ -98,7 +100,7 @@ class Selector(Resampling, EditingOptions, GradientSelector):
             dropped=scores.dropped,
             provenance=scores.provenance | {"options": asdict(self)},
         )
-        return with_notes(ranking, notes)
+        return with_notes(ranking, [*notes, *without_part(reach)], "the deepest is taken")
 
     def _order(self, reach: Float[np.ndarray, " layer"]) -> list[int]:
         """Places within the margin of the largest, deepest first, then the others by size."""

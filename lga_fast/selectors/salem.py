@@ -13,8 +13,8 @@ from lga_fast.options import option
 from lga_fast.records import LayerRanking
 from lga_fast.scoring.options import ScoringOptions
 from lga_fast.selectors import _averaged
-from lga_fast.selectors._gradient_selector import GradientSelector
-from lga_fast.selectors._selector import Resampling
+from lga_fast.selectors._gradient_selector import GradientSelector, zero_gradients
+from lga_fast.selectors._selector import Resampling, refuse_equal
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Selector(Resampling, GradientSelector):
         means, and a fused matrix (Phi 3's) counts as the two that it is.
 
         Raises:
-            ScoringError: no request is left, or a score is not finite.
+            ScoringError: no request is left, a score is not finite, or none is better than another.
         """
         use = ~scores.says_new if self.only_wrong else np.ones_like(scores.says_new)
         if not use.any():
@@ -52,6 +52,7 @@ class Selector(Resampling, GradientSelector):
         else:
             value = np.sqrt(np.sum([scores.norm2_new[name] for name in weights], axis=0))
             value = value / np.sqrt(size) if self.norm == "l2rms" else value
+        refuse_equal(self.name, value[use].mean(0).tolist(), zero_gradients(scores))
         return _averaged.ranking(
             self.name,
             {
