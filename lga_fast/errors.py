@@ -85,6 +85,10 @@ class OptionError(EditError, ScoringError, MetricError):
     """
 
 
+class NonFinite(EditError, ScoringError, MetricError):
+    """A model's logits are NaN or infinite, whatever they were to serve."""
+
+
 class NoLayer(EditError):
     """Nothing says which layer to edit."""
 

@@ -13,6 +13,7 @@ from lga_fast.editors import _cost_messages
 from lga_fast.editors._layer_editor import LayerEditor
 from lga_fast.forward import decoding
 from lga_fast.models import EditableModel
+from lga_fast.models.non_finite import check_logits
 
 # First words of contexts, their lengths in tokens, and how many there are of each length and word:
 # EasyEdit's for ROME.
@@ -51,7 +52,7 @@ def _sample(model: EditableModel, generator: torch.Generator, start: str, length
         at = torch.tensor([len(ids) - 1])
         row = torch.tensor([ids], device=model.device)
         logits, _ = model.logits_at(row, torch.tensor([0]), at, use_cache=False)
-        ids.append(_draw(logits[0], generator))
+        ids.append(_draw(model, logits[0], generator))
     return ids
 
 
@@ -70,7 +71,7 @@ def _sample_in_lockstep(
         states.append([])
         for _ in range(length):
             states[-1].append(generator.get_state())
-            _draw(torch.zeros(_TOP_K), generator)
+            _draw(model, torch.zeros(_TOP_K), generator)
     once = model.sweep_bytes() + model.head_read_bytes()
     _cost_messages.log_reads(f"sampling {len(wanted)} contexts", max(lengths), once, None)
     by_length: dict[int, list[int]] = {}  # so that no start is padded
@@ -81,7 +82,7 @@ def _sample_in_lockstep(
         picks = [0] * len(rows)
         for k, i in enumerate(rows):
             if states[i]:
-                picks[k] = _draw(logits[k], generator.set_state(states[i].pop(0)))
+                picks[k] = _draw(model, logits[k], generator.set_state(states[i].pop(0)))
         return torch.tensor(picks)
 
     groups = list(by_length.values())
@@ -108,9 +109,10 @@ def _start_of(model: EditableModel, start: str) -> list[int]:
     return ids
 
 
-def _draw(logits: Float[Tensor, " vocab"], generator: torch.Generator) -> int:
+def _draw(model: EditableModel, logits: Float[Tensor, " vocab"], generator: torch.Generator) -> int:
     """One of the likeliest tokens, by their probabilities."""
-    best = logits.float().cpu().topk(_TOP_K)
+    best = logits.float().cpu().topk(_TOP_K)  # of which NaN is the largest
+    check_logits(model, best.values[:1])
     pick = torch.multinomial(best.values.softmax(-1), 1, generator=generator)
     return int(best.indices[pick])
 

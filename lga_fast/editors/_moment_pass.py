@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from lga_fast import memory, progress
 from lga_fast.editors import _cost_messages
-from lga_fast.errors import EditError
+from lga_fast.errors import NonFinite
 from lga_fast.forward.cpu_fast_paths import fast_gelu
 from lga_fast.models import EditableModel, ForwardJob
+from lga_fast.models.non_finite import explain
 from lga_fast.models.tensor_utils import padded
 
 KEYS_AT_ONCE = 1024  # converted to float64
@@ -41,7 +42,7 @@ def measure(
         show: None shows a bar on a terminal only.
 
     Raises:
-        EditError: keys of a layer are not finite.
+        NonFinite: keys of a layer are not finite.
     """
     sums: dict[int, Tensor] = {}
     not_padding: Tensor | None = None  # of the batch that runs [row·token]
@@ -87,7 +88,7 @@ def measure(
         _run(model, jobs, layers[-1] + 1, show)
     for layer in layers:
         if not torch.isfinite(sums[layer].diagonal()).all():  # sums of squares: none is left out
-            raise EditError(f"layer {layer}: keys of {model.dtype} are not finite on this text")
+            raise NonFinite(f"layer {layer}: keys are not finite on this text; {explain(model)}")
     return {layer: (s + s.T).div_(2 * total).cpu() for layer, s in sums.items()}
 
 

@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lga_fast.errors import EditError
+from lga_fast.errors import NonFinite
 from lga_fast.forward.clean_run import Readout
 from lga_fast.forward.patched_forward import FullForward, LogitLens
+from lga_fast.models.non_finite import explain
 from lga_fast.models.tensor_utils import padded, wide
 from lga_fast.records import EditRequest
 
@@ -188,9 +189,9 @@ class ValueProblem:
     def _finite(self, i: int, step: int, loss: float) -> float:
         if math.isfinite(loss):
             return loss
-        raise EditError(
-            f"request {self.requests[i].case_id!r}: the loss is {loss} at step {step}; load the "
-            "model as float32 or bfloat16"
+        raise NonFinite(
+            f"request {self.requests[i].case_id!r}: the loss is {loss} at step {step}; "
+            f"{explain(self.runner.model)}"
         )
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from lga_fast import memory, progress
 from lga_fast.models.editable import EditableModel, ForwardJob
 from lga_fast.models.kv_cache import CACHE
+from lga_fast.models.non_finite import check_logits
 from lga_fast.models.tensor_utils import padded
 
 Batch = tuple[Sequence[Sequence[int]], Sequence[int]]  # prompts, and how many tokens each may get
@@ -94,9 +95,15 @@ def decode(model: EditableModel, steps: Sequence[Steps], longest: int) -> list[A
     return answers
 
 
-def most_likely(logits: Float[Tensor, "row vocab"]) -> Int[Tensor, " row"]:
-    """The most likely token of each row."""
-    return logits.argmax(-1).cpu()
+def most_likely(model: EditableModel, logits: Float[Tensor, "row vocab"]) -> Int[Tensor, " row"]:
+    """The most likely token of each row.
+
+    Raises:
+        NonFinite: a row has a NaN, which is the largest value to `argmax`, or an infinity.
+    """
+    ids = logits.argmax(-1, keepdim=True)
+    check_logits(model, logits.gather(-1, ids))
+    return ids[:, 0].cpu()
 
 
 def steps_of(
@@ -104,7 +111,7 @@ def steps_of(
     prompts: Sequence[Sequence[int]],
     lengths: Sequence[int],
     ends: Sequence[Collection[int]],
-    choose: Callable[[Tensor], Tensor] = most_likely,
+    choose: Callable[[Tensor], Tensor] | None = None,
     within: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Steps:
     """The steps of one batch, with a KV cache; the model is frozen while they run.
@@ -115,7 +122,8 @@ def steps_of(
             between a prompt and its answer, all of one length.
         lengths: how many tokens each row may get.
         ends: by row, tokens before which it ends.
-        choose: the next token of each row [row], on the CPU, from its logits [row vocab].
+        choose: the next token of each row [row], on the CPU, from its logits [row vocab]; None:
+            the most likely one.
         within: what is in effect while the forwards run.
     """
     # Prompts are padded on the right: no query is ever without a key, which some attention
@@ -130,7 +138,7 @@ def steps_of(
     while any(remaining):
         inputs["input_ids"] = ids.to(model.device)
         logits, cache = yield ForwardJob(inputs, rows, newest, within)
-        ids = choose(logits).unsqueeze(1)
+        ids = (choose(logits) if choose else most_likely(model, logits)).unsqueeze(1)
         for row, token in enumerate(ids[:, 0].tolist()):
             if token in ends[row]:
                 remaining[row] = 0

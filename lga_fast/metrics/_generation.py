@@ -157,7 +157,7 @@ def _continue(
         lengths = [_total(model, ask) - len(starts[i]) for i, ask in zip(batch, asks, strict=True)]
         ends = [set() if ask.past_end else model.end_ids() for ask in asks]
         draws = {i: _generator(ask) for i, ask in enumerate(asks) if ask.sampler == "top5"}
-        pick = partial(_pick, draws=draws)
+        pick = partial(_pick, model, draws)
         within = partial(row_edits.on, [row_edits.of_row[i] for i in batch])
         ids = [starts[i] for i in batch]
         steps.append(decoding.steps_of(model, ids, lengths, ends, pick, within))
@@ -170,10 +170,10 @@ def _generator(ask: Continuation) -> torch.Generator:
 
 
 def _pick(
-    logits: Float[Tensor, "row vocab"], draws: dict[int, torch.Generator]
+    model: EditableModel, draws: dict[int, torch.Generator], logits: Float[Tensor, "row vocab"]
 ) -> Int[Tensor, " row"]:
     """The most likely token of each row, or one sampled from its five most likely."""
-    picked = decoding.most_likely(logits)
+    picked = decoding.most_likely(model, logits)
     for row, generator in draws.items():
         top = wide(logits[row]).topk(min(5, logits.shape[1]))
         draw = torch.multinomial(top.values.softmax(-1).cpu(), 1, generator=generator)

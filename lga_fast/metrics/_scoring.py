@@ -23,6 +23,7 @@ from lga_fast import memory, progress
 from lga_fast.errors import ScoringError
 from lga_fast.forward.per_row_edits import PerRowEdits
 from lga_fast.models import EditableModel, ForwardJob
+from lga_fast.models.non_finite import check_logits
 from lga_fast.models.tensor_utils import padded, wide
 from lga_fast.tokens import Row, target_row
 from lga_fast.weight_edit import WeightEdit
@@ -106,7 +107,7 @@ def score(
         for together in _batch_groups(model, rows, groups, row_edits, batch_tokens):
             batches = [_Batch.of(rows, of_batch, row_edits) for of_batch in together]
             for batch, logits in zip(batches, _logits(model, batches, row_edits), strict=True):
-                answers |= _answers(rows, batch.groups, logits)
+                answers |= _answers(model, rows, batch.groups, logits)
                 advance(sum(map(len, batch.groups)))
     return [answers[i] for i in range(len(rows))]
 
@@ -205,7 +206,10 @@ def _logits(
 
 
 def _answers(
-    rows: Sequence[Row], groups: Sequence[list[int]], logits: Float[Tensor, "position vocab"]
+    model: EditableModel,
+    rows: Sequence[Row],
+    groups: Sequence[list[int]],
+    logits: Float[Tensor, "position vocab"],
 ) -> dict[int, ScoredAnswer]:
     """Read all answers of each group from its one row's logits."""
     offset, labels = 0, []  # index among the positions, and the answer's token
@@ -213,7 +217,9 @@ def _answers(
         labels += [(offset + k, t) for i in group for k, t in enumerate(rows[i].target)]
         offset += len(_span(rows[group[0]]))
     position, target = torch.tensor(labels, device=logits.device).T
-    log_p = wide(logits[position, target]) - wide(logits).logsumexp(-1)[position]
+    normalizer = wide(logits).logsumexp(-1)
+    check_logits(model, normalizer)
+    log_p = wide(logits[position, target]) - normalizer[position]
     predicted, log_probs = logits.argmax(-1)[position].tolist(), log_p.tolist()
     answers, at = {}, 0
     for i in (i for group in groups for i in group):

@@ -163,6 +163,10 @@ class EditableModel(ModelStructure):
         """Bytes that are read for the head, each time it runs."""
         return 0
 
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter and its name, one at a time."""
+        return self.hf.named_parameters()
+
     def fingerprint_bytes(self) -> int:
         """Bytes that are still to be read for the fingerprint."""
         return 0

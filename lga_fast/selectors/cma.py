@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 
 from lga_fast import distributed, progress, provenance
 from lga_fast.datasets import easyedit_requests, with_subject
@@ -15,6 +16,7 @@ from lga_fast.datasets.jsonl import checksum
 from lga_fast.errors import ScoringError
 from lga_fast.forward.cpu_fast_paths import fast_gelu
 from lga_fast.models import EditableModel
+from lga_fast.models.non_finite import check_logits
 from lga_fast.options import option
 from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors import _averaged
@@ -116,6 +118,7 @@ class Selector(Resampling, LayerSelector):
                 self.batch_tokens,
             )
             own = tracer.trace([prompts[i] for i in mine], advance) if mine else []
+            check_logits(model, torch.tensor([(trace.high, trace.low) for trace in own]))
         parts = ranks.gather(
             (
                 dict(zip(mine, own, strict=True)),

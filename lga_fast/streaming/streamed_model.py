@@ -135,6 +135,11 @@ class StreamedModel(EditableModel):
         """Bytes that are read for the head."""
         return self.shards.stored_bytes(self._head_names.values())
 
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """See `EditableModel`; read from the files, without edits."""
+        for name in self.shards.names(""):
+            yield from self.shards.read([name]).items()
+
     def fingerprint_bytes(self) -> int:
         """Bytes still to be read for the fingerprint: a few samples of each tensor."""
         if self._base_samples:
