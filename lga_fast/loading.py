@@ -11,13 +11,18 @@ import psutil
 import torch
 from safetensors import SafetensorError
 
-from lga_fast import distributed, named_models
+from lga_fast import distributed, memory, named_models
 from lga_fast.errors import LgaFastError
 from lga_fast.gguf_file import load_gguf
 from lga_fast.models.editable import EditableModel
 from lga_fast.options import checked
 from lga_fast.streaming.checkpoint import Checkpoint
-from lga_fast.streaming.checkpoint_files import find_files, stored_dtype, weight_bytes
+from lga_fast.streaming.checkpoint_files import (
+    find_files,
+    refuse_misfit,
+    stored_dtype,
+    weight_bytes,
+)
 from lga_fast.streaming.meta_model import meta_model
 from lga_fast.streaming.streamed_model import StreamedModel
 
@@ -60,7 +65,7 @@ def load(
     editor's defaults. The embedded models have one.
 
     Raises:
-        LgaFastError: the source cannot be loaded; the message says what was tried.
+        LgaFastError: the source cannot be loaded, or its checkpoint lacks tensors.
         OptionError: `memory_budget` is not a positive number of bytes.
         UnsupportedModel: no family fits the model.
     """
@@ -139,8 +144,20 @@ def _choose_weights(
 def _load_resident(path: str, device: str | torch.device, dtype: torch.dtype | None) -> Any:
     from transformers import AutoModelForCausalLM
 
-    device_map = "auto" if device == "auto" else None
-    hf = AutoModelForCausalLM.from_pretrained(path, dtype=dtype or "auto", device_map=device_map)
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype or "auto",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # to be told which
+            device_map="auto" if device == "auto" else None,
+        )
+    except RuntimeError as error:  # of tensors that become one, such as experts
+        if memory.out_of_memory(error):
+            raise
+        raise ValueError(f"its tensors do not fit config.json: {error}") from error
+    hf, info = loaded
+    refuse_misfit(path, info["missing_keys"], info["mismatched_keys"], info["unexpected_keys"])
     return _placed(hf, device)
 
 

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lga_fast.errors import LgaFastError, UnsupportedModel
+from lga_fast.errors import UnsupportedModel
 from lga_fast.streaming._merged_tensors import locations
-from lga_fast.streaming.checkpoint_files import tensors_of
+from lga_fast.streaming.checkpoint_files import refuse_misfit, tensors_of
 from lga_fast.streaming.safetensors_reader import SafetensorsReader
 
 
@@ -39,7 +39,7 @@ class Checkpoint:
         files: safetensors files.
 
     Raises:
-        LgaFastError: a tensor does not have the shape that the model expects.
+        LgaFastError: a tensor is missing or does not have the shape that the model expects.
 
     Warns:
         UserWarning: the files hold tensors that the model does not have.
@@ -58,11 +58,14 @@ class Checkpoint:
             self._where |= dict.fromkeys(part, SafetensorsReader(file))
             self._stored |= part
         transforms = get_model_conversion_mapping(hf)
-        self._fit(transforms)
+        info = self._fit(transforms)
         self._dtypes = {name: tensor.dtype for name, tensor in hf.state_dict().items()}
         self._groups = self._grouped(transforms)
+        missing = [name for name in info.missing_keys if self.source(name) is None]
+        wrong = info.mismatched_keys, info.unexpected_keys, info.conversion_errors
+        refuse_misfit(self.files[0].parent, missing, *wrong)
 
-    def _fit(self, transforms: list[Any]) -> None:
+    def _fit(self, transforms: list[Any]) -> Any:
         """Load everything as transformers does, but on `meta`: no byte is read."""
         from transformers.core_model_loading import convert_and_load_state_dict_in_model
         from transformers.modeling_utils import LoadStateDictConfig
@@ -75,13 +78,6 @@ class Checkpoint:
         )
         info, _ = convert_and_load_state_dict_in_model(self._hf, dict(self._stored), how)
         self._hf.tie_weights()  # the new tensors are not tied yet
-        wrong = [f"{n} {tuple(got)} for {tuple(want)}" for n, got, want in info.mismatched_keys]
-        wrong += [f"{name}: {error}" for name, error in info.conversion_errors.items()]
-        if wrong:
-            raise LgaFastError(
-                f"{self.files[0].parent}: {len(wrong)} tensors do not fit the model that "
-                f"config.json describes: {'; '.join(wrong[:3])}"
-            )
         self._hf._adjust_missing_and_unexpected_keys(info)  # ignored on purpose
         if unknown := sorted(info.unexpected_keys):
             warnings.warn(
@@ -89,6 +85,7 @@ class Checkpoint:
                 f"config.json describes, and are not read: {', '.join(unknown[:3])}",
                 stacklevel=4,
             )
+        return info
 
     def _grouped(self, transforms: list[Any]) -> dict[str, _Group]:
         from transformers.core_model_loading import (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from safetensors import SafetensorError
@@ -31,6 +33,34 @@ def find_files(source: str) -> list[str]:
         f"weights='streamed': expected {ONE} or {INDEX} in {source!r}, there is neither. Save "
         "the model with save_pretrained, or load it with weights='resident'."
     )
+
+
+def refuse_misfit(
+    source: str | Path,
+    missing: Collection[str],
+    mismatched: Collection[tuple[str, Sequence[int], Sequence[int]]],
+    unexpected: Collection[str],
+    errors: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Refuse a checkpoint that transformers would complete with random numbers.
+
+    All names are those of transformers' loading info; unexpected tensors alone are no fault.
+
+    Raises:
+        LgaFastError: a tensor is missing, or has another shape.
+    """
+    wrong = [f"{name} (missing)" for name in sorted(missing)]
+    wrong += [f"{n} {tuple(got)} for {tuple(want)}" for n, got, want in sorted(mismatched)]
+    wrong += [f"{name} ({error.strip().splitlines()[-1]})" for name, error in errors.items()]
+    if wrong:
+        others = (
+            f" It has {len(unexpected)} others, such as {min(unexpected)}." if unexpected else ""
+        )
+        raise LgaFastError(
+            f"{source}: expected every tensor that config.json describes, {len(wrong)} missing or "
+            f"of another shape: {'; '.join(wrong[:3])}.{others} Fetch the checkpoint again if it "
+            "is incomplete, else load it with its own config.json."
+        )
 
 
 def tensors_of(file: str) -> dict[str, Tensor]:
