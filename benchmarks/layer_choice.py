@@ -23,7 +23,7 @@ import lga_fast
 from lga_fast import provenance, registry
 from lga_fast.layer_scores import SCOPES, LayerScores
 from lga_fast.selectors import _tukey, brute_force, cma, race
-from lga_fast.selectors._lga_variants import AGGREGATIONS, _per_request
+from lga_fast.selectors._lga_variants import AGGREGATIONS, per_request
 from lga_fast.sweep import statistics
 from lga_fast.sweep.result import Sweep
 from lga_fast.sweep.successive_halving import VALUES
@@ -112,7 +112,7 @@ def gradient_choices(model: lga_fast.EditableModel, requests: list) -> Iterator[
         for scope, aggregation, fences in itertools.product(
             SCOPES, AGGREGATIONS, ("sums", "logs", "none")
         ):
-            phi = _per_request(scores, scope, aggregation)
+            phi = per_request(scores, scope, aggregation)
             yield (
                 f"lga: {reading}; {scope}, {aggregation}, fences on {fences}",
                 lambda draw, _, p=phi, f=fences: (fenced(p[draw].sum(0), f), 0),

@@ -34,7 +34,7 @@ def _layer_choice(ranking: dict[str, Any]) -> str:
     file = f" ({data['file']})" if data["file"] else ""
     count = len(ranking["notes"])
     which = "a note" if count == 1 else f"{count} notes"
-    notes = f"; `lga-fast select` shows {which} on the choice"
+    notes = f"; `lga-fast select --selector {ranking['selector']}` shows {which}"
     sure = ranking.get("confidence")
     confidence = "" if sure is None else f", within 0.02 of the best with probability {sure:.0%}"
     return (

@@ -41,7 +41,7 @@ def variant(
     Raises:
         ScoringError: all layers have the same sum.
     """
-    phi, title = _per_request(scores, scope, aggregation), f"{name} ({scope}, {aggregation})"
+    phi, title = per_request(scores, scope, aggregation), f"{name} ({scope}, {aggregation})"
     refuse_equal(title, phi.sum(0).tolist(), zero_gradients(scores))
     return Choice(
         title,
@@ -51,7 +51,7 @@ def variant(
     )
 
 
-def _per_request(
+def per_request(
     scores: LayerScores, scope: Scope, aggregation: Aggregation
 ) -> Float[np.ndarray, "request layer"]:
     """φ, |φ|, or the cosine of the two gradients."""

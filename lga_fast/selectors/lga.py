@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,9 +16,9 @@ from lga_fast.records import EditKind, LayerRanking
 from lga_fast.scoring.options import OldAnswer, ScoringOptions
 from lga_fast.selectors import _tukey
 from lga_fast.selectors._gradient_selector import FencedSelector
-from lga_fast.selectors._lga_variants import AGGREGATIONS, variant
+from lga_fast.selectors._lga_variants import AGGREGATIONS, per_request, variant
 from lga_fast.selectors._measured_facts import Choice, MeasuredFacts
-from lga_fast.selectors._selector import refuse_equal
+from lga_fast.selectors._selector import TO_EDIT, refuse_equal
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,42 @@ class Selector(FencedSelector):
                 "most alignment."
             )
         label = "Σ ⟨∇ℓ(old), ∇ℓ(new)⟩  [nats² / weight²]"
-        return self._fence(scores, scores.dot, np.asarray, use, label, notes)
+        ranking = self._fence(scores, scores.dot, np.asarray, use, label, notes)
+        doubts = self._doubts(ranking, scores.take(np.flatnonzero(use).tolist()))
+        return replace(ranking, notes=(*ranking.notes, *doubts))
+
+    def _doubts(self, ranking: LayerRanking, scores: LayerScores) -> list[str]:
+        """Why the choice should be checked, and by what, if there is a reason."""
+        chosen, layers, total = ranking.layer, len(ranking.scores), np.array(ranking.scores)
+        reasons = []
+        if 0.8 * layers <= chosen < layers - 1:  # of the last layer every selector warns
+            reasons.append(f"layer {chosen} is in the last fifth, where edits often fail")
+        if (total < 0).all():
+            reasons.append("every score is negative")
+        if self.bootstrap and ranking.stability[chosen] < 0.5:
+            reasons.append("resamples of the facts disagree")
+        if np.isfinite(total).all():
+            others = {
+                reading: int(
+                    _tukey.choose(
+                        per_request(scores, self.scope, reading).sum(0),
+                        self.fence_constant(scores.kinds),
+                    )
+                )
+                for reading in AGGREGATIONS[1:]
+            }
+            reasons += [
+                f"with {reading} values it would be layer {layer}"
+                for reading, layer in others.items()
+                if abs(layer - chosen) > layers / 5
+            ]
+        if not reasons:
+            return []
+        edits = math.ceil(layers * max(0.02 * ranking.requests, 0.3))  # at most, as race counts
+        return [
+            f"Check this choice: {'; '.join(reasons)}. {TO_EDIT} edits a few facts at every layer, "
+            f"which takes as long as about {edits} edits."
+        ]
 
     def best_layer(self, totals: Float[np.ndarray, " layer"], kinds: Sequence[EditKind]) -> int:
         """The layer of the largest total within the fences, for facts of these kinds.

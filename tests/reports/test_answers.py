@@ -240,9 +240,9 @@ def test_rounding_and_the_choice_of_the_layer_are_said():
     made = REPORT.provenance | {"dtype": "bfloat16", "layer_choice": choice}
     text = shown(replace(REPORT, provenance=made))
     said = "layer 3 chosen by lga on 30 proxy facts from zsre (z.json)"
-    assert said in text and "on the choice" not in text
+    assert said in text and "--selector" not in text
     assert "Rounding to bfloat16: ‖applied − intended‖ / ‖intended‖ = 0.12" in text
     made["layer_choice"] = choice | {"notes": ["one"]}
-    assert "; `lga-fast select` shows a note on the choice" in shown(
+    assert "; `lga-fast select --selector lga` shows a note" in shown(
         replace(REPORT, provenance=made)
     )

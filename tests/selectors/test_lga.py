@@ -65,7 +65,7 @@ def test_scopes_are_reaggregations():
         name: np.roll([[k, 0.0, 0, 0]], i, 1)
         for i, (name, k) in enumerate(zip(names, (1, 5, 2), strict=True))
     }
-    base = scores(np.zeros((1, 4)), dot=dot)
+    base = scores(np.zeros((1, 4)), dot=dot, norm2_old=dot, norm2_new=dot)
     assert base.total("mlp_all").tolist() == [1, 5, 2, 0]
     assert base.total("mlp_weights").tolist() == [1, 0, 2, 0]
     assert base.total("edited_only").tolist() == [0, 0, 2, 0]
@@ -154,3 +154,24 @@ def test_unknown_selectors_and_options_are_refused():
         select_layer(model, EDITS, selector="lgb")
     with pytest.raises(UnknownName, match="selector 'lga' has no option fence. It has: .*tukey"):
         select_layer(model, EDITS, fence=2)
+
+
+def test_it_says_why_a_choice_should_be_checked():
+    one = {"down.weight": np.ones((10, 10))}
+
+    def checked(values):
+        """The layer, and the notes on checking it."""
+        phi = np.tile(np.array(values, dtype=float), (10, 1))
+        ranking = Selector(bootstrap=0).aggregate(scores(phi, norm2_old=one, norm2_new=one))
+        return ranking.layer, [note for note in ranking.notes if note.startswith("Check")]
+
+    last_fifth = [1, 2, 3, 3, 3, 3, 3, 3, 4, 3]
+    why = "Check this choice: layer 8 is in the last fifth, where edits often fail. race edits a "
+    assert checked(last_fifth) == (
+        8,
+        [why + "few facts at every layer, which takes as long as about 3 edits."],
+    )
+    layer, (note,) = checked([-value for value in last_fifth])
+    assert layer == 0
+    assert "every score is negative; with absolute values it would be layer 8. race" in note
+    assert checked([1, 2, 3, 3, 3, 4, 3, 3, 3, 3]) == (5, [])
