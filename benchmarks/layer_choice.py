@@ -29,7 +29,7 @@ from lga_fast.sweep.result import Sweep
 from lga_fast.sweep.successive_halving import VALUES
 
 DRAWS, PROXY, BOOTSTRAP, SEED = 20, 30, 1000, 42
-CHEAPER = 23 / 3  # of edits for the bare prompt: see `LayerEdits.cheapen`
+CHEAPER = 23 / 3  # of cheap edits: see `LayerEdits.cheapen`
 PASSES = {  # readings of ℓ(Q∪K) and of K
     "target, decoded": {},
     "target, ground truth": {"old": "ground_truth"},
@@ -54,7 +54,7 @@ def main() -> None:
         pairs[name] = judge(*rest.split(","), tracing=given.cma)
         print(name, json.dumps(pairs[name]["facts"]), flush=True)
     about = {"commit": provenance.commit(), "draws": DRAWS, "proxy": PROXY, "seed": SEED}
-    given.out.write_text(json.dumps(about | {"pairs": pairs}, indent=1) + "\n")
+    given.out.write_text(json.dumps(about | {"pairs": pairs}) + "\n")
 
 
 def judge(
@@ -78,8 +78,8 @@ def judge(
     for name, choose in chosen:
         picked = [choose(draw, number) for number, draw in enumerate(draws)]
         rows[name] = regrets(values, picked)
-    for layer in (5, model.layers // 2):
-        rows[f"layer {layer}"] = regrets(values, [(layer, 0.0)])
+    for name, layer in (("layer 5", 5), ("middle layer", model.layers // 2)):
+        rows[name] = regrets(values, [(layer, 0.0)])
     if tracing:
         ranking = cma.Selector().rank(model, [requests[i] for i in draws[0]])
         rows["cma"] = regrets(values, [(ranking.layer, 0.0)])

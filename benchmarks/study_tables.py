@@ -6,47 +6,10 @@ import json
 from statistics import mean
 from typing import Any
 
-from lga_fast.studies import _paper
-
 try:
     from benchmarks._markdown import HERE, results, source, table
 except ImportError:
     from _markdown import HERE, results, source, table
-
-
-_SUMMARY = {  # README's rows: the selector, and what the study calls its choice
-    **{name: name for name in ("salem", "cma", "reach", "race")},
-    "lga": "lga (mlp_all, signed)",
-    **{name: name for name in ("brute_force", "fixed")},
-    "random_layer": "random_layer (mean of all)",
-}
-
-
-def summary() -> str:
-    """README's table: the layer of each selector, what is lost there, what the choice costs."""
-    trials, runtime = _study("compare")[0], next(iter(_study("runtime")[0].values()))
-    rows = []
-    for selector, name in _SUMMARY.items():
-        row = [f"`{selector}`"]
-        for trial in trials.values():
-            layers, regret = (trial["choices"][name][key] for key in ("layers", "regret"))
-            layer = f"layer {layers[0]}" if len(layers) == 1 else "average"
-            values = "{value:.3f} ({low:.3f} to {high:.3f})".format(**regret["rewrite"])
-            row.append(f"{layer}: {values}")
-        costs = [c for n, c in runtime["selectors"].items() if n.partition(",")[0] == selector]
-        row.append(f"{costs[0]['forwards'] / runtime['facts']:,.0f}" if costs else "0")
-        rows.append(row)
-    return table(["selector", *trials, "forwards per fact (atlas)"], rows) + f"\n{_papers()}\n"
-
-
-def _papers() -> str:
-    """The paper's own mean regrets, over its pairs of model and data set."""
-    regrets: dict[str, list[float]] = {}
-    for row in _paper.rows():
-        if row.get("regret") is not None and row["selector"] in ("LGA", "CMA", "SaLEM"):
-            regrets.setdefault(row["selector"], []).append(row["regret"])
-    means = ", ".join(f"{n} {mean(r):.3f} ({len(r)})" for n, r in sorted(regrets.items()))
-    return f"The paper's mean regret (pairs of model and data): {means}."
 
 
 def studies() -> str:

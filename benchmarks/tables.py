@@ -15,10 +15,11 @@ from lga_fast.records import LayerRanking
 from lga_fast.reports import ranking_table
 
 try:
-    from benchmarks import speed_tables, study_tables
+    from benchmarks import choice_tables, speed_tables, study_tables
     from benchmarks._markdown import HERE, panel, results, source, table
     from benchmarks.example import example
 except ImportError:
+    import choice_tables
     import speed_tables
     import study_tables
     from _markdown import HERE, panel, results, source, table
@@ -52,7 +53,7 @@ def readme_with_tables(text: str) -> str:
     parts: dict[str, Callable[[], str]] = {
         "demo": demo,
         "example": example,
-        "regret": study_tables.summary,
+        "regret": choice_tables.summary,
         "speed": speed_tables.summary,
     }
     for name, part in parts.items():
@@ -66,6 +67,7 @@ def results_page() -> str:
     """The whole of RESULTS.md."""
     sections: dict[str, Callable[[], str]] = {
         "LGA's choice on the embedded models": atlas,
+        "What each selector's layer loses": choice_tables.readings,
         "Studies on the embedded models": study_tables.studies,
         "Scoring pass": speed_tables.selection,
         "Ops": speed_tables.ops,

@@ -36,7 +36,7 @@ def _layer_choice(ranking: dict[str, Any]) -> str:
     which = "a note" if count == 1 else f"{count} notes"
     notes = f"; `lga-fast select --selector {ranking['selector']}` shows {which}"
     sure = ranking.get("confidence")
-    confidence = "" if sure is None else f", within 0.02 of the best with probability {sure:.0%}"
+    confidence = "" if sure is None else f", by cheap edits ({sure:.0%} sure)"
     return (
         f"layer {ranking['layer']} chosen by {ranking['selector']} on {ranking['requests']} proxy "
         f"facts from {data['name']}{file}{confidence}{notes if count else ''}"

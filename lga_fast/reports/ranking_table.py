@@ -33,8 +33,8 @@ def _header(ranking: LayerRanking) -> Text:
         lines.append(f"{len(ranking.dropped)} dropped: {ranking.dropped[0].reason}")
     if ranking.confidence is not None:
         lines.append(
-            f"Layer {ranking.layer} is the best, or within 0.02 of it, with probability "
-            f"{ranking.confidence:.0%}"
+            f"As far as cheap edits tell, layer {ranking.layer} is within 0.02 of the best with "
+            f"probability {ranking.confidence:.0%}"
         )
     lines.append(f"{provenance.arithmetic(about)}, kernels: {about['kernel']}")
     if "seconds_scoring" in about:

@@ -1,0 +1,93 @@
+"""Tables of what each selector's layer loses, from results/layer_choice.json."""
+
+from __future__ import annotations
+
+from statistics import mean
+from typing import Any
+
+from lga_fast.studies import _paper
+
+try:
+    from benchmarks._markdown import results, table
+except ImportError:
+    from _markdown import results, table
+
+_README = ("race", "brute_force", "salem", "lga", "cma", "reach", "layer 5")
+_SCORES = ("rewrite", "combined")
+_ELSE = 12  # readings of LGA that RESULTS.md shows
+
+
+def summary() -> str:
+    """README's table: mean and worst regret over draws of the proxy facts, by pair."""
+    pairs = results("layer_choice")["pairs"]
+    rows = [_row(name, pairs) for name in _README]
+    return (
+        table(["selector", *(pair.partition("_")[0] for pair in pairs)], rows) + f"\n{_papers()}\n"
+    )
+
+
+def readings() -> str:
+    """RESULTS.md's: all selectors, and the readings of LGA from the least mean regret on."""
+    found = results("layer_choice")
+    pairs = found["pairs"]
+    names = list(next(iter(pairs.values()))["selectors"])
+    lga = sorted((n for n in names if n.startswith("lga: ")), key=lambda n: _mean(n, pairs))
+    shown = [n for n in names if n not in lga] + lga[:_ELSE] + lga[-3:]
+    rows = [[*_row(name, pairs), f"{_mean(name, pairs):.3f}", _far(name, pairs)] for name in shown]
+    sizes = "; ".join(
+        f"{name}: {pair['facts']} facts, {pair['layers']} layers, {found['draws']} draws of "
+        f"{pair['proxy']}"
+        for name, pair in pairs.items()
+    )
+    heads = [f"{pair}: rewrite, combined" for pair in pairs]
+    about = (
+        "\nRegret against the best layer of the sweep, mean (worst) over draws of proxy facts; "
+        f"{sizes}. Of {len(lga)} readings of LGA the best and the worst. Confidence of race: "
+        f"{_calibrated(pairs)}. `python benchmarks/layer_choice.py`, commit {found['commit']}, "
+        "[results/layer_choice.json](results/layer_choice.json)\n"
+    )
+    return table(["selector", *heads, "mean", "beyond the best five"], rows) + about
+
+
+def _row(name: str, pairs: dict[str, Any]) -> list[str]:
+    cells = []
+    for pair in pairs.values():
+        scores = [pair["selectors"][name][score] for score in _SCORES]
+        cells.append(", ".join(f"{s['value']:.3f} ({s['worst']:.3f})" for s in scores))
+    return [f"`{name}`", *cells]
+
+
+def _mean(name: str, pairs: dict[str, Any]) -> float:
+    return mean(p["selectors"][name][score]["value"] for p in pairs.values() for score in _SCORES)
+
+
+def _far(name: str, pairs: dict[str, Any]) -> str:
+    shares = [pair["selectors"][name]["combined"]["beyond_best_five"] for pair in pairs.values()]
+    return f"{mean(shares):.0%}"
+
+
+def _calibrated(pairs: dict[str, Any]) -> str:
+    """Of choices with some confidence, how many lack at most 0.02 of the best layer's score."""
+    seen = []
+    for pair in pairs.values():
+        race, means = pair["selectors"]["race"], pair["means"]
+        score = [(a + b) / 2 for a, b in zip(means["rewrite"], means["combined"], strict=True)]
+        lacks = [max(score) - score[layer] for layer in race["layers"]]
+        seen += zip(race["confidence"], lacks, strict=True)
+    parts = []
+    for low, high in ((0, 0.5), (0.5, 0.75), (0.75, 0.9), (0.9, 1.01)):
+        lacks = [lack for confidence, lack in seen if low <= confidence < high]
+        if lacks:
+            right = sum(lack <= 0.02 for lack in lacks)
+            parts.append(f"{low:.0%} to {min(high, 1):.0%}: {right} of {len(lacks)} right")
+    return ", ".join(parts)
+
+
+def _papers() -> str:
+    """The paper's own mean regrets, over its pairs of model and data set."""
+    regrets: dict[str, list[float]] = {}
+    for row in _paper.rows():
+        if row.get("regret") is not None and row["selector"] in ("LGA", "CMA", "SaLEM"):
+            regrets.setdefault(row["selector"], []).append(row["regret"])
+    means = ", ".join(f"{n} {mean(r):.3f} ({len(r)})" for n, r in sorted(regrets.items()))
+    return f"The paper's mean regret (pairs of model and data): {means}."
