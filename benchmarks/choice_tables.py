@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import mean
 from typing import Any
 
+from lga_fast.selectors.race import TOLERANCE
 from lga_fast.studies import _paper
 
 try:
@@ -67,7 +68,7 @@ def _far(name: str, pairs: dict[str, Any]) -> str:
 
 
 def _calibrated(pairs: dict[str, Any]) -> str:
-    """Of choices with some confidence, how many lack at most 0.02 of the best layer's score."""
+    """Of choices with some confidence, how many lack at most race's tolerance of the best score."""
     seen = []
     for pair in pairs.values():
         race, means = pair["selectors"]["race"], pair["means"]
@@ -78,7 +79,7 @@ def _calibrated(pairs: dict[str, Any]) -> str:
     for low, high in ((0, 0.5), (0.5, 0.75), (0.75, 0.9), (0.9, 1.01)):
         lacks = [lack for confidence, lack in seen if low <= confidence < high]
         if lacks:
-            right = sum(lack <= 0.02 for lack in lacks)
+            right = sum(lack <= TOLERANCE for lack in lacks)
             parts.append(f"{low:.0%} to {min(high, 1):.0%}: {right} of {len(lacks)} right")
     return ", ".join(parts)
 

@@ -84,7 +84,7 @@ class LayerRanking:
     raw_argmax: int | None = None  # the choice, had nothing been excluded
     argmax_by_scope: dict[str, int] = field(default_factory=dict)
     stability: tuple[float, ...] = ()  # share of bootstrap resamples that chose each layer
-    confidence: float | None = None  # probability that no layer's score is higher by over 0.02
+    confidence: float | None = None  # probability that no layer's score is higher by over 0.05
     positive_share: tuple[float, ...] = ()  # share of requests whose score is positive, per layer
     requests: int = 0
     known: int = 0

@@ -33,7 +33,7 @@ def _header(ranking: LayerRanking) -> Text:
         lines.append(f"{len(ranking.dropped)} dropped: {ranking.dropped[0].reason}")
     if ranking.confidence is not None:
         lines.append(
-            f"As far as cheap edits tell, layer {ranking.layer} is within 0.02 of the best with "
+            f"As far as cheap edits tell, layer {ranking.layer} is within 0.05 of the best with "
             f"probability {ranking.confidence:.0%}"
         )
     lines.append(f"{provenance.arithmetic(about)}, kernels: {about['kernel']}")

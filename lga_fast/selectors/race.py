@@ -24,8 +24,8 @@ from lga_fast.sweep.layer_curve import LayerCurve
 from lga_fast.sweep.layer_edits import LayerEdits, check_layers
 from lga_fast.sweep.successive_halving import METRICS, Measure, Round, halve, score
 
-TOLERANCE = 0.02  # in a score that ends at 1: what a better layer may be better by
-CERTAIN = 0.99  # at which probability of that the race ends
+TOLERANCE = 0.05  # in a score that ends at 1: by how much more a layer is noticeably better
+ENOUGH, CERTAIN = 0.02, 0.99  # the race ends where none is better by more, with this probability
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,7 @@ class Selector(Seeded, EditingOptions, LayerSelector):
     but uses those there are.
     """
 
-    share: float = option(
-        1 / 30, "Largest cost of the edits, as a share of brute force's.", above=0
-    )
+    share: float = option(0.02, "Largest cost of the edits, as a share of brute force's.", above=0)
 
     cost: ClassVar[Cost] = "edits"
 
@@ -132,7 +130,7 @@ class Selector(Seeded, EditingOptions, LayerSelector):
             return False  # one fact says nothing of how facts differ
         curve = layer_curve.fit({n: score(v) for n, v in values.items()}, len(values))
         best = int(np.argmax(curve.mean))
-        return curve.probability_within(best, TOLERANCE, self.seed) >= CERTAIN
+        return curve.probability_within(best, ENOUGH, self.seed) >= CERTAIN
 
     @staticmethod
     def _note(ranking: LayerRanking, last: Round) -> str:

@@ -75,7 +75,9 @@ def halve(
     count = math.ceil(math.log2(len(layers))) or 1
     seen = 0
     while seen < facts and (not rounds or budget >= len(remaining) > 1):
-        each = max(1, budget // (len(remaining) * (count - len(rounds))))
+        # Half of the layers go after the first round: one fact would decide too much.
+        least = 1 if rounds or budget < 2 * len(remaining) else 2
+        each = max(least, budget // (len(remaining) * (count - len(rounds))))
         places = range(seen, min(facts, seen + each))
         for layer, measured in measure(remaining, places).items():
             values[layer] = np.concatenate([values[layer], measured], 1)

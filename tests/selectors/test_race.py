@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tiny
+import torch
 
 from lga_fast import select_layer
 from lga_fast.errors import EditError, ScoringError
@@ -25,7 +26,7 @@ def cheap(tmp_path):
 
 
 def test_it_measures_what_a_sweep_without_contexts_measures(cheap):
-    model = tiny.model("gpt2")
+    model = tiny.model("gpt2", torch.float32)
     swept = sweep(model, REQUESTS, metrics=METRICS, **CHEAP | {"contexts": ()})
     ranking = select_layer(model, [NO_SUBJECT, *REQUESTS], "race", **cheap)
     table = np.stack([swept.acc[name] for name in VALUES])  # [value fact layer]
@@ -33,10 +34,10 @@ def test_it_measures_what_a_sweep_without_contexts_measures(cheap):
     for one in ranking.provenance["rounds"]:
         values = table[:, facts[: one["facts"]]][:, :, one["layers"]]
         expected = [score(values[:, :, i]).mean() for i in range(len(one["layers"]))]
-        assert one["means"]["score"] == pytest.approx(expected, rel=1e-5)
+        assert one["means"]["score"] == pytest.approx(expected, rel=1e-3)
         assert one["means"]["score"] == sorted(one["means"]["score"], reverse=True)
         assert one["means"]["rewrite"] == pytest.approx(values[0].mean(0))
-    assert ranking.provenance["rounds"][0]["facts"] == 1
+    assert ranking.provenance["rounds"][0]["facts"] == 2
     assert len(ranking.provenance["rounds"][0]["layers"]) == model.layers
 
 
