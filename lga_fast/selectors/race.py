@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float
 
 from lga_fast import distributed, progress, provenance
 from lga_fast.datasets import easyedit_requests, with_subject
@@ -18,7 +17,7 @@ from lga_fast.options import option
 from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors._editing_options import EditingOptions
 from lga_fast.selectors._fact_edits import FactEdits
-from lga_fast.selectors._selector import Cost, LayerSelector, Seeded, with_notes
+from lga_fast.selectors._selector import TO_EDIT_SHARE, Cost, LayerSelector, Seeded, with_notes
 from lga_fast.sweep import layer_curve
 from lga_fast.sweep.layer_curve import LayerCurve
 from lga_fast.sweep.layer_edits import LayerEdits, check_layers
@@ -40,7 +39,7 @@ class Selector(Seeded, EditingOptions, LayerSelector):
     but uses those there are.
     """
 
-    share: float = option(0.02, "Largest cost of the edits, as a share of brute force's.", above=0)
+    share: float = option(TO_EDIT_SHARE, "Largest part of brute force's cost.", above=0)
 
     cost: ClassVar[Cost] = "edits"
 
@@ -57,7 +56,6 @@ class Selector(Seeded, EditingOptions, LayerSelector):
             ScoringError: no request has its subject in its prompt.
             EditError: an edit cannot be made.
         """
-        self.check(model, requests)
         loaded = easyedit_requests(requests)
         usable, dropped = with_subject(loaded, self.name)
         drawn = np.random.default_rng(self.seed).permutation(len(usable))
@@ -120,17 +118,22 @@ class Selector(Seeded, EditingOptions, LayerSelector):
     def compare(
         self, layers: int, facts: int, budget: int, measure: Measure
     ) -> tuple[LayerCurve, list[Round]]:
-        """Make the edits, and fit the curve to all they did; see `halve`."""
-        values, rounds = halve(range(layers), facts, budget, measure, self._decided)
-        return layer_curve.fit({n: score(v) for n, v in values.items()}, layers), rounds
+        """Make the edits, and fit the curve to all they did; see `halve`.
 
-    def _decided(self, values: dict[int, Float[np.ndarray, "value fact"]]) -> bool:
-        """Whether the best layer is as good as certain."""
-        if min(column.shape[1] for column in values.values()) < 2:
-            return False  # one fact says nothing of how facts differ
-        curve = layer_curve.fit({n: score(v) for n, v in values.items()}, len(values))
-        best = int(np.argmax(curve.mean))
-        return curve.probability_within(best, ENOUGH, self.seed) >= CERTAIN
+        It ends early where the best layer is as good as certain, unless a layer has seen one fact
+        only, which says nothing of how facts differ.
+        """
+        rounds, curve = list[Round](), None
+        for one, values in halve(range(layers), facts, budget, measure):
+            rounds.append(one)
+            curve = layer_curve.fit({n: score(v) for n, v in values.items()}, layers)
+            if min(column.shape[1] for column in values.values()) < 2:
+                continue
+            best = int(np.argmax(curve.mean))
+            if curve.probability_within(best, ENOUGH, self.seed) >= CERTAIN:
+                break
+        assert curve is not None  # one round is always run
+        return curve, rounds
 
     @staticmethod
     def _note(ranking: LayerRanking, last: Round) -> str:

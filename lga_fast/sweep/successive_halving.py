@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,8 +54,7 @@ def halve(
     facts: int,
     budget: int,
     measure: Measure,
-    decided: Callable[[dict[int, Float[np.ndarray, "value fact"]]], bool],
-) -> tuple[dict[int, Float[np.ndarray, "value fact"]], list[Round]]:
+) -> Iterator[tuple[Round, dict[int, Float[np.ndarray, "value fact"]]]]:
     """Compare layers in rounds, each on more facts than the last and with half of its layers.
 
     Sequential halving (Karnin et al., ICML 2013): every round may make an equal part of the edits.
@@ -65,19 +64,18 @@ def halve(
         facts: number of facts.
         budget: largest number of edits of one fact at one layer, but one round is always run.
         measure: makes the edits.
-        decided: whether the values so far leave nothing to be found out.
 
-    Returns:
-        All values by layer, of the first facts, and the rounds.
+    Yields:
+        A round, and all values so far by layer, of the first facts. Who has seen enough stops.
     """
-    remaining, rounds = list(layers), list[Round]()
+    remaining = list(layers)
     values = {layer: np.empty((len(VALUES), 0)) for layer in layers}
     count = math.ceil(math.log2(len(layers))) or 1
-    seen = 0
+    seen = rounds = 0
     while seen < facts and (not rounds or budget >= len(remaining) > 1):
         # Half of the layers go after the first round: one fact would decide too much.
         least = 1 if rounds or budget < 2 * len(remaining) else 2
-        each = max(least, budget // (len(remaining) * (count - len(rounds))))
+        each = max(least, budget // (len(remaining) * (count - rounds)))
         places = range(seen, min(facts, seen + each))
         for layer, measured in measure(remaining, places).items():
             values[layer] = np.concatenate([values[layer], measured], 1)
@@ -85,8 +83,6 @@ def halve(
         # A sum of floats depends on their number; equal values must compare as equal.
         means = {layer: round(float(score(values[layer]).mean()), 12) for layer in remaining}
         remaining.sort(key=lambda layer: -means[layer])
-        rounds.append(Round.of(remaining, values))
-        if decided(values):
-            break
+        yield Round.of(remaining, values), values
+        rounds += 1
         remaining = remaining[: math.ceil(len(remaining) / 2)]
-    return values, rounds
