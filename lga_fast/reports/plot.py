@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from lga_fast import extras
@@ -27,7 +28,7 @@ def write(ranking: LayerRanking, *paths: Path) -> None:
 
 
 def draw(ranking: LayerRanking) -> Figure:
-    """Scores above, shares of resamples [%] below, both by layer.
+    """Scores above and, if there are any, shares of resamples [%] below, both by layer.
 
     Bars of excluded layers that leave the range of the others are cut and carry their score,
     upright, so that neighbours' do not overlap.
@@ -36,8 +37,10 @@ def draw(ranking: LayerRanking) -> Figure:
 
     layers = range(len(ranking.scores))
     figure = Figure(figsize=(max(6.0, 0.16 * len(layers)), 5), layout="tight")
-    top, low = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    for axes in (top, low):  # also where the bar itself is too small to be seen
+    ratios = [3, 1] if ranking.stability else [1]
+    every = figure.subplots(len(ratios), 1, sharex=True, height_ratios=ratios, squeeze=False)[:, 0]
+    top = every[0]
+    for axes in every:  # also where the bar itself is too small to be seen
         axes.axvspan(ranking.layer - 0.5, ranking.layer + 0.5, color=_CHOSEN, alpha=0.2, zorder=0)
     colours = [_CHOSEN if layer == ranking.layer else _KEPT for layer in layers]
     bars = top.bar(layers, ranking.scores, color=colours, edgecolor="black", linewidth=0.5)
@@ -58,12 +61,14 @@ def draw(ranking: LayerRanking) -> Figure:
         label = "Tukey's fences" if i == 0 else None
         top.axhline(fence, color=_FENCE, linestyle="--", linewidth=1, label=label)
     top.axhline(0, color="black", linewidth=0.8)
-    top.set(xlim=(-0.7, len(layers) - 0.3), ylim=limits, ylabel=ranking.score_label)
+    top.set(xlim=(-0.7, len(layers) - 0.3), ylim=limits, ylabel=fill(ranking.score_label, 40))
     title = f"{ranking.selector} on {ranking.provenance['model']}, {ranking.requests} proxy facts"
     top.set_title(title, pad=22)
     top.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
-    low.bar(layers, [100 * s for s in ranking.stability or [0.0] * len(layers)], color=colours)
-    low.set(xlabel="layer", ylabel="resamples [%]", ylim=(0, 100), xticks=figures.ticks(layers))
+    if ranking.stability:
+        every[1].bar(layers, [100 * share for share in ranking.stability], color=colours)
+        every[1].set(ylabel="resamples [%]", ylim=(0, 100))
+    every[-1].set(xlabel="layer", xticks=figures.ticks(layers))
     return figure
 
 

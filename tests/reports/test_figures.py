@@ -96,3 +96,15 @@ def test_names_of_data_sets_below_a_heat_map_can_be_read():
     columns = ["zsre", "wikibio", "wiki_counterfact", "wiki_recent", "counterfact_portability_gpt4"]
     figure = figures.heat("A model", columns, columns, np.eye(5), "regret", [(0, "zsre")])
     assert not overlapping(figure)
+
+
+def test_the_longest_label_has_room_and_no_panel_is_empty():
+    label = "how well edits serve, of 1: half rewrite accuracy, half probabilities of the others"
+    plain = replace(ranking(8), score_label=label, stability=())
+    figure = plot.draw(plain)
+    assert len(figure.axes) == 1 and not overlapping(figure)
+    figure = plot.draw(replace(plain, stability=(0.125,) * 8))
+    assert len(figure.axes) == 2 and not overlapping(figure)
+    for text in texts(figure):
+        box = text.get_window_extent()
+        assert box.y0 >= 0 and box.y1 <= figure.bbox.height, text.get_text()
