@@ -164,13 +164,14 @@ def _runtime() -> str:
             f"{row['seconds']:.2f}",
             f"{row['seconds'] / one['selectors']['lga']['seconds']:.1f}",
             f"{row['forwards'] / one['facts']:,.0f}",
+            f"{row['edits']:,}",
             f"{row['facts_timed']} of {one['facts']}" if row.get("facts_timed") else "",
         ]
         for name, one in trials.items()
         for selector, row in one["selectors"].items()
     ]
-    head = ["model", "selector", "seconds", "times lga's", "forwards per fact", "scaled from"]
-    return table(head, rows) + where
+    head = ["model", "selector", "seconds", "times lga's", "forwards per fact", "edits"]
+    return table([*head, "scaled from"], rows) + where
 
 
 def _sweep_speed() -> str:

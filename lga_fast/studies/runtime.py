@@ -1,4 +1,4 @@
-"""What choosing a layer costs: seconds and sequence forwards of every selector."""
+"""What choosing a layer costs: seconds, sequence forwards and edits of every selector."""
 
 from __future__ import annotations
 
@@ -70,6 +70,7 @@ class Study(Experiment):
                 ):
                     row, timed = f"{name}, {way}", facts[:count]
                     rows[row] = _scaled(measure(trial, timed, options), len(timed), len(facts))
+                    rows[row]["edits"] = len(facts) * trial.model.layers
                     compared = [row, *compared] if selector.timed_in_paper else compared
                     advance(1)
         rows = dict(sorted(rows.items(), key=lambda item: item[1]["seconds"]))
@@ -113,6 +114,7 @@ def _timed(selector: LayerSelector, trial: Trial, repeats: int) -> dict[str, Any
         seconds.append(_now(model.device) - started)
     costs = ranking.provenance
     row = {"seconds": float(np.median(seconds)), "least": min(seconds), "most": max(seconds)}
+    row["edits"] = costs.get("edits", 0)
     row["forwards"] = costs.get("sequence_forwards_plain", costs["sequence_forwards"])
     row |= {"forwards_run": costs["sequence_forwards"], "layer": ranking.layer}
     if costs.get("old"):
@@ -186,10 +188,9 @@ def _method(setting: Setting, study: Study, trial: Trial) -> str:
     return (
         f"Seconds to choose a layer on {setting.proxy} proxy facts, all measured in one process: "
         f"the median of {study.repeats} runs after one to warm up; of {', '.join(once)} one run. "
-        "Brute force edits every fact at every layer. It is timed once, on fewer facts where its "
-        "row says so, and scaled. One fact at a time means: by this library's editor, the edit "
-        "written, measured and undone; its steps run less than a whole forward, as those of other "
-        "libraries do not."
+        "Brute force is timed once, on fewer facts where its row says so, and scaled. One fact at "
+        "a time means: by this library's editor, the edit written, measured and undone; its steps "
+        "run less than a whole forward, as those of other libraries do not."
     )
 
 
@@ -215,6 +216,7 @@ def _table(name: str, result: dict[str, Any]) -> Table:
             f"{row['seconds'] / base['seconds']:.1f}",
             f"{row['forwards'] / facts:,.1f}",
             f"{row['forwards'] / base['forwards']:,.1f}",
+            f"{row['edits']:,}",
         )
         for key, row in result["selectors"].items()
     )
@@ -226,7 +228,7 @@ def _table(name: str, result: dict[str, Any]) -> Table:
     times = f"times {DEFAULT}'s"
     return Table(
         f"{name}, {result['editor']}, {facts} proxy facts",
-        ("selector", "seconds", "least to most", times, "forwards per fact", times),
+        ("selector", "seconds", "least to most", times, "forwards per fact", times, "edits made"),
         rows,
         "Forwards: sequences through all blocks that a plain form of each method runs, a backward "
         "counted as one. This library restarts forwards at the first changed layer, which leaves "
@@ -245,5 +247,4 @@ def _figure(number: int, name: str, result: dict[str, Any]) -> Picture:
         "time [s], logarithmic",
         log=True,
     )
-    caption = f"{name}: seconds to choose a layer; median, least and most of the runs."
-    return Picture(f"seconds-{number}", figure, caption)
+    return Picture(f"seconds-{number}", figure, f"{name}: median, least and most of the runs.")

@@ -27,6 +27,8 @@ def test_forwards_are_the_methods_and_ratios_are_everywhere(setting):
     together, alone = rows[TOGETHER], rows[ALONE]
     assert together["forwards"] == alone["forwards"] == 2 * LAYERS * EDIT
     assert (together["facts_timed"], alone["facts_timed"]) == (2, 1)
+    assert together["edits"] == alone["edits"] == 2 * LAYERS
+    assert rows["race"]["edits"] > rows["lga"]["edits"] == 0
     seconds = {name: row["seconds"] for name, row in rows.items()}
     assert set(one["times_lga"]) == {"cma", "cma, all tokens", ALONE, TOGETHER}
     for name, ratio in one["times_lga"].items():
