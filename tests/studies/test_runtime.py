@@ -57,6 +57,22 @@ def test_forwards_of_a_selector_are_those_that_the_model_runs(setting, selector)
     assert ranking.provenance["sequence_forwards"] == sum(rows) + generated
 
 
+@pytest.mark.parametrize("long, runs", [(60, 3), (0, 1)])
+def test_a_long_first_run_is_the_only_one(setting, monkeypatch, long, runs):
+    (trial,) = setting(proxy=2, test=1).trials()
+    selector, asked = selector_for(trial, "salem", 0), []
+
+    class Counted:
+        def rank(self, model, facts):
+            asked.append(len(facts))
+            return selector.rank(model, facts)
+
+    monkeypatch.setattr(runtime, "LONG", long)
+    row = runtime._timed(Counted(), trial, repeats=2)
+    assert asked == [2] * runs
+    assert 0 < row["least"] <= row["seconds"] <= row["most"]
+
+
 def test_edits_alone_leave_the_model_as_it_was(setting):
     (trial,) = setting(proxy=2, test=1).trials()
     before = trial.model.fingerprint()
