@@ -183,7 +183,7 @@ def regrets(values: dict[str, np.ndarray], picked: list[tuple[int, float]]) -> d
         counts = statistics.resamples(len(table), BOOTSTRAP, SEED)
         row[name] = statistics.regret(mean, statistics.means(table, counts), layers)
         row[name]["worst"] = float((mean.max() - mean[layers]).max())
-        rank = np.argsort(np.argsort(-mean, kind="stable"), kind="stable")
+        rank = (mean[:, None] < mean).sum(1)  # ties are equally good
         row[name]["beyond_best_five"] = float((rank[layers] >= 5).mean())
         row[name]["worse_half"] = float((rank[layers] >= len(mean) / 2).mean())
     return row

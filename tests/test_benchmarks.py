@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -91,3 +92,29 @@ def test_the_ranks_benchmark_compares_equal_scores(monkeypatch):
     assert row["largest_relative_difference"] == 0
     assert set(row["times_faster"]) == {"scoring", "answering_and_scoring", "command"}
     assert row["products_times_more"]["median"] == 2
+
+
+def test_choices_on_fresh_facts_resume_and_avoid_the_swept_ones(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    fresh_draws = pytest.importorskip("fresh_draws")
+    monkeypatch.setattr(fresh_draws, "SELECTORS", ("salem",))
+    monkeypatch.setattr(fresh_draws, "PROXY", 3)
+    sweep = ROOT / "benchmarks/results/sweeps/atlas.npz"
+    swept = fresh_draws.read(sweep).case_ids
+    seen, choose = [], fresh_draws.choice
+
+    def chosen(model, facts, selector):
+        seen.append([fact.case_id for fact in facts])
+        return choose(model, facts, selector)
+
+    monkeypatch.setattr(fresh_draws, "choice", chosen)
+    out = tmp_path / "fresh.json"
+    monkeypatch.setattr("sys.argv", ["", str(out), f"atlas=atlas,atlas,-,{sweep}"])
+    for draws in (1, 2):
+        monkeypatch.setattr(fresh_draws, "DRAWS", draws)
+        fresh_draws.main()
+    assert len(seen) == 2 and seen[0] != seen[1]
+    assert all(len(facts) == 3 and not set(facts) & set(swept) for facts in seen)
+    judged = json.loads(out.read_text())["pairs"]["atlas"]["selectors"]["salem"]
+    assert len(judged["layers"]) == 2
+    assert 0 <= judged["rewrite"]["value"] <= judged["rewrite"]["worst"] <= 1

@@ -1,0 +1,92 @@
+"""Layers chosen on fresh facts: `python benchmarks/fresh_draws.py OUT.json PAIR [PAIR ...]`.
+
+A PAIR is NAME=MODEL,DATA,FILE,SWEEP, as for `layer_choice.py`. Every selector that makes no sweep
+chooses, with its defaults, on random draws of the file's facts, whether the model knows them or
+not; none of them is among the swept ones, whose means judge the layers. A run that was stopped
+resumes: each choice is written at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import lga_fast
+from lga_fast import files, provenance
+from lga_fast.records import EditRequest
+from lga_fast.sweep import statistics
+
+try:
+    from benchmarks.layer_choice import read, regrets
+except ImportError:
+    from layer_choice import read, regrets
+
+SELECTORS = ("lga", "salem", "reach", "race")
+DRAWS, PROXY, SEED = 20, 30, 42
+
+
+def main() -> None:
+    """Choose on every draw that is not in the file yet, and judge."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("pairs", nargs="+")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    done = json.loads(given.out.read_text())["pairs"] if given.out.exists() else {}
+    about = {"commit": provenance.commit(), "draws": DRAWS, "proxy": PROXY, "seed": SEED}
+    for name, _, rest in (pair.partition("=") for pair in given.pairs):
+        source, data, file, swept = rest.split(",")
+        truth = read(Path(swept))
+        values = {"rewrite": truth.acc["rewrite"], "combined": statistics.combined(truth.acc)}
+        model = lga_fast.load(source, dtype="float32")
+        facts = [
+            fact
+            for fact in lga_fast.load_edits(data, None if file == "-" else file)
+            if fact.subject_span is not None and fact.case_id not in set(truth.case_ids)
+        ]
+        pair = done.setdefault(name, {"choices": {}, "facts": len(facts)})
+        for number in range(DRAWS):
+            for selector in SELECTORS:
+                choices = pair["choices"].setdefault(selector, [])
+                if len(choices) > number:
+                    continue
+                choices.append(choice(model, drawn(facts, number), selector))
+                pair["judged_by"] = len(truth.case_ids)
+                pair["selectors"] = {
+                    chooser: regrets(values, [(c["layer"], c["confidence"] or 0) for c in made])
+                    for chooser, made in pair["choices"].items()
+                }
+                files.write_atomic(given.out, json.dumps(about | {"pairs": done}) + "\n")
+                print(name, number, selector, choices[-1], flush=True)
+
+
+def drawn(facts: list[EditRequest], number: int) -> list[EditRequest]:
+    """The facts of a draw, which its number decides."""
+    places = np.random.default_rng([SEED, number]).permutation(len(facts))[:PROXY]
+    return [facts[place] for place in places]
+
+
+def choice(
+    model: lga_fast.EditableModel, facts: list[EditRequest], selector: str
+) -> dict[str, Any]:
+    """What a selector chooses, and what it says of its choice."""
+    started = time.perf_counter()
+    ranking = lga_fast.select_layer(model, facts, selector)
+    return {
+        "layer": ranking.layer,
+        "confidence": ranking.confidence,
+        "stability": ranking.stability[ranking.layer] if ranking.stability else None,
+        "doubted": any(note.startswith("Check this choice") for note in ranking.notes),
+        "known": ranking.known,
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+
+
+if __name__ == "__main__":
+    main()
