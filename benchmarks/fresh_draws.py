@@ -23,9 +23,11 @@ from lga_fast.records import EditRequest
 from lga_fast.sweep import statistics
 
 try:
-    from benchmarks.layer_choice import read, regrets
+    from benchmarks.layer_choice import regrets
+    from benchmarks.real_sweep import read
 except ImportError:
-    from layer_choice import read, regrets
+    from layer_choice import regrets
+    from real_sweep import read
 
 SELECTORS = ("lga", "salem", "reach", "race")
 DRAWS, PROXY, SEED = 20, 30, 42

@@ -1,10 +1,10 @@
 """What each selector's layer loses: `python benchmarks/layer_choice.py OUT.json PAIR [PAIR ...]`.
 
-A PAIR is NAME=MODEL,DATA,FILE,SWEEP,BARE: a model, its facts (`-` for FILE: the embedded ones), and
-sweeps of these facts by `real_sweep.py`, BARE with `--bare`. A selector chooses on random draws of
-the swept facts; its regret is what its layer lacks of the best one's mean over all of them. Race
-and brute force are replayed from the sweeps, all else runs. Nothing of it was chosen by the table
-but what README says.
+A PAIR is NAME=MODEL,DATA,FILE,SWEEP,CHEAP: a model, its facts (`-` for FILE: the embedded ones),
+and sweeps of these facts by `real_sweep.py`, CHEAP with `--cheap`. A selector chooses on random
+draws of the swept facts; its regret is what its layer lacks of the best one's mean over all of
+them. Race and brute force are replayed from the sweeps, all else runs. Nothing of it was chosen by
+the table but what README says.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ from lga_fast.selectors._lga_variants import AGGREGATIONS, per_request
 from lga_fast.sweep import statistics
 from lga_fast.sweep.result import Sweep
 from lga_fast.sweep.successive_halving import VALUES
+
+try:
+    from benchmarks.real_sweep import read
+except ImportError:
+    from real_sweep import read
 
 DRAWS, PROXY, BOOTSTRAP, SEED = 20, 30, 1000, 42
 CHEAPER = 23 / 3  # of cheap edits: see `LayerEdits.cheapen`
@@ -58,12 +63,12 @@ def main() -> None:
 
 
 def judge(
-    source: str, data: str, file: str, swept: str, bare: str, tracing: bool
+    source: str, data: str, file: str, swept: str, cheap: str, tracing: bool
 ) -> dict[str, Any]:
     """Regrets of every selector for one model and its facts."""
     model = lga_fast.load(source, dtype="float32")
     facts = {r.case_id: r for r in lga_fast.load_edits(data, None if file == "-" else file)}
-    full, cheap = read(Path(swept)), read(Path(bare))
+    full, cheap = read(Path(swept)), read(Path(cheap))
     both = [case_id for case_id in full.case_ids if case_id in set(cheap.case_ids)]
     full, cheap = full.of(both), cheap.of(both)
     requests = [facts[case_id] for case_id in both]
@@ -140,10 +145,10 @@ def reach_middle(model: lga_fast.EditableModel, scores: LayerScores) -> Choose:
     return choose
 
 
-def editing_choices(layers: int, full: Sweep, bare: Sweep) -> Iterator[tuple[str, Choose]]:
-    """Race on edits for the bare prompt, and brute force."""
-    missing = np.full_like(bare.acc["rewrite"], np.nan)
-    table = np.stack([bare.acc.get(name, missing) for name in VALUES])
+def editing_choices(layers: int, full: Sweep, cheap: Sweep) -> Iterator[tuple[str, Choose]]:
+    """Race on cheap edits, and brute force."""
+    missing = np.full_like(cheap.acc["rewrite"], np.nan)
+    table = np.stack([cheap.acc.get(name, missing) for name in VALUES])
 
     def raced(draw: np.ndarray, seed: int) -> tuple[int, float]:
         selector = race.Selector(seed=seed)
@@ -187,21 +192,6 @@ def regrets(values: dict[str, np.ndarray], picked: list[tuple[int, float]]) -> d
         row[name]["beyond_best_five"] = float((rank[layers] >= 5).mean())
         row[name]["worse_half"] = float((rank[layers] >= len(mean) / 2).mean())
     return row
-
-
-def read(path: Path) -> Sweep:
-    """The facts of a sweep's file that are swept; it may be unfinished."""
-    with np.load(path) as stored:
-        about, acc, before = json.loads(str(stored["about"])), stored["acc"], stored["before"]
-    done = np.flatnonzero(~np.isnan(acc[about["names"].index("rewrite")]).all(1))
-    names, cases = about["names"], tuple(about["case_ids"][i] for i in done)
-    return Sweep(
-        {name: acc[i][done] for i, name in enumerate(names)},
-        {name: before[i][done] for i, name in enumerate(names)},
-        cases,
-        tuple(range(acc.shape[2])),
-        provenance=about,
-    )
 
 
 if __name__ == "__main__":

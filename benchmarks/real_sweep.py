@@ -4,7 +4,8 @@ The ground truth that selectors are judged by. The facts are the first of the fi
 knows (or does not: `--unknown`): it gives each token of the old answer, teacher-forced, greedily;
 with `--mention`, which questions need, the old answer is in its next 16 tokens, in any case of the
 letters. How many were asked and known, and the means by layer, are written beside OUT as `.json`
-once all facts are swept. A sweep that was stopped resumes.
+once all facts are swept; `--facts-of SWEEP` takes the facts of another one. A sweep that was
+stopped resumes. FILE is `-` for the embedded facts.
 """
 
 from __future__ import annotations
@@ -12,16 +13,20 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 import lga_fast
-from lga_fast import metrics, provenance
+from lga_fast import editors, metrics, provenance
 from lga_fast.records import EditRequest
 from lga_fast.scoring.pairs import generated
 from lga_fast.studies import sweep
 from lga_fast.sweep import statistics
+from lga_fast.sweep.result import Sweep
 
 METRICS = ("rewrite", "rephrase", "locality", "log_prob")
 ASKED = 400  # at most so many facts are asked at a time
@@ -37,26 +42,31 @@ def main() -> None:
     parser.add_argument("file")
     parser.add_argument("out", type=Path)
     parser.add_argument("--facts", type=int, default=40)
+    parser.add_argument("--facts-of", type=Path, help="a sweep whose facts are taken")
     parser.add_argument("--unknown", action="store_true", help="facts that it does not know")
     parser.add_argument("--mention", action="store_true", help="known if it comes to say it")
-    parser.add_argument("--bare", action="store_true", help="cheap edits, as race makes them")
+    parser.add_argument("--cheap", action="store_true", help="the editor's cheap edits")
     parser.add_argument("--editor", default="r_rome")
     parser.add_argument("--chunk", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     model = lga_fast.load(given.model, dtype="float32")
-    every = list(lga_fast.load_edits(given.data, given.file))
-    knows = mentions if given.mention else answers
-    chosen, asked, known = choose(model, every, given.facts, knows, wanted=not given.unknown)
-    options = {"contexts": (), "mom2_adjustment": False} if given.bare else {}
+    every = list(lga_fast.load_edits(given.data, None if given.file == "-" else given.file))
+    about: dict[str, Any] = {"facts": "unknown" if given.unknown else "known"}
+    if given.facts_of:
+        facts = {request.case_id: request for request in every}
+        chosen = [facts[case_id] for case_id in read(given.facts_of).case_ids]
+        about = {"facts": f"of {given.facts_of.name}"}
+    else:
+        knows = mentions if given.mention else answers
+        chosen, asked, known = choose(model, every, given.facts, knows, wanted=not given.unknown)
+        about |= {"asked": asked, "known": known}
+    options = cheaper(model, given.editor) if given.cheap else {}
     swept = sweep(
         model, chosen, given.editor, metrics=METRICS, out=given.out, chunk=given.chunk, **options
     )
-    about = {
-        "asked": asked,
-        "known": known,
-        "facts": "unknown" if given.unknown else "known",
+    about |= {
         "case_ids": swept.case_ids,
         "commit": provenance.commit(),
         "means": {
@@ -65,6 +75,28 @@ def main() -> None:
         },
     }
     given.out.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
+
+
+def read(path: Path) -> Sweep:
+    """The facts of a sweep's file that are swept; it may be unfinished."""
+    with np.load(path) as stored:
+        about, acc, before = json.loads(str(stored["about"])), stored["acc"], stored["before"]
+    done = np.flatnonzero(~np.isnan(acc[about["names"].index("rewrite")]).all(1))
+    names, cases = about["names"], tuple(about["case_ids"][i] for i in done)
+    return Sweep(
+        {name: acc[i][done] for i, name in enumerate(names)},
+        {name: before[i][done] for i, name in enumerate(names)},
+        cases,
+        tuple(range(acc.shape[2])),
+        provenance=about,
+    )
+
+
+def cheaper(model: lga_fast.EditableModel, editor: str) -> dict[str, Any]:
+    """The options by which the editor's cheap edits differ from its own."""
+    own, _, _ = editors.resolve(model, editor, 0, "easyedit", None, {})
+    before = asdict(own)
+    return {name: value for name, value in asdict(own.cheap()).items() if value != before[name]}
 
 
 def choose(
