@@ -10,24 +10,19 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lga_fast.editors import _cost_messages
-from lga_fast.editors._layer_editor import LayerEditor
+from lga_fast.editors._layer_editor import SEED_WORDS, LayerEditor
 from lga_fast.forward import decoding
 from lga_fast.models import EditableModel
 from lga_fast.models.non_finite import check_logits
 
-# First words of contexts, their lengths in tokens, and how many there are of each length and word:
-# EasyEdit's for ROME.
-SEEDS = ("The", "Therefore", "Because", "I", "You")
-LENGTHS = (5, 10)
-PER_SEED = 2
 _TOP_K = 5  # tokens, of which one is drawn
 
 
 def generate(
     model: EditableModel,
     seed: int = 42,
-    lengths: Sequence[int] = LENGTHS,
-    per_seed: int = PER_SEED,
+    lengths: Sequence[int] = LayerEditor.context_lengths,
+    per_seed: int = LayerEditor.contexts_per_seed,
 ) -> tuple[str, ...]:
     """The empty context and texts sampled from the model, each ending in ". ".
 
@@ -35,7 +30,7 @@ def generate(
     generator: the same model and seed give the same contexts, and no global state is touched.
     """
     generator = torch.Generator().manual_seed(seed)
-    wanted = [(start, length) for length in lengths for start in SEEDS * per_seed]
+    wanted = [(start, length) for length in lengths for start in SEED_WORDS * per_seed]
     with torch.no_grad(), model.frozen():
         if model.streamed:
             rows = _sample_in_lockstep(model, generator, wanted)
@@ -117,13 +112,8 @@ def _draw(model: EditableModel, logits: Float[Tensor, " vocab"], generator: torc
     return int(best.indices[pick])
 
 
-def of(
-    model: EditableModel,
-    editor: LayerEditor,
-    lengths: Sequence[int] = LENGTHS,
-    per_seed: int = PER_SEED,
-) -> tuple[str, ...]:
+def of(model: EditableModel, editor: LayerEditor) -> tuple[str, ...]:
     """An editor's contexts, the empty one first: its option, or sampled from the model."""
     if editor.contexts is None:
-        return generate(model, editor.seed, lengths, per_seed)
+        return generate(model, editor.seed, editor.context_lengths, editor.contexts_per_seed)
     return ("", *(context for context in editor.contexts if context))

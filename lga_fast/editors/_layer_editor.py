@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, Self, runtime_checkable
+from typing import ClassVar, Protocol, Self, runtime_checkable
 
 from lga_fast.editors._value_problem import Optimisation, Value
 from lga_fast.forward.clean_run import Site
@@ -13,6 +13,9 @@ from lga_fast.models import EditableModel
 from lga_fast.options import SEEDS, Options, option
 from lga_fast.records import EditRequest
 from lga_fast.weight_edit import WeightEdit
+
+# Contexts that are sampled begin with these words (EasyEdit's for ROME).
+SEED_WORDS = ("The", "Therefore", "Because", "I", "You")
 
 
 @runtime_checkable
@@ -63,9 +66,22 @@ class LayerEditor(Options, ABC):
     )
     seed: int = option(42, "Seed of the contexts.", **SEEDS)
 
+    context_lengths: ClassVar[tuple[int, ...]] = (5, 10)  # in tokens, where contexts are sampled
+    contexts_per_seed: ClassVar[int] = 2  # of each length and seed word
+
+    @property
+    def rows(self) -> int:
+        """What its value is optimised on: the bare prompt, one row for each context, the KL's."""
+        if self.contexts is None:
+            return 2 + len(self.context_lengths) * self.contexts_per_seed * len(SEED_WORDS)
+        return 2 + sum(map(bool, self.contexts))
+
     def cheap(self) -> Self:
         """The same for the bare prompt alone: several times cheaper, for comparing layers."""
         return replace(self, contexts=())
+
+    def measure(self, model: EditableModel, layers: Sequence[int]) -> None:
+        """Measure and store, in one pass, what `prepare` would measure layer by layer."""
 
     @abstractmethod
     def prepare(self, model: EditableModel, layer: int) -> Solver:

@@ -25,7 +25,6 @@ from lga_fast.options import option
 from lga_fast.records import EditRequest
 from lga_fast.weight_edit import WeightEdit
 
-_LENGTHS, _PER_SEED = (10,), 1  # of the contexts: one of ten tokens for each seed word
 _LITTLE = 0.1  # the user is warned if less than this share of a change is written
 
 
@@ -35,6 +34,8 @@ class MassEditor(LayerEditor):
 
     sites: ClassVar[tuple[Site, ...]] = ("block",)  # δ is added to each, the first one's is written
     damping: ClassVar[str]  # the option that decides how much of a change is written
+    context_lengths = (10,)
+    contexts_per_seed = 1
 
     loss_layer: int | None = option(
         None, "Layer after which the answer is read; default: the last.", min=0
@@ -42,6 +43,10 @@ class MassEditor(LayerEditor):
     layers: tuple[int, ...] | None = option(
         None, "Layers to spread the change over; default: only the edited one.", min=0
     )
+
+    def measure(self, model: EditableModel, layers: Sequence[int]) -> None:
+        """The second moments."""
+        _moments.store(model, layers, self)
 
     @abstractmethod
     def preconditioner(self, moment: Moments) -> Preconditioner:
@@ -93,7 +98,7 @@ class MassSolver:
         self.optimisation = editor.optimisation()
         _value_solver.resolve_loss_layer(model, layer, self.optimisation)  # refused before any work
         self.provenance = provenance.of(model)  # of the original model, before anything is applied
-        self.contexts = _contexts.of(model, editor, _LENGTHS, _PER_SEED)
+        self.contexts = _contexts.of(model, editor)
         others = len(self.contexts) - 1
         # The bare prompt's key counts half, the other contexts' share the rest.
         weights = [0.5] + [0.5 / others] * others if others else [1.0]

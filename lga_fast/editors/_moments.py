@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lga_fast import provenance
+from lga_fast import memory, provenance
 from lga_fast.editors import _corpus
 from lga_fast.editors._layer_editor import LayerEditor
 from lga_fast.editors._moment_pass import measure
@@ -157,6 +157,13 @@ def of(model: EditableModel, layers: Sequence[int], editor: LayerEditor) -> dict
         tokens=editor.mom2_tokens,
         cache=cache_folder("moments"),
     )
+
+
+def store(model: EditableModel, layers: Sequence[int], editor: LayerEditor) -> None:
+    """Measure and store what `of` reads, in as few passes as memory allows."""
+    size = 8 * model.shape(layers[0], model.family.edited)[1] ** 2
+    for some in memory.chunk_by_size([size] * len(layers), model.memory.store_budget):
+        of(model, [layers[place] for place in some], editor)
 
 
 def _condition(matrix: Float64[Tensor, "d_in d_in"], lower: Float64[Tensor, "d_in d_in"]) -> float:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Self
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
+from lga_fast.editors import _moments
 from lga_fast.editors._layer_editor import LayerEditor
 from lga_fast.editors._rank_one import RankOneSolver
 from lga_fast.editors._value_problem import Value
@@ -38,9 +39,10 @@ class Editor(LayerEditor):
         False, "Weigh keys by their second moment; off in EasyEdit, on in ROME's code."
     )
 
-    def cheap(self) -> Self:
-        """Without second moments too: they take minutes and hardly change which layers serve."""
-        return replace(super().cheap(), mom2_adjustment=False)
+    def measure(self, model: EditableModel, layers: Sequence[int]) -> None:
+        """The second moments, with `mom2_adjustment`."""
+        if self.mom2_adjustment:
+            _moments.store(model, layers, self)
 
     def prepare(self, model: EditableModel, layer: int) -> RankOneSolver:
         """Contexts and, with `mom2_adjustment`, the second moment of the model as it is."""

@@ -26,7 +26,7 @@ DEFAULT: str = "lga"  # the member that chooses where none is named
 # with streamed weights, which every step of an edit reads, one that makes no edits.
 TO_EDIT: str = "race"
 TO_EDIT_STREAMED: str = "reach"
-TO_EDIT_SHARE = 0.02  # of brute force's cost: what the first of them may spend
+TO_EDIT_SHARE = 0.033  # of brute force's cost: what the first of them may spend
 
 Basis = Literal["facts", "chance", "user"]
 Cost = Literal["passes", "edits", "sweep"]

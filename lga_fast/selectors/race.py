@@ -31,8 +31,8 @@ ENOUGH, CERTAIN = 0.02, 0.99  # the race ends where none is better by more, with
 class Selector(Seeded, EditingOptions, LayerSelector):
     """The layer where cheap edits serve best, of all layers.
 
-    Edits are solved for the bare prompt alone and without second moments, which makes them several
-    times cheaper than the editor's own, so that more facts can be seen. Each round edits further
+    Edits are solved for the bare prompt alone, which makes them several times cheaper than the
+    editor's own, so that more facts can be seen. Each round edits further
     facts, in an order drawn at random, and drops the worse half of the layers. What decides is a
     curve over depth that is fitted to all edits, the dropped layers' included; the race ends early
     where that leaves no doubt. It needs neither old answers nor paraphrases nor locality probes,
@@ -69,7 +69,7 @@ class Selector(Seeded, EditingOptions, LayerSelector):
             config=self.config,
         )
         started = time.perf_counter()
-        cheaper = edits.cheapen(0)
+        cheaper = edits.cheapen()
         brute_force = model.layers * len(facts)
         budget = self.budget(model.layers, len(facts), cheaper)
         ranks = distributed.current()

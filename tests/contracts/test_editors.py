@@ -15,7 +15,7 @@ from limits import refused
 
 import lga_fast
 from lga_fast import registry
-from lga_fast.editors import LayerEditor, Preset, Solver, solve_at
+from lga_fast.editors import LayerEditor, Preset, Solver, _moments, solve_at
 from lga_fast.errors import OptionError
 from lga_fast.options import checked
 from tests.models.edits import bits
@@ -108,6 +108,31 @@ def test_edits_found_together_are_the_ones_found_alone(name, model):
             same = ["requests", "config", "contexts", "model_fingerprint"]
             same += ["config_source", "notes"] if changes is together else []
             assert {key: got[key] for key in same} == {key: wanted[key] for key in same}
+
+
+@pytest.mark.parametrize("contexts", [None, (), ("", "The book. ", "A tree. ")])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_cheap_edit_has_the_bare_prompts_row_and_the_kls(name, contexts, model):
+    editor = kind_of(name)(**options(name, contexts=contexts))
+    assert editor.rows == len(editor.prepare(model, LAYER).contexts) + 1
+    assert editor.cheap().rows == 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_all_layers_need_is_measured_in_one_pass(name, model, tmp_path, monkeypatch):
+    given = {"mom2_adjustment": True} if name.endswith("rome") else {}
+    editor, passes, measure = kind_of(name)(**options(name, **given)), [], _moments.measure
+
+    def counted(model, layers, *rest):
+        passes.append(layers)
+        return measure(model, layers, *rest)
+
+    monkeypatch.setattr(_moments, "measure", counted)
+    monkeypatch.setattr(_moments, "cache_folder", lambda kind: tmp_path)
+    editor.measure(model, range(model.layers))
+    for layer in range(model.layers):
+        editor.prepare(model, layer)
+    assert passes == [list(range(model.layers))]
 
 
 def test_an_edit_imports_neither_other_editors_nor_what_scores():
