@@ -13,6 +13,7 @@ import argparse
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,7 +114,7 @@ def gradient_choices(model: lga_fast.EditableModel, requests: list) -> Iterator[
                     name,
                     lambda draw, _, s=selector, c=scores: (s.aggregate(c.take(draw)).layer, 0),
                 )
-            yield "reach: middle of those above half", reach_middle(model, scores)
+            yield from reaches(model, scores)
         for scope, aggregation, fences in itertools.product(
             SCOPES, AGGREGATIONS, ("sums", "logs", "none")
         ):
@@ -133,16 +134,37 @@ def fenced(sums: np.ndarray, fences: Fences) -> int:
     return int(_tukey.choose(sums, 1.0 if fences == "sums" else None))
 
 
-def reach_middle(model: lga_fast.EditableModel, scores: LayerScores) -> Choose:
-    """The middle one of the layers whose reach is at least half of the best."""
+def reaches(model: lga_fast.EditableModel, scores: LayerScores) -> Iterator[tuple[str, Choose]]:
+    """What became of reach on the way: without some of its parts, and other rules to choose."""
     selector = registry.configured("lga_fast.selectors", "reach", "Selector", {"bootstrap": 0})
+    selector = selector.bound(model)
 
-    def choose(draw: np.ndarray, _: int) -> tuple[int, float]:
-        reach = np.array(selector.bound(model).aggregate(scores.take(draw.tolist())).scores)
+    def chosen(left_out: tuple[str, ...], rule: Callable[[np.ndarray], int]) -> Choose:
+        parts = scores.at_subject
+        parts = parts | {name: parts[name][..., :0] for name in left_out}
+        given = replace(scores, at_subject=parts)
+
+        def choose(draw: np.ndarray, _: int) -> tuple[int, float]:
+            return rule(np.array(selector.aggregate(given.take(draw.tolist())).scores)), 0.0
+
+        return choose
+
+    def best(reach: np.ndarray) -> int:
+        return int(reach.argmax())
+
+    def deepest(reach: np.ndarray) -> int:
+        return int(np.flatnonzero(reach >= 0.95 * reach.max())[-1])
+
+    def middle(reach: np.ndarray) -> int:
         works = np.flatnonzero(reach >= reach.max() / 2)
-        return int(works[len(works) // 2]), 0.0
+        return int(works[len(works) // 2])
 
-    return choose
+    both = ("rephrase", "locality")
+    yield "reach: prompt alone", chosen(both, best)
+    yield "reach: prompt alone, deepest within 5%", chosen(both, deepest)
+    yield "reach: prompt alone, middle of those above half", chosen(both, middle)
+    yield "reach: without paraphrases", chosen(("rephrase",), best)
+    yield "reach: without unrelated prompts", chosen(("locality",), best)
 
 
 def editing_choices(layers: int, full: Sweep, cheap: Sweep) -> Iterator[tuple[str, Choose]]:

@@ -30,8 +30,12 @@ class LayerScores:
     were asked for. What needs an old answer is NaN in a pass without old answers.
 
     `at_subject` has, where it was asked for, the norms at the subject's last token of the edited
-    matrix's output and of the new answer's gradient there: `output` and `gradient`. They are NaN
-    for requests without a subject and for layers whose matrix cannot be edited.
+    matrix's output and of the new answer's gradient there: `output` and `gradient`. Of an edit that
+    changes this output by a step of length 1 against the gradient, it has to first order what it
+    does to the first probes: `rephrase` [request layer 2], the part of the new answer's loss after
+    a paraphrase that it removes, and `locality` [request layer 4], the rise in nats of an unrelated
+    answer's log-probability. All are NaN for requests without a subject, for layers whose matrix
+    cannot be edited and where there is no probe.
 
     Of a mixture of experts the parameters of a layer's experts are added up, and `per_expert` has
     what each adds to `dot`: 0 where none of a request's tokens went to it, and in layers without
@@ -49,7 +53,7 @@ class LayerScores:
     says_new: Bool[np.ndarray, " request"]  # the model's greedy answer is the new one
     edited: str  # role of the matrix that editors rewrite
     abs_new: dict[str, Float[np.ndarray, "request layer"]] = field(default_factory=dict)
-    at_subject: dict[str, Float[np.ndarray, "request layer"]] = field(default_factory=dict)
+    at_subject: dict[str, Float[np.ndarray, "request layer ..."]] = field(default_factory=dict)
     sizes: dict[str, Int[np.ndarray, " layer"]] = field(default_factory=dict)  # elements
     per_expert: dict[str, Float[np.ndarray, "request layer expert"]] = field(default_factory=dict)
     kinds: tuple[EditKind, ...] = ("factual",)  # that occur among the requests

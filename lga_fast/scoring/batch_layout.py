@@ -32,9 +32,15 @@ class Batch(NamedTuple):
     checkpointed: bool = False  # keeps what enters its blocks, and runs each of them twice
 
 
+_NONE = torch.empty(0, 2, dtype=torch.long)
+
+
 @dataclass(frozen=True)
 class Layout:
-    """One batch. Losses are numbered: the old answers' first, then the new answers'."""
+    """One batch. Losses are numbered: the old answers' first, then the new answers', the probes'.
+
+    Probes are rows beside those of their pair.
+    """
 
     ids: Int[Tensor, "row token"]
     inputs: dict[str, Tensor]  # what the forward needs beside the ids
@@ -46,6 +52,8 @@ class Layout:
     label: Int[Tensor, " label"]
     answer: Bool[Tensor, " label"]  # the label is an answer's, not a prompt's
     packed: bool
+    probes: Int[Tensor, "probe 2"] = _NONE  # stretches of their rows
+    probe_of: Int[Tensor, "probe 2"] = _NONE  # the pair of the batch, and the slot
 
 
 def plan_batches(
@@ -65,7 +73,9 @@ def plan_batches(
     for packed in (True, False):
         rows = 1 if packed or pairs[0].old is None else 2
         widths = {
-            i: rows * width(pair, packed) for i, pair in enumerate(pairs) if packs[i] == packed
+            i: (rows + len(pair.probes)) * width(pair, packed)
+            for i, pair in enumerate(pairs)
+            if packs[i] == packed
         }
         shares = (_label_share(pairs[i], widths[i], options) for i in widths)
         logits = max(shares, default=0) * logit_bytes
@@ -83,7 +93,7 @@ def plan_batches(
 
 def _label_share(pair: Pair, width: int, options: ScoringOptions) -> float:
     """Labels per token of a row; an upper estimate."""
-    answers = sum(len(row.target) for row in (pair.old, pair.new) if row)
+    answers = sum(len(row.target) for row in _rows(pair))
     return 2 if options.loss_scope == "full" else answers / width
 
 
@@ -103,7 +113,7 @@ def activation_bytes(model: EditableModel, layout: Layout, checkpointed: bool) -
 
 def can_pack(model: EditableModel, pair: Pair) -> bool:
     """Whether a packed row gives the same scores: see `packed` for what it asks of a model."""
-    if pair.old is None:
+    if pair.old is None or pair.probes:
         return False
     same_prompt = pair.old.ids[: pair.old.start] == pair.new.ids[: pair.new.start]
     return model.takes_masks and same_prompt and width(pair, True) <= model.window
@@ -123,13 +133,18 @@ def width(pair: Pair, packed: bool) -> int:
     """Tokens of a packed row, or of the longer of two rows. A last token predicts nothing."""
     if packed and pair.old:
         return len(pair.old.ids) + len(pair.new.target) - 2
-    return max(len(row.ids) for row in (pair.old, pair.new) if row) - 1
+    return max(len(row.ids) for row in _rows(pair)) - 1
+
+
+def _rows(pair: Pair) -> list[Row]:
+    return [row for row in (pair.old, pair.new, *(row for _, row in pair.probes)) if row]
 
 
 def separate(pairs: Sequence[Pair], full: bool) -> Layout:
-    """Old rows, then new rows; without old answers the new rows stand on both sides."""
+    """Old rows, new rows, probes; without old answers the new rows stand on both sides."""
     old, new = [p.old for p in pairs if p.old], [p.new for p in pairs]
-    rows = old + new
+    probes = [(i, slot, row) for i, p in enumerate(pairs) for slot, row in p.probes]
+    rows = old + new + [row for _, _, row in probes]
     ids = padded([row.ids[:-1] for row in rows])
     starts = torch.arange(len(rows)) * ids.shape[1]
     spans = torch.stack([starts, torch.tensor([len(row.ids) - 1 for row in rows])], 1)
@@ -139,8 +154,12 @@ def separate(pairs: Sequence[Pair], full: bool) -> Layout:
         for i, row in enumerate(rows)
         for t in _labels(row, full)
     ]
-    sides = spans[: len(new)], spans[-len(new) :]
-    return Layout(ids, {}, *sides, *_columns(labels), packed=False)
+    sides = spans[: len(new)], spans[len(old) : len(old) + len(new)]
+    probe_of = torch.tensor([(i, slot) for i, slot, _ in probes], dtype=torch.long).view(-1, 2)
+    probed = spans[len(old) + len(new) :]
+    return Layout(
+        ids, {}, *sides, *_columns(labels), packed=False, probes=probed, probe_of=probe_of
+    )
 
 
 def packed(pairs: Sequence[Pair], full: bool, dtype: torch.dtype) -> Layout:

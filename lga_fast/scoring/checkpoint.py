@@ -115,7 +115,13 @@ class RunCheckpoint:
         stored = self._stored("pairs", plain)
         answers.forget()
         pairs = [
-            Pair(p["request"], _row(p["old"]), _row(p["new"]), p["subject"])
+            Pair(
+                p["request"],
+                _row(p["old"]),
+                _row(p["new"]),
+                p["subject"],
+                tuple((slot, _row(row)) for slot, row in p["probes"]),
+            )
             for p in stored["pairs"]
         ]
         return pairs, [Dropped(**one) for one in stored["dropped"]]

@@ -25,7 +25,7 @@ from lga_fast.models.block_runner import BlockInputs
 from lga_fast.scoring.batch_layout import Batch, Layout
 from lga_fast.scoring.scoring_pass import ScoringPass, backward
 
-_SUMS = ("sums", "at_subject", "losses", "says_new")
+_SUMS = ("sums", "at_subject", "slopes", "probe_losses", "losses", "says_new")
 _EXPERTS = "per_expert."
 
 

@@ -21,7 +21,7 @@ class ScoringOptions(Options):
     )
     abs_new: bool = option(False, "Collect sums of the new answers' absolute gradients too.")
     at_subject: bool = option(
-        False, "Collect the edited matrix's output and its gradient at the subject too."
+        False, "Collect what a change at the subject would do, to first order, too."
     )
     loss_scope: LossScope = option("target", "Tokens the loss counts: the answer's, or all.")
     reduction: Reduction = option("mean", "Loss over a row's labelled tokens.")

@@ -9,9 +9,12 @@ from lga_fast import memory
 from lga_fast.errors import EditError, NothingToScore, ScoringError, warn
 from lga_fast.forward import decoding
 from lga_fast.models import EditableModel
-from lga_fast.records import Dropped, EditRequest
+from lga_fast.records import Dropped, EditRequest, ProbeKind
 from lga_fast.scoring.options import ScoringOptions
 from lga_fast.tokens import Row, target_row, token_at
+
+# The probes of a request that a pass looks at: the first so many of each kind, in these slots.
+SLOTS: dict[ProbeKind, range] = {"rephrase": range(2), "locality": range(2, 6)}
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class Pair:
     old: Row | None
     new: Row
     subject: int | None = None  # index of the subject's last token in both rows, if asked for
+    probes: tuple[tuple[int, Row], ...] = ()  # with their slots, if asked for; see `SLOTS`
 
     @property
     def known(self) -> bool:
@@ -135,17 +139,21 @@ def build_pairs(
         for i, r in enumerate(requests)
         if r.target_old and r.target_old.strip()
     }
-    for i, row in [*enumerate(new_rows), *old_rows.items()]:
+    subjects: dict[int, int | None] = {}
+    probes: dict[int, tuple[tuple[int, Row], ...]] = {}
+    if options.at_subject:
+        subjects = {i: _subject(model, requests[i], new) for i, new in enumerate(new_rows)}
+        probes = {i: _probes(model, requests[i]) for i, at in subjects.items() if at is not None}
+    probed = [(i, row) for i, some in probes.items() for _, row in some]
+    for i, row in [*enumerate(new_rows), *old_rows.items(), *probed]:
         if len(row.ids) > model.max_tokens:
             raise ScoringError(
                 f"request {requests[i].case_id!r}: prompt and answer take {len(row.ids)} tokens, "
                 f"the model takes at most {model.max_tokens}; shorten or remove it"
             )
-    subjects: dict[int, int | None] = {}
-    if options.at_subject:
-        subjects = {i: _subject(model, requests[i], new) for i, new in enumerate(new_rows)}
+    more = [(subjects.get(i), probes.get(i, ())) for i in range(len(requests))]
     if options.old is None:
-        return [Pair(i, None, new, subjects.get(i)) for i, new in enumerate(new_rows)], []
+        return [Pair(i, None, new, *more[i]) for i, new in enumerate(new_rows)], []
     lengths = {i: len(old_rows.get(i, new).target) for i, new in enumerate(new_rows)}
     if options.old == "model":
         old_rows = {}
@@ -153,9 +161,7 @@ def build_pairs(
     answers = generate(model, prompts, lengths, options.batch_tokens)
     old_rows |= {i: Row((*p, *answers[i]), len(p)) for i, p in prompts.items()}
     pairs = [
-        Pair(i, old_rows[i], new, subjects.get(i))
-        for i, new in enumerate(new_rows)
-        if old_rows[i].target
+        Pair(i, old_rows[i], new, *more[i]) for i, new in enumerate(new_rows) if old_rows[i].target
     ]
     dropped = [
         Dropped(r.case_id, "the model's own answer is empty (it ends the text at once)")
@@ -177,3 +183,16 @@ def _subject(model: EditableModel, request: EditRequest, row: Row) -> int | None
         return token_at(model.tokenizer, request.prompt, last, prompt)
     except EditError:
         return None
+
+
+def _probes(model: EditableModel, request: EditRequest) -> tuple[tuple[int, Row], ...]:
+    """Rows of paraphrases with the new answer, and of unrelated prompts with their own."""
+    rows = []
+    for kind, slots in SLOTS.items():
+        answers = [
+            (probe.prompt, request.target_new if kind == "rephrase" else probe.answer)
+            for probe in request.probes
+            if probe.kind == kind and probe.prompt.strip() and probe.answer.strip()
+        ]
+        rows += [(s, target_row(model.tokenizer, *a)) for s, a in zip(slots, answers, strict=False)]
+    return tuple(rows)

@@ -32,8 +32,6 @@ from lga_fast.scoring.scoring_pass import ScoringPass
 if TYPE_CHECKING:
     from lga_fast.scoring.checkpoint import RunCheckpoint
 
-_AT_SUBJECT = ("output", "gradient")  # the pass has a row for each, or none where not asked for
-
 
 def score_layers(
     model: EditableModel,
@@ -60,8 +58,8 @@ def score_layers(
         old: where the old answers come from; see `scoring.pairs.build_pairs`. None: new answers
             only, which costs less than half.
         abs_new: collect the sums of the new answers' absolute gradients too.
-        at_subject: collect the norms of the edited matrix's output and of its gradient for the new
-            answer, at the subject's last token.
+        at_subject: collect what a change at the subject's last token would do, to first order, to
+            the new answer and to the first probes; see `LayerScores`.
         loss_scope: "target": cross entropy of the answer's tokens; "full": of the prompt's too.
         reduction: over a row's labelled tokens.
         batch_tokens: tokens in one pass at most; lowered where memory asks for it.
@@ -221,7 +219,7 @@ def _layer_scores(
         says_new=says_new,
         edited=model.family.edited,
         abs_new={n: parts[3][n] for n in names if n.endswith("weight")} if options.abs_new else {},
-        at_subject=dict(zip(_AT_SUBJECT, scoring.at_subject.cpu().numpy(), strict=False)),
+        at_subject=scoring.subjects(),
         sizes={n: np.array([model.size(i, n) for i in range(model.layers)]) for n in names},
         per_expert={name: per_expert[name] for name in names if name in per_expert},
         kinds=tuple(sorted({request.kind for request in requests})),

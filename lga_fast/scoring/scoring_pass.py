@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from lga_fast.models.non_finite import check_logits
 from lga_fast.models.tensor_utils import wide
 from lga_fast.scoring.batch_layout import Batch, Layout, lay_out
 from lga_fast.scoring.options import ScoringOptions
-from lga_fast.scoring.pairs import Pair
+from lga_fast.scoring.pairs import SLOTS, Pair
 
 # float16 gradients of a mean loss underflow; the scores are divided by the square of this.
 _FP16_SCALE = 1024.0
@@ -34,6 +35,10 @@ class ScoringPass:
         # axis 0: norms of the output at the subject and of its new gradient, if asked for
         subjects = (2 if options.at_subject else 0, len(pairs), model.layers)
         self.at_subject = torch.full(subjects, torch.nan, dtype=torch.float64, device=model.device)
+        # by how much the probes' losses fall per unit of the output's change, and these losses
+        slots = sum(map(len, SLOTS.values())) if options.at_subject else 0
+        self.slopes = self.at_subject.new_full((len(pairs), model.layers, slots), torch.nan)
+        self.probe_losses = torch.full((len(pairs), slots), torch.nan, dtype=torch.float64)
         self.losses = torch.zeros(2, len(pairs), dtype=torch.float64)
         self.says_new = torch.zeros(len(pairs), dtype=torch.bool)
         self.sequence_forwards = 0  # rows that ran; a backward to activations counts as a forward
@@ -113,11 +118,14 @@ class ScoringPass:
         # Added on the CPU, where the order of a sum is the same every time.
         each = (entropy.detach() * share).double().cpu()
         check_logits(self.model, each)
-        sums = each.new_zeros(2 * len(batch)).index_add(0, layout.loss, each)
-        self.losses[:, batch] = sums.view(2, -1)
+        count = len(batch)
+        sums = each.new_zeros(2 * count + len(layout.probes)).index_add(0, layout.loss, each)
+        self.losses[:, batch] = sums[: 2 * count].view(2, -1)
+        pair, slot = layout.probe_of.T
+        self.probe_losses[torch.tensor(batch)[pair], slot] = sums[2 * count :]
         missed = (layout.answer & (logits.argmax(-1) != label).cpu()).long()
-        missed = torch.zeros(2 * len(batch), dtype=torch.long).index_add(0, layout.loss, missed)
-        self.says_new[batch] = missed[len(batch) :] == 0
+        missed = torch.zeros(len(sums), dtype=torch.long).index_add(0, layout.loss, missed)
+        self.says_new[batch] = missed[count : 2 * count] == 0
         hidden, leaf = sides
         assert leaf.grad is not None
         return hidden, leaf.grad
@@ -155,6 +163,31 @@ class ScoringPass:
         for row, values in enumerate((output, tap.d[at] / self.scale)):
             norms = wide(values).double().norm(dim=1)
             self.at_subject[row, where, tap.layer] = norms.to(self.at_subject)
+        if not len(layout.probes):
+            return
+        pair, slot = layout.probe_of.T
+        subjects = torch.tensor([self.pairs[i].subject or 0 for i in batch])
+        rows = torch.stack([layout.new[pair, 0] + subjects[pair], torch.ones_like(pair)], 1)
+        dots = ops.grad_dot(tap.a, tap.d, rows, tap.a, tap.d, layout.probes).to(self.slopes)
+        place = torch.tensor(batch)[pair].to(self.slopes.device)
+        # A change δ at the subject adds δkᵀ/‖k‖² to the matrix. Its inner product with the weight's
+        # gradient is linear in δ, which is a step against the gradient g there.
+        unit = self.at_subject[1, place, tap.layer] / dots[:, 1].where(dots[:, 1] != 0, 1)
+        self.slopes[place, tap.layer, slot.to(place.device)] = dots[:, 0] * unit
+
+    def subjects(self) -> dict[str, np.ndarray]:
+        """What it has found at the subjects, if it was asked for; see `LayerScores`."""
+        if not self.options.at_subject:
+            return {}
+        output, gradient = self.at_subject.cpu().numpy()
+        slopes, losses = self.slopes.cpu().numpy(), self.probe_losses.numpy()[:, None]
+        rephrase, locality = (slice(slots.start, slots.stop) for slots in SLOTS.values())
+        return {
+            "output": output,
+            "gradient": gradient,
+            "rephrase": slopes[..., rephrase] / losses[..., rephrase],
+            "locality": slopes[..., locality],
+        }
 
 
 def backward(

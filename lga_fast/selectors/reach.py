@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-from jaxtyping import Float
 
 from lga_fast import editors
 from lga_fast.errors import ScoringError
@@ -23,21 +22,21 @@ from lga_fast.sweep import statistics
 
 @dataclass(frozen=True)
 class Selector(Resampling, EditingOptions, GradientSelector):
-    """The deepest layer at which an edit can remove about as much of the loss as at any.
+    """The layer where an edit serves best, as far as a first-order forecast tells.
 
     A rank-one edit moves the edited matrix's output h at the subject's last token by at most
     `clamp` times its norm. To first order that lowers the new answer's loss by at most
-    clamp·‖h‖·‖g‖, where g is the loss's gradient there, and never by more than the loss itself. The
-    reach of a layer is the share of the loss within both bounds, in the mean over facts. It needs
-    no old answer, and does not change where weights before the matrix are scaled up and the matrix
-    down, as inner products of weights' gradients do.
+    clamp·‖h‖·‖g‖, where g is the loss's gradient there, and never by more than the loss itself: a
+    step of length α = min(clamp·‖h‖, loss / ‖g‖). The edit is (-α g/‖g‖) kᵀ/‖k‖², k the key there,
+    so that what it does to any other answer is α times an inner product of two gradients. The score
+    is the mean of what a fact has of three parts: the share of the loss that is removed after its
+    prompt and after its paraphrases, and exp(-|change|) of unrelated answers' log-probability. It
+    needs no old answer, and does not change where weights before the matrix are scaled up and the
+    matrix down, as inner products of whole weights' gradients do.
     """
 
     clamp: float | None = option(
         None, "Largest change in units of the output's norm; default: the editor's.", above=0
-    )
-    margin: float = option(
-        0.05, "Largest share of the best layer's reach that the choice may lack.", min=0, max=1
     )
 
     def bound(self, model: EditableModel) -> Selector:
@@ -61,7 +60,7 @@ class Selector(Resampling, EditingOptions, GradientSelector):
             ScoringError: no request is left, a score is not finite, or all are zero.
         """
         assert self.clamp is not None  # `bound` has set it
-        output, gradient = scores.at_subject["output"], scores.at_subject["gradient"]
+        output = scores.at_subject["output"]
         subject, certain = ~np.isnan(output).all(1), scores.loss_new == 0
         use = subject & ~certain
         if not use.any():
@@ -70,19 +69,19 @@ class Selector(Resampling, EditingOptions, GradientSelector):
                 "answer that the model does not give with certainty"
             )
         fixed = np.isnan(output[use]).all(0)  # layers that cannot be edited
-        editable, loss = np.flatnonzero(~fixed), scores.loss_new[use, None]
-        reach = np.minimum(self.clamp * output[use] * gradient[use], loss) / loss
-        reach[:, fixed] = 0
-        cases = [case for case, used in zip(scores.case_ids, use, strict=True) if used]
-        _averaged.check_finite(self.name, reach, cases)
-        mean = reach.mean(0)
-        if not mean.any():  # a reach of 1 at every layer is an answer: the deepest
-            refuse_equal(self.name, mean[editable].tolist(), zero_gradients(scores))
-        order = editable[self._order(mean[editable])]
+        editable = np.flatnonzero(~fixed)
+        used = scores.take(np.flatnonzero(use).tolist())
+        removed, forecast = self._forecast(used)
+        removed[:, fixed] = forecast[:, fixed] = 0
+        _averaged.check_finite(self.name, forecast, used.case_ids)
+        if not removed.any():  # 1 at every layer is an answer: all serve
+            refuse_equal(self.name, removed[0, editable].tolist(), zero_gradients(scores))
+        mean = forecast.mean(0)
+        order = editable[np.argsort(-mean[editable], kind="stable")]
         shares = np.zeros(len(mean))
         if self.bootstrap:
-            counts = statistics.resamples(len(reach), self.bootstrap, self.seed)
-            drawn = [self._order(one)[0] for one in statistics.means(reach[:, editable], counts)]
+            counts = statistics.resamples(len(forecast), self.bootstrap, self.seed)
+            drawn = statistics.means(forecast[:, editable], counts).argmax(1)
             np.add.at(shares, editable[drawn], 1 / self.bootstrap)
         why = {"for want of a subject in their prompt": ~subject}
         why |= {"since the model is certain of their new answer": subject & certain}
@@ -92,18 +91,34 @@ class Selector(Resampling, EditingOptions, GradientSelector):
             selector=self.name,
             scores=tuple(mean.tolist()),
             order=tuple(order.tolist()),
-            score_label="reach: share of the loss that an edit can remove, to first order",
+            score_label="reach: first-order forecast of an edit, of 1: the mean of what it removes "
+            "of the loss after prompt and paraphrases, and leaves of unrelated answers",
             excluded=tuple(sorted(set(range(len(mean))) - set(order.tolist()))),
             stability=tuple(shares.tolist()),
-            requests=len(reach),
+            requests=len(forecast),
             known=int(scores.says_new.sum()),
             dropped=scores.dropped,
             provenance=scores.provenance | {"options": asdict(self)},
         )
-        return with_notes(ranking, [*notes, *without_part(reach)], "the deepest is taken")
+        return with_notes(ranking, [*notes, *without_part(removed)])
 
-    def _order(self, reach: Float[np.ndarray, " layer"]) -> list[int]:
-        """Places within the margin of the largest, deepest first, then the others by size."""
-        near = reach >= (1 - self.margin) * reach.max()
-        rest = (i for i in np.argsort(-reach, kind="stable").tolist() if not near[i])
-        return [*np.flatnonzero(near)[::-1].tolist(), *rest]
+    def _forecast(self, scores: LayerScores) -> tuple[np.ndarray, np.ndarray]:
+        """What is removed of the loss, and the mean of the parts that a request has.
+
+        Both are [request layer].
+        """
+        at, loss = scores.at_subject, scores.loss_new[:, None]
+        gain = np.minimum(self.clamp * at["output"] * at["gradient"], loss)
+        step = np.divide(gain, at["gradient"], out=np.zeros_like(gain), where=gain != 0)[..., None]
+        removed = gain / loss
+        parts = (
+            (at["rephrase"], np.clip(step * at["rephrase"], 0, 1)),
+            (at["locality"], np.exp(-np.abs(step * at["locality"]))),
+        )
+        total, count = removed, np.ones((len(loss), 1))
+        for slopes, served in parts:
+            there = ~np.isnan(slopes).all(1, keepdims=True)  # a probe, whatever was found of it
+            probes = there.sum(-1)
+            total = total + np.where(there, served, 0).sum(-1) / np.maximum(probes, 1)
+            count = count + (probes > 0)
+        return removed, total / count

@@ -12,7 +12,7 @@ from both_placements import both
 
 from lga_fast import score_layers, select_layer
 from lga_fast.errors import OptionError, ScoringError
-from lga_fast.records import EditRequest
+from lga_fast.records import EditRequest, Probe
 from lga_fast.scoring import batch_layout
 from lga_fast.selectors.reach import Selector
 from lga_fast.tokens import target_row, token_at
@@ -21,8 +21,13 @@ from tests.selectors.stand_in import scores as stand_in
 pytestmark = pytest.mark.usefixtures("keep_double")
 
 FRANCE = "The capital of France is"
+PROBES = (
+    Probe("rephrase", "rephrase", "France has the capital", "New York"),
+    Probe("locality", "near", "The capital of Italy is", "Rome, as everyone knows"),
+    Probe("locality", "far", "The book is long, as", "everyone knows"),
+)
 EDITS = [
-    EditRequest("a", FRANCE, "New York", "France", (15, 21), "Paris"),
+    EditRequest("a", FRANCE, "New York", "France", (15, 21), "Paris", PROBES),
     EditRequest("b", "The tower of Ann Lee stands in", "Rome", "Ann Lee", (13, 20)),
     EditRequest("c", "Paris", "unbelievable answer"),  # without a subject
 ]
@@ -52,6 +57,62 @@ def norms(model, request) -> np.ndarray:
         one.remove()
     gradients = [change.grad.flatten(0, -2)[at].norm() for change in changes]
     return np.array([[h.norm() for h in outputs], gradients])
+
+
+def slopes(model, request, size=1e-6) -> np.ndarray:
+    """What edits by a step of length 1 do [layer probe], from two small ones that are made."""
+    row = target_row(model.tokenizer, request.prompt, request.target_new)
+    at = token_at(
+        model.tokenizer, request.prompt, request.subject_span[1] - 1, row.ids[: row.start]
+    )
+    answers = [(p.prompt, "New York" if p.kind == "rephrase" else p.answer) for p in request.probes]
+    probes = [target_row(model.tokenizer, *answer) for answer in answers]
+    loss = torch.nn.functional.cross_entropy
+    effects = []
+    for layer in range(model.layers):
+        matrix, seen = model.matrix(layer, model.family.edited), {}
+
+        def hook(module, args, output, seen=seen):
+            seen["key"] = args[0].flatten(0, -2)[at].detach()
+            seen["change"] = torch.zeros_like(output, requires_grad=True)
+            return output + seen["change"]
+
+        one = matrix.register_forward_hook(hook)
+        with model.frozen():
+            logits = model.hf(torch.tensor([row.ids]), use_cache=False).logits[0]
+            loss(logits[row.start - 1 : -1], torch.tensor(row.target)).backward()
+        one.remove()
+        g, k = seen["change"].grad.flatten(0, -2)[at], seen["key"]
+        update = torch.outer(-g / g.norm().clamp(min=1e-30), k / k.dot(k))  # the last layer's: 0
+        weight = matrix.weight
+        update = update if weight.shape == update.shape else update.T
+        losses = []
+        for sign in (1, -1):
+            with torch.no_grad(), model.frozen():
+                weight.add_(sign * size * update)
+                at_probes = [model.hf(torch.tensor([p.ids])).logits[0] for p in probes]
+                weight.sub_(sign * size * update)
+            pairs = zip(at_probes, probes, strict=True)
+            losses.append([loss(x[p.start - 1 : -1], torch.tensor(p.target)) for x, p in pairs])
+        effects.append((torch.tensor(losses[1]) - torch.tensor(losses[0])) / (2 * size))
+        relative = effects[-1][0] / loss(
+            at_probes[0][probes[0].start - 1 : -1], torch.tensor(probes[0].target)
+        )
+        effects[-1][0] = relative
+    return torch.stack(effects).numpy()
+
+
+@pytest.mark.parametrize("old", ["model", None])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma3", "qwen3"])
+def test_what_it_forecasts_of_probes_is_what_small_edits_do(family, old):
+    model = tiny.model(family, sliding_window=64)
+    at_subject = score_layers(model, EDITS, old=old, at_subject=True).at_subject
+    want = slopes(model, EDITS[0])
+    np.testing.assert_allclose(at_subject["rephrase"][0, :, 0], want[:, 0], rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(at_subject["locality"][0, :, :2], want[:, 1:], rtol=1e-4, atol=1e-9)
+    assert np.isnan(at_subject["rephrase"][0, :, 1]).all()
+    for name in ("rephrase", "locality"):
+        assert np.isnan(at_subject[name][1:]).all()  # no probes, no subject
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -110,29 +171,52 @@ def test_an_editor_that_the_model_cannot_have_is_refused_before_the_pass(monkeyp
         select_layer(model, EDITS, "reach")
 
 
-def test_the_deepest_layer_within_the_margin_is_chosen_and_the_share_is_capped():
-    gain = np.array([[9.0, 0.5, 0.96, 0.1, np.nan], [9.0, 0.7, 0.98, 0.1, np.nan]])
-    made = stand_in(np.zeros((2, 5)), at_subject={"output": gain, "gradient": np.ones((2, 5))})
+def found(output, rephrase=(), locality=()):
+    """What a pass has found of so many facts, with gradients of 1 [request layer ...]."""
+    output = np.array(output)
+    none = np.full((*output.shape, 0), np.nan)
+    at_subject = {"output": output, "gradient": np.where(np.isnan(output), np.nan, 1.0)}
+    at_subject |= {"rephrase": np.array(rephrase) if len(rephrase) else none}
+    at_subject |= {"locality": np.array(locality) if len(locality) else none}
+    return stand_in(np.zeros(output.shape), at_subject=at_subject)
+
+
+def test_the_share_of_the_loss_is_capped_and_the_largest_mean_chosen():
+    made = found([[9.0, 0.5, 0.96, 0.1, np.nan], [9.0, 0.7, 0.98, 0.1, np.nan]])
     ranking = Selector(clamp=1.0).aggregate(made)
-    assert ranking.order == (2, 0, 1, 3) and ranking.excluded == (4,)
+    assert ranking.order == (0, 2, 1, 3) and ranking.excluded == (4,)
     np.testing.assert_allclose(ranking.scores, [1, 0.6, 0.97, 0.1, 0])
-    assert Selector(clamp=1.0, margin=0.02).aggregate(made).order == (0, 2, 1, 3)
     twice = replace(made, loss_new=np.full(2, 2.0))
     np.testing.assert_allclose(Selector(clamp=2.0).aggregate(twice).scores, ranking.scores)
-    assert ranking.stability[2] == pytest.approx(1) and sum(ranking.stability) == pytest.approx(1)
+    assert ranking.stability[0] == pytest.approx(1) and sum(ranking.stability) == pytest.approx(1)
+
+
+def test_paraphrases_and_unrelated_answers_are_parts_of_the_score():
+    nan = np.nan
+    rephrase = [[[0.5, nan], [4.0, nan], [-1.0, nan]], [[nan, nan]] * 3]  # none of the second fact
+    locality = [[[0.0, nan], [np.log(4), 0.0], [nan, nan]], [[np.log(2), -np.log(2)]] * 3]
+    locality[0][2] = [0.0, nan]
+    made = found([[0.5, 2.0, 1.0], [1.0, 1.0, 1.0]], rephrase, locality)
+    made.at_subject["locality"][0, :, 1] = nan
+    scores = Selector(clamp=1.0).aggregate(made).scores
+    first = [(0.5 + 0.25 + 1) / 3, (1 + 1 + 0.25) / 3, (1 + 0 + 1) / 3]
+    np.testing.assert_allclose(scores, [(x + (1 + 0.5) / 2) / 2 for x in first])
 
 
 def test_what_is_not_finite_is_refused_and_what_is_certain_left_out():
-    gain = np.array([[0.5, 0.4, np.nan], [0.5, 0.4, np.nan], [0.5, 0.4, np.nan]])
-    made = stand_in(np.zeros((3, 3)), at_subject={"output": gain, "gradient": np.ones((3, 3))})
+    made = found([[0.5, 0.4, np.nan]] * 3)
     certain = replace(made, loss_new=np.array([1.0, 0.0, 1.0]))
     ranking = Selector(clamp=1.0).aggregate(certain)
     assert ranking.requests == 2 and ranking.excluded == (2,)
     assert any("certain of their new answer: 1 facts" in note for note in ranking.notes)
-    bad = np.ones((3, 3))
-    bad[2, 1] = np.nan  # a gradient that overflowed, at a layer that can be edited
+    bad = found([[0.5, 0.4, np.nan]] * 3)
+    bad.at_subject["gradient"][2, 1] = np.nan  # it overflowed, at a layer that can be edited
     with pytest.raises(ScoringError, match="reach, layer 1: the score of request '2' is nan"):
-        Selector(clamp=1.0).aggregate(replace(made, at_subject={"output": gain, "gradient": bad}))
+        Selector(clamp=1.0).aggregate(bad)
+    bad = found([[0.5, 0.4, np.nan]] * 3, locality=[[[0.1], [0.2], [np.nan]]] * 3)
+    bad.at_subject["locality"][1, 0] = np.nan
+    with pytest.raises(ScoringError, match="reach, layer 0: the score of request '1' is nan"):
+        Selector(clamp=1.0).aggregate(bad)
     with pytest.raises(ScoringError, match="layer 0: the score of request '1' is nan"):
         Selector(clamp=1.0).aggregate(replace(made, loss_new=np.array([1.0, np.nan, 1.0])))
 
