@@ -38,7 +38,7 @@ BUILD_REQUIRES := $(PYTHON) -c 'import tomllib; \
 	touch $@
 
 demo: .venv/built
-	$(BIN)/lga-fast select --selector race --out out/demo
+	$(BIN)/lga-fast select --selector reach --out out/demo
 
 # One thread, because two wait for each other where another process has one of two cores.
 real: .venv/built

@@ -128,7 +128,7 @@ def _solve(
     except NoLayer:
         pass
     proxies = requests if facts is None else _inputs.draw_proxy(facts, proxy, seed)
-    ranking = select_layer(model, proxies, selectors.to_edit(model), seed=seed)
+    ranking = select_layer(model, proxies, selectors.TO_EDIT, seed=seed)
     change = edit(model, requests, layer=int(ranking), **arguments)
     choice = {"layer_choice": dataclasses.asdict(ranking)}
     return dataclasses.replace(change, provenance=change.provenance | choice)

@@ -93,7 +93,7 @@ def _choose_layer(
     model: EditableModel, facts: Sequence[EditRequest], seed: int, out: Path | None
 ) -> int:
     """The layer to edit."""
-    ranking = select_layer(model, facts, selectors.to_edit(model), seed=seed)
+    ranking = select_layer(model, facts, selectors.TO_EDIT, seed=seed)
     if out and distributed.current().is_rank_zero:
         out.mkdir(parents=True, exist_ok=True)
         write_atomic(out / "ranking.json", ranking.to_json() + "\n")

@@ -1,10 +1,9 @@
 """Edit one or more facts and show the model's answers before and after.
 
 Without --model it edits the embedded atlas model; without --prompt and --data, the atlas's first
-request. If neither --layer nor --config names a layer, race chooses one, on facts of --data or on
-the edit itself; with streamed weights reach does. Editor options that are not given come from
---config, then from the model's own recommendation, then from --preset, and last from the defaults
-shown below.
+request. If neither --layer nor --config names a layer, reach chooses one, on facts of --data or on
+the edit itself. Editor options that are not given come from --config, then from the model's own
+recommendation, then from --preset, and last from the defaults shown below.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Edit many requests and measure the effect; an interrupted run resumes.
 
 Without --model and --data it runs on the embedded atlas. If neither --layer nor --config names a
-layer, race chooses one on proxy facts (reach, if weights are streamed) and the remaining requests
-are evaluated. Editor options that are not given come from --config, then from the model's own
-recommendation, then from --preset, and last from the defaults shown below.
+layer, reach chooses one on proxy facts and the remaining requests are evaluated. Editor options
+that are not given come from --config, then from the model's own recommendation, then from --preset,
+and last from the defaults shown below.
 """
 
 from __future__ import annotations

@@ -35,11 +35,11 @@ def _layer_choice(ranking: dict[str, Any]) -> str:
     count = len(ranking["notes"])
     which = "a note" if count == 1 else f"{count} notes"
     notes = f"; `lga-fast select --selector {ranking['selector']}` shows {which}"
-    sure = ranking.get("confidence")
-    confidence = "" if sure is None else f", by cheap edits ({sure:.0%} sure)"
+    several = ranking["requests"] > 1 and ranking["stability"]
+    stable = f" ({several[ranking['layer']]:.0%} of resamples agree)" if several else ""
     return (
         f"layer {ranking['layer']} chosen by {ranking['selector']} on {ranking['requests']} proxy "
-        f"facts from {data['name']}{file}{confidence}{notes if count else ''}"
+        f"facts from {data['name']}{file}{stable}{notes if count else ''}"
     )
 
 

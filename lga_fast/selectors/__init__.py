@@ -23,12 +23,12 @@ from lga_fast.selectors._measured_facts import Choice, MeasuredFacts
 from lga_fast.selectors._selector import (
     DEFAULT,
     TO_EDIT,
-    TO_EDIT_STREAMED,
     LayerSelector,
 )
 
 __all__ = [
     "DEFAULT",
+    "TO_EDIT",
     "Choice",
     "GradientSelector",
     "LayerSelector",
@@ -36,7 +36,6 @@ __all__ = [
     "estimate_selection_cost",
     "select_layer",
     "shared_pass",
-    "to_edit",
 ]
 
 
@@ -103,8 +102,3 @@ def select_layer(
     if isinstance(selector, str):
         return rankings[selector]
     return {name: rankings[name] for name in selectors}
-
-
-def to_edit(model: EditableModel) -> str:
-    """The selector for those who want to edit, not to compare selectors."""
-    return TO_EDIT_STREAMED if model.streamed else TO_EDIT

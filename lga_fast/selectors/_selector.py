@@ -22,11 +22,11 @@ from lga_fast.scoring.options import ScoringOptions
 from lga_fast.selectors._measured_facts import Choice, MeasuredFacts
 
 DEFAULT: str = "lga"  # the member that chooses where none is named
-# For those who want to edit: of what costs no more than a few edits, the least regret (README); and
-# with streamed weights, which every step of an edit reads, one that makes no edits.
-TO_EDIT: str = "race"
-TO_EDIT_STREAMED: str = "reach"
-TO_EDIT_SHARE = 0.033  # of brute force's cost: what the first of them may spend
+# For those who want to edit: of what costs no more than a few edits, the least regret (README).
+TO_EDIT: str = "reach"
+# By edits that are made, if a choice is doubted, and the part of brute force's cost they may take.
+TO_CHECK: str = "race"
+TO_CHECK_SHARE = 0.033
 
 Basis = Literal["facts", "chance", "user"]
 Cost = Literal["passes", "edits", "sweep"]

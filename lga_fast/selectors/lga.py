@@ -18,7 +18,7 @@ from lga_fast.selectors import _tukey
 from lga_fast.selectors._gradient_selector import FencedSelector
 from lga_fast.selectors._lga_variants import AGGREGATIONS, per_request, variant
 from lga_fast.selectors._measured_facts import Choice, MeasuredFacts
-from lga_fast.selectors._selector import TO_EDIT, TO_EDIT_SHARE, refuse_equal
+from lga_fast.selectors._selector import TO_CHECK, TO_CHECK_SHARE, refuse_equal
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,10 @@ class Selector(FencedSelector):
         if not reasons:
             return []
         # At most, as race counts.
-        edits = math.ceil(layers * max(TO_EDIT_SHARE * ranking.requests, 0.3))
+        edits = math.ceil(layers * max(TO_CHECK_SHARE * ranking.requests, 0.3))
         return [
-            f"Check this choice: {'; '.join(reasons)}. {TO_EDIT} edits a few facts at every layer, "
-            f"which takes as long as about {edits} edits."
+            f"Check this choice: {'; '.join(reasons)}. {TO_CHECK} edits a few facts at every "
+            f"layer, which takes as long as about {edits} edits."
         ]
 
     def best_layer(self, totals: Float[np.ndarray, " layer"], kinds: Sequence[EditKind]) -> int:

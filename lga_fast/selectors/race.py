@@ -17,7 +17,7 @@ from lga_fast.options import option
 from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors._editing_options import EditingOptions
 from lga_fast.selectors._fact_edits import FactEdits
-from lga_fast.selectors._selector import TO_EDIT_SHARE, Cost, LayerSelector, Seeded, with_notes
+from lga_fast.selectors._selector import TO_CHECK_SHARE, Cost, LayerSelector, Seeded, with_notes
 from lga_fast.sweep import layer_curve
 from lga_fast.sweep.layer_curve import LayerCurve
 from lga_fast.sweep.layer_edits import LayerEdits, check_layers
@@ -39,7 +39,7 @@ class Selector(Seeded, EditingOptions, LayerSelector):
     but uses those there are.
     """
 
-    share: float = option(TO_EDIT_SHARE, "Largest part of brute force's cost.", above=0)
+    share: float = option(TO_CHECK_SHARE, "Largest part of brute force's cost.", above=0)
 
     cost: ClassVar[Cost] = "edits"
 
