@@ -54,8 +54,13 @@ def _row(name: str, pairs: dict[str, Any]) -> list[str]:
     cells = []
     for pair in pairs.values():
         scores = [pair["selectors"][name][score] for score in _SCORES]
-        cells.append(", ".join(f"{s['value']:.3f} ({s['worst']:.3f})" for s in scores))
+        cells.append(", ".join(f"{_zero(s['value'])} ({_zero(s['worst'])})" for s in scores))
     return [f"`{name}`", *cells]
+
+
+def _zero(value: float) -> str:
+    """With three digits; rounding may have left a regret of 0 a little below it."""
+    return f"{max(value, 0):.3f}"
 
 
 def _mean(name: str, pairs: dict[str, Any]) -> float:
