@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import yaml
 
 from lga_fast.errors import DataError, EditError
-from lga_fast.options import checked
 
 Config = str | os.PathLike[str] | Mapping[str, Any]
 
@@ -67,9 +66,6 @@ class Setting(NamedTuple):
     source: str  # as the provenance names it
     key: str  # what the source calls the option
     value: Any
-
-    def checked(self, hint: Any, limits: Mapping[str, Any]) -> Any:
-        return checked(self.value, hint, limits, f"{self.source}: {self.key}")
 
 
 def settings_of(

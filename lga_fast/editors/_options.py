@@ -12,6 +12,7 @@ from lga_fast.editors._config import Config, Setting, settings_of, unknown_keys
 from lga_fast.errors import EditError, NoLayer, UnknownName, warn
 from lga_fast.models import EditableModel
 from lga_fast.models.edit_target import check_editable
+from lga_fast.options import checked
 
 Preset = Literal["easyedit", "original"]
 _EDITORS = "lga_fast.editors"
@@ -77,15 +78,15 @@ def _checked(
 ) -> tuple[Any, int | None]:
     """Editor `name` with these settings, and the layer if they have one."""
     kind = registry.member(_EDITORS, name).Editor
-    hints, limits = get_type_hints(kind), {f.name: f.metadata for f in fields(kind)}
-    values = {
-        key: setting.checked(hints[key], limits[key])  # here, to say where it came from
-        for key, setting in settings.items()
+    hints = get_type_hints(kind) | {"layer": int}
+    limits = {f.name: f.metadata for f in fields(kind)} | {"layer": {"min": 0}}
+    values = {  # checked here, to say where each came from
+        key: checked(one.value, hints[key], limits[key], f"{one.source}: {one.key}")
+        for key, one in settings.items()
         if key in limits
     }
-    editor = registry.configured(_EDITORS, name, "Editor", {**options, **values})
-    setting = settings.get("layer")
-    return editor, setting.checked(int, {"min": 0}) if setting else None
+    layer = values.pop("layer", None)
+    return registry.configured(_EDITORS, name, "Editor", {**options, **values}), layer
 
 
 def _published(
