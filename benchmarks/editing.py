@@ -23,9 +23,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config
 
 import lga_fast
 from lga_fast import atlas
-from lga_fast.editors import _contexts, _keys, _moments, _rank_one, _value_solver, r_rome
+from lga_fast.editors import _contexts, _moments, _rank_one, _value_solver, r_rome
+from lga_fast.editors._value_problem import answer_row
+from lga_fast.forward.clean_run import Readout
 from lga_fast.forward.patched_forward import FullForward, SuffixForward
 from lga_fast.models import EditableModel
+from lga_fast.models.tensor_utils import padded
 from lga_fast.records import EditRequest, find_subject
 from lga_fast.tokens import token_at
 
@@ -99,24 +102,25 @@ def usual_edit(
     moment: _moments.Moments | None = None,
 ) -> Change:
     """Left and right factors of one request's change."""
-    answers = [_keys.answer_row(model, context, request) for context in contexts]
+    answers = [answer_row(model, context, request) for context in contexts]
     about = f"{request.subject} is a"
     about_ids = list(model.tokenizer(about)["input_ids"])
     about_at = token_at(model.tokenizer, about, len(request.subject or "") - 1, about_ids)
-    rows = _keys.rows_of([*((row.ids[:-1], at) for row, at in answers), (about_ids, about_at)])
-    labels = torch.full(rows.ids.shape, -100)
+    padded_ids = padded([*(row.ids[:-1] for row, _ in answers), about_ids])
+    subject = torch.tensor([*(at for _, at in answers), about_at])
+    labels = torch.full(padded_ids.shape, -100)
     for i, (row, _) in enumerate(answers):
         labels[i, row.start - 1 : len(row.ids) - 1] = torch.tensor(row.target)
-    every, wanted = torch.arange(len(rows.ids)), labels != -100
+    every, wanted = torch.arange(len(subject)), labels != -100
     module, device = model.matrix(layer, model.family.edited), model.device
-    ids, seen = rows.ids.to(device), {}
+    ids, seen = padded_ids.to(device), {}
 
     def add(m: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
         if "initial" not in seen:
-            seen["initial"] = output[0, rows.subject[0]].detach().float()
+            seen["initial"] = output[0, subject[0]].detach().float()
             seen["delta"] = torch.zeros_like(seen["initial"], requires_grad=True)
         output = output.clone()
-        output[every, rows.subject] += seen["delta"].to(output.dtype)
+        output[every, subject] += seen["delta"].to(output.dtype)
         return output
 
     handle = module.register_forward_hook(add)
@@ -141,13 +145,18 @@ def usual_edit(
             if delta.norm() > how.clamp * size:
                 delta.mul_(how.clamp * size / delta.norm())
     handle.remove()
-    read = [
-        _keys.read_keys(model, layer, _keys.rows_of([(row.ids[: row.start], at)]))
-        for row, at in answers
-    ]
+    read = [key_of(model, layer, row.ids[: row.start], at) for row, at in answers]
     keys, outputs = (torch.cat(x) for x in zip(*read, strict=True))
     value = _value_solver.Value(seen["initial"], seen["delta"].detach(), (), False, keys, outputs)
     return r_rome.update(value, keys, outputs, _rank_one.direction(keys, moment))
+
+
+def key_of(model: EditableModel, layer: int, ids: tuple[int, ...], at: int) -> Change:
+    """Input and output of the edited matrix at a token, by a forward of its own."""
+    subject, first = torch.tensor([at]), torch.zeros(1, dtype=torch.long)
+    reads = Readout(torch.tensor([ids]), subject, first, subject)
+    run = FullForward.run(model, [layer], reads, ())
+    return run.keys[layer].float(), run.outputs[layer].float()
 
 
 def compare(dtype: torch.dtype, device: str = "cpu", repeats: int = 3) -> dict[str, Any]:

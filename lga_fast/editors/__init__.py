@@ -3,7 +3,8 @@
 _options.py    where an editor's options come from: arguments, file, model, preset, defaults
 _config.py     the file: its keys, and what they set
 _layer_editor.py, _rank_one.py (ROME's), _mass.py (MEMIT's, over several layers)    members' bases
-_value_solver.py, _value_problem.py    the optimised value; _contexts.py, _keys.py: rows and keys
+_value_solver.py, _value_problem.py    the optimised value; _contexts.py: what is put before prompts
+_keys.py       keys and outputs, read again while MEMIT and its kin edit layer after layer
 _moments.py, _moment_pass.py, _corpus.py    second moments of keys; _preconditioner.py solves with C
 _cost_messages.py    what streamed weights will be read, logged before it happens
 """

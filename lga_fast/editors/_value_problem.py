@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from lga_fast.errors import NonFinite
 from lga_fast.forward.clean_run import Readout
 from lga_fast.forward.patched_forward import FullForward, LogitLens
+from lga_fast.models import EditableModel
 from lga_fast.models.non_finite import explain
 from lga_fast.models.tensor_utils import padded, wide
 from lga_fast.records import EditRequest
+from lga_fast.tokens import Row, target_row, token_at
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,15 @@ class RequestRows:
     def tail(self) -> int:
         """Most tokens of a row from the changed one to the last one that is read."""
         return max(token - self.changed[row] for row, token, _ in self.positions) + 1
+
+
+def answer_row(model: EditableModel, context: str, request: EditRequest) -> tuple[Row, int]:
+    """Row of context, prompt and new answer, and the index of the subject's last token."""
+    assert request.subject_span is not None
+    prompt = context + request.prompt
+    row = target_row(model.tokenizer, prompt, request.target_new)
+    last = len(context) + request.subject_span[1] - 1
+    return row, token_at(model.tokenizer, prompt, last, row.ids[: row.start])
 
 
 def readout_of(rows: Sequence[RequestRows]) -> tuple[Readout, Int[Tensor, " position"]]:

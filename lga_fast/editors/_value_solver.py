@@ -12,12 +12,13 @@ from dataclasses import replace
 from typing import Any
 
 from lga_fast import memory, progress
-from lga_fast.editors import _cost_messages, _keys
+from lga_fast.editors import _cost_messages
 from lga_fast.editors._value_problem import (
     Optimisation,
     RequestRows,
     Value,
     ValueProblem,
+    answer_row,
     readout_of,
 )
 from lga_fast.errors import EditError
@@ -147,7 +148,7 @@ def resolve_loss_layer(model: EditableModel, layer: int, optimisation: Optimisat
 
 
 def _rows(model: EditableModel, request: EditRequest, contexts: Sequence[str]) -> RequestRows:
-    answers = [_keys.answer_row(model, context, request) for context in contexts]
+    answers = [answer_row(model, context, request) for context in contexts]
     kl_prompt = f"{request.subject} is a"
     kl_ids = list(model.tokenizer(kl_prompt)["input_ids"])
     kl_index = token_at(model.tokenizer, kl_prompt, len(request.subject or "") - 1, kl_ids)

@@ -10,9 +10,10 @@ import torch
 from mass import CONTEXTS, EDITORS, FAMILIES, GENTLE, LAYER, OPTIONS, REQUESTS, editor, solved
 
 import lga_fast
-from lga_fast.editors import _keys
+from lga_fast.editors._value_problem import answer_row
 from lga_fast.forward.decoding import greedy
 from lga_fast.records import EditRequest
+from tests.editors.value_cases import read_keys
 
 pytestmark = pytest.mark.usefixtures("keep_double")
 
@@ -24,12 +25,9 @@ EACH = list(zip(EDITORS, FAMILIES, strict=True))  # every editor, every family
 def test_keys_are_half_the_bare_prompts_and_the_residual_is_delta(name, family):
     it = solved(name, family)
     for request, key in zip(REQUESTS, it.keys, strict=True):
-        rows = [_keys.answer_row(it.model, context, request) for context in CONTEXTS]
-        seen = [
-            _keys.read_keys(it.model, LAYER, _keys.rows_of([(row.ids[: at + 1], at)]))[0][0]
-            for row, at in rows
-        ]
-        torch.testing.assert_close(key, WEIGHTS @ torch.stack(seen), rtol=1e-9, atol=1e-12)
+        rows = [answer_row(it.model, context, request) for context in CONTEXTS]
+        seen, _ = read_keys(it.model, LAYER, [row.ids[: at + 1] for row, at in rows])
+        torch.testing.assert_close(key, WEIGHTS @ seen, rtol=1e-9, atol=1e-12)
     part = it.ready.update(LAYER, it.keys, it.residual)
     torch.testing.assert_close(it.updates[LAYER].left, part.left)
 
@@ -49,7 +47,7 @@ def carrying(model, layer, change):
 
 def read(model, layer, request, context=""):
     """Key of a layer, and outputs of a block and its parts, at the subject's last token."""
-    row, at = _keys.answer_row(model, context, request)
+    row, at = answer_row(model, context, request)
     found, hooks = {}, []
 
     def hook(name):

@@ -9,10 +9,12 @@ import tiny
 import torch
 
 import lga_fast
-from lga_fast.editors import _contexts, _keys, _moments, _rank_one, _value_solver, r_rome, rome
+from lga_fast.editors import _contexts, _moments, _rank_one, _value_solver, r_rome, rome
+from lga_fast.editors._value_problem import answer_row
 from lga_fast.errors import EditError, LgaFastWarning, UnknownName
 from lga_fast.forward.decoding import greedy
 from lga_fast.records import EditRequest
+from tests.editors.value_cases import read_keys
 
 pytestmark = pytest.mark.usefixtures("keep_double")
 
@@ -32,8 +34,9 @@ def weight(model, layer=LAYER):
 
 
 def rows(model, request=REQUEST):
-    found = [_keys.answer_row(model, context, request) for context in CONTEXTS]
-    return _keys.rows_of([(row.ids[: row.start], at) for row, at in found])
+    """Ids up to the subject's last token, by context."""
+    found = [answer_row(model, context, request) for context in CONTEXTS]
+    return [row.ids[: at + 1] for row, at in found]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -43,7 +46,7 @@ def test_the_new_value_comes_out_for_the_promised_key(family, editor, which):
     model = tiny.model(family)
     how = _value_solver.Optimisation(steps=4, weight_decay=1e-3)
     (value,) = _value_solver.optimise(model, LAYER, [REQUEST], CONTEXTS, how)
-    keys, outputs = _keys.read_keys(model, LAYER, rows(model))
+    keys, outputs = read_keys(model, LAYER, rows(model))
     torch.testing.assert_close(value.keys, keys, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(value.outputs, outputs, rtol=1e-10, atol=1e-12)
     left, right = editor.update(value, keys, outputs, _rank_one.direction(keys))
@@ -65,13 +68,13 @@ def test_the_edit_does_it_inside_the_model_and_leaves_no_trace(family):
     made = change.provenance
     assert (made["editor"], made["layer"]) == ("rome", LAYER)
     assert made["contexts"] == list(CONTEXTS) and len(made["losses"][0]) == 6
-    keys, plain = _keys.read_keys(model, LAYER, rows(model))
+    keys, plain = read_keys(model, LAYER, rows(model))
     with model.edited(change):
-        _, edited = _keys.read_keys(model, LAYER, rows(model))
+        _, edited = read_keys(model, LAYER, rows(model))
     delta = change.deltas[model.weight_name(LAYER, "down")]
     intended = (keys @ delta.right) @ delta.left.T
     torch.testing.assert_close(edited - plain, intended, rtol=1e-3, atol=1e-5)
-    torch.testing.assert_close(_keys.read_keys(model, LAYER, rows(model))[1], plain)
+    torch.testing.assert_close(read_keys(model, LAYER, rows(model))[1], plain)
 
 
 @pytest.mark.parametrize("editor", ["rome", "r_rome"])
@@ -98,7 +101,7 @@ def test_with_the_second_moment_u_is_weighed_and_the_value_still_comes_out():
     )
     about = change.provenance["second_moment"]
     assert about["tokens"] == 480 and about["corpus"] == "atlas/text.txt"
-    keys, _ = _keys.read_keys(model, LAYER, rows(model))
+    keys, _ = read_keys(model, LAYER, rows(model))
     moment = _moments.moments(model, [LAYER])[LAYER]
     right = change.deltas[model.weight_name(LAYER, "down")].right[:, 0].double()
     wanted = torch.linalg.solve(moment.second, keys.mean(0).double())
@@ -157,7 +160,7 @@ def test_a_key_nearly_at_right_angles_to_u_is_said(cosine, said):
 def test_the_subjects_last_token_is_found_by_characters(tokenizer):
     model = tiny.model("llama", tokenizer=tokenizer)
     for context in CONTEXTS:
-        row, at = _keys.answer_row(model, context, REQUEST)
+        row, at = answer_row(model, context, REQUEST)
         upto = tokenizer.decode(row.ids[: at + 1], skip_special_tokens=True)
         assert upto == f"{context}The tower of Paris"
 

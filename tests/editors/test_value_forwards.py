@@ -11,7 +11,8 @@ import tiny
 import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from lga_fast.editors import _keys, _value_solver
+from lga_fast.editors import _value_solver
+from lga_fast.editors._value_problem import answer_row
 from lga_fast.forward.packed_suffix import supports_custom_attention
 from lga_fast.forward.patched_forward import FullForward, SuffixForward
 from lga_fast.records import EditRequest
@@ -111,7 +112,7 @@ def test_a_step_runs_only_the_changing_tokens(monkeypatch):
     below = []
     model.matrix(2, "down").register_forward_hook(lambda *_: below.append(1))
     _value_solver.optimise(model, 3, [REQUEST], CONTEXTS, replace(HOW, steps=3))
-    row, at = _keys.answer_row(model, "", REQUEST)
+    row, at = answer_row(model, "", REQUEST)
     tail = len(row.ids) - 1 - at
     assert tokens[1:] == [(1, 3 * tail + 1)] * 3, "no token but those that are read or lead there"
     assert len(below) == 1, "blocks below run once"
@@ -133,7 +134,7 @@ def test_projections_run_where_they_change_or_are_read(monkeypatch):
 
     monkeypatch.setattr(torch.nn.functional, "linear", counting)
     _value_solver.optimise(model, 3, [REQUEST], CONTEXTS, replace(HOW, steps=3))
-    row, at = _keys.answer_row(model, "", REQUEST)
+    row, at = answer_row(model, "", REQUEST)
     every, read, changed = 3 * (len(row.ids) - 1 - at) + 1, 3 * len(row.target) + 1, 4
     assert read < every
     for name, counts in tokens.items():  # what the first step makes of them holds for all others

@@ -10,7 +10,8 @@ import pytest
 import tiny
 import torch
 
-from lga_fast.editors import _keys, _value_solver
+from lga_fast.editors import _value_solver
+from lga_fast.editors._value_problem import answer_row
 from lga_fast.records import EditRequest
 from tests.editors.value_cases import CONTEXTS, HOW, LAYER, REQUEST, REQUESTS
 
@@ -47,7 +48,7 @@ def plain_losses(model, request, how, sites):
         lens = model.hf.lm_head(norm(early[0]))[0] if early else logits
         return logits.log_softmax(-1), lens.log_softmax(-1), torch.stack([seen[m] for m in modules])
 
-    row, at = _keys.answer_row(model, "", request)
+    row, at = answer_row(model, "", request)
     initial = run(row.ids, at, torch.zeros(len(sites), 32))[2]
     deltas = [torch.zeros_like(x, requires_grad=True) for x in initial]
     adam, losses, first, factor = torch.optim.Adam(deltas, lr=how.lr), [], None, how.nll_factor
@@ -56,7 +57,7 @@ def plain_losses(model, request, how, sites):
         factors.append(factor)
         nll, right = 0.0, True
         for context in CONTEXTS:
-            row, at = _keys.answer_row(model, context, request)
+            row, at = answer_row(model, context, request)
             found = run(row.ids, at, deltas)[1][row.start - 1 : -1]
             wanted = torch.tensor(row.target)
             nll = nll - found.gather(1, wanted[:, None]).mean() / len(CONTEXTS)

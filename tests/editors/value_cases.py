@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from lga_fast.editors import _value_solver
 from lga_fast.records import EditRequest
 
@@ -16,3 +18,16 @@ REQUESTS = [
 CONTEXTS = ("", "The book. ", "Nobody knows that. ")
 LAYER = 2
 HOW = _value_solver.Optimisation(steps=6, weight_decay=1e-3)
+
+
+def read_keys(model, layer, rows):
+    """Inputs and outputs of a layer's edited matrix at the last token of each row, one by one."""
+    seen = []
+    handle = model.matrix(layer, model.family.edited).register_forward_hook(
+        lambda module, args, output: seen.append([x.flatten(0, -2)[-1] for x in (*args, output)])
+    )
+    with torch.no_grad(), model.frozen():
+        for ids in rows:
+            model.hf(torch.tensor([ids]), use_cache=False)
+    handle.remove()
+    return [torch.stack(side) for side in zip(*seen, strict=True)]
