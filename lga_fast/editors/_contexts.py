@@ -13,7 +13,6 @@ from lga_fast.editors import _cost_messages
 from lga_fast.editors._layer_editor import SEED_WORDS, LayerEditor
 from lga_fast.forward import decoding
 from lga_fast.models import EditableModel
-from lga_fast.models.non_finite import check_logits
 
 _TOP_K = 5  # tokens, of which one is drawn
 
@@ -107,7 +106,7 @@ def _start_of(model: EditableModel, start: str) -> list[int]:
 def _draw(model: EditableModel, logits: Float[Tensor, " vocab"], generator: torch.Generator) -> int:
     """One of the likeliest tokens, by their probabilities."""
     best = logits.float().cpu().topk(_TOP_K)  # of which NaN is the largest
-    check_logits(model, best.values[:1])
+    model.check_logits(best.values[:1])
     pick = torch.multinomial(best.values.softmax(-1), 1, generator=generator)
     return int(best.indices[pick])
 

@@ -15,7 +15,6 @@ from lga_fast.editors import _cost_messages
 from lga_fast.errors import NonFinite
 from lga_fast.forward.cpu_fast_paths import fast_gelu
 from lga_fast.models import EditableModel, ForwardJob
-from lga_fast.models.non_finite import explain
 from lga_fast.models.tensor_utils import padded
 
 KEYS_AT_ONCE = 1024  # converted to float64
@@ -88,7 +87,9 @@ def measure(
         _run(model, jobs, layers[-1] + 1, show)
     for layer in layers:
         if not torch.isfinite(sums[layer].diagonal()).all():  # sums of squares: none is left out
-            raise NonFinite(f"layer {layer}: keys are not finite on this text; {explain(model)}")
+            raise NonFinite(
+                f"layer {layer}: keys are not finite on this text; {model.why_not_finite()}"
+            )
     return {layer: (s + s.T).div_(2 * total).cpu() for layer, s in sums.items()}
 
 

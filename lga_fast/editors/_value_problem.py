@@ -14,7 +14,6 @@ from lga_fast.errors import NonFinite
 from lga_fast.forward.clean_run import Readout
 from lga_fast.forward.patched_forward import FullForward, LogitLens
 from lga_fast.models import EditableModel
-from lga_fast.models.non_finite import explain
 from lga_fast.models.tensor_utils import padded, wide
 from lga_fast.records import EditRequest
 from lga_fast.tokens import Row, target_row, token_at
@@ -202,7 +201,7 @@ class ValueProblem:
             return loss
         raise NonFinite(
             f"request {self.requests[i].case_id!r}: the loss is {loss} at step {step}; "
-            f"{explain(self.runner.model)}"
+            f"{self.runner.model.why_not_finite()}"
         )
 
 

@@ -18,7 +18,6 @@ from torch import Tensor
 from lga_fast import memory, progress
 from lga_fast.models.editable import EditableModel, ForwardJob
 from lga_fast.models.kv_cache import CACHE
-from lga_fast.models.non_finite import check_logits
 from lga_fast.models.tensor_utils import padded
 
 Batch = tuple[Sequence[Sequence[int]], Sequence[int]]  # prompts, and how many tokens each may get
@@ -102,7 +101,7 @@ def most_likely(model: EditableModel, logits: Float[Tensor, "row vocab"]) -> Int
         NonFinite: a row has a NaN, which is the largest value to `argmax`, or an infinity.
     """
     ids = logits.argmax(-1, keepdim=True)
-    check_logits(model, logits.gather(-1, ids))
+    model.check_logits(logits.gather(-1, ids))
     return ids[:, 0].cpu()
 
 

@@ -23,7 +23,6 @@ from lga_fast import memory, progress
 from lga_fast.errors import ScoringError
 from lga_fast.forward.per_row_edits import PerRowEdits
 from lga_fast.models import EditableModel, ForwardJob
-from lga_fast.models.non_finite import check_logits
 from lga_fast.models.tensor_utils import padded, wide
 from lga_fast.tokens import Row, target_row
 from lga_fast.weight_edit import WeightEdit
@@ -218,7 +217,7 @@ def _answers(
         offset += len(_span(rows[group[0]]))
     position, target = torch.tensor(labels, device=logits.device).T
     normalizer = wide(logits).logsumexp(-1)
-    check_logits(model, normalizer)
+    model.check_logits(normalizer)
     log_p = wide(logits[position, target]) - normalizer[position]
     predicted, log_probs = logits.argmax(-1)[position].tolist(), log_p.tolist()
     answers, at = {}, 0

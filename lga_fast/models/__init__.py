@@ -5,7 +5,8 @@
 - `families/`, `family_lookup`, `family_guess` where an architecture keeps its modules
 - `block_runner`, `kv_cache` one block at a time, and the cache argument's name
 - `module_lookup`, `module_patching` finding modules, and replacing their forward for a while
-- `fingerprint`, `tensor_utils` a checksum of the weights; padding, masks, rounding
+- `fingerprint`, `non_finite` a checksum of the weights, and which of them are NaN or infinite
+- `tensor_utils` padding, masks, rounding
 """
 
 from lga_fast.models.edit_stack import Applied

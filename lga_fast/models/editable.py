@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lga_fast.errors import UnsupportedModel
+from lga_fast.errors import NonFinite, UnsupportedModel
 from lga_fast.memory import Memory
-from lga_fast.models import fingerprint
+from lga_fast.models import fingerprint, non_finite
 from lga_fast.models.block_runner import BlockRunner
 from lga_fast.models.edit_stack import Applied, EditStack
 from lga_fast.models.kv_cache import CACHE
@@ -148,6 +148,22 @@ class EditableModel(ModelStructure):
         finally:
             handle.remove()
         return output.logits[0], output
+
+    def check_logits(self, values: Tensor) -> None:
+        """Refuse logits of which these few `values` were computed, one or more of each position.
+
+        Raises:
+            NonFinite: a value is NaN or infinite.
+        """
+        if bad := int((~values.isfinite()).sum()):
+            raise NonFinite(
+                f"{self.name!r}: expected finite logits, got NaN or infinite ones at {bad} of "
+                f"{values.numel()} positions; {self.why_not_finite()}"
+            )
+
+    def why_not_finite(self) -> str:
+        """What makes its numbers NaN or infinite, and how to mend it; reads all weights."""
+        return non_finite.explain(self.weights(), self.dtype, bool(self.edited_names()))
 
     # -- where the weights are -----------------------------------------------------------------
     @property

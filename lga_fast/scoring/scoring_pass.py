@@ -11,7 +11,6 @@ from torch import Tensor
 
 from lga_fast import ops
 from lga_fast.models import EditableModel, Tap, Taps
-from lga_fast.models.non_finite import check_logits
 from lga_fast.models.tensor_utils import wide
 from lga_fast.scoring.batch_layout import Batch, Layout, lay_out
 from lga_fast.scoring.options import ScoringOptions
@@ -117,7 +116,7 @@ class ScoringPass:
         ((entropy * share).sum() * self.scale).backward()
         # Added on the CPU, where the order of a sum is the same every time.
         each = (entropy.detach() * share).double().cpu()
-        check_logits(self.model, each)
+        self.model.check_logits(each)
         count = len(batch)
         sums = each.new_zeros(2 * count + len(layout.probes)).index_add(0, layout.loss, each)
         self.losses[:, batch] = sums[: 2 * count].view(2, -1)

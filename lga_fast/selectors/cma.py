@@ -16,7 +16,6 @@ from lga_fast.datasets.jsonl import checksum
 from lga_fast.errors import ScoringError
 from lga_fast.forward.cpu_fast_paths import fast_gelu
 from lga_fast.models import EditableModel
-from lga_fast.models.non_finite import check_logits
 from lga_fast.options import option
 from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors import _averaged
@@ -118,7 +117,7 @@ class Selector(Resampling, LayerSelector):
                 self.batch_tokens,
             )
             own = tracer.trace([prompts[i] for i in mine], advance) if mine else []
-            check_logits(model, torch.tensor([(trace.high, trace.low) for trace in own]))
+            model.check_logits(torch.tensor([(trace.high, trace.low) for trace in own]))
         parts = ranks.gather(
             (
                 dict(zip(mine, own, strict=True)),

@@ -11,7 +11,6 @@ import lga_fast
 from lga_fast import metrics, score_layers, select_layer
 from lga_fast.errors import LgaFastError, NonFinite
 from lga_fast.metrics import _generation
-from lga_fast.models.non_finite import explain
 from lga_fast.records import EditRequest
 from lga_fast.weight_edit import LowRank, WeightEdit
 
@@ -70,16 +69,16 @@ def test_a_dtype_that_overflows_is_named(use):
 
 def test_many_weights_are_named_briefly_and_edits_are_mentioned():
     model = tiny.model("gpt2", torch.float32)
-    assert explain(model).endswith("so float32 overflows: load the model as float64")
+    assert model.why_not_finite().endswith("so float32 overflows: load the model as float64")
     name = model.weight_name(1, "down")
     change = WeightEdit({name: LowRank(torch.ones(32, 1), torch.ones(48, 1))})
     with model.edited(change, force=True):
-        assert explain(model).endswith("as float64, or remove the edits in effect")
+        assert model.why_not_finite().endswith("as float64, or remove the edits in effect")
     with torch.no_grad():
         for layer in range(5):
             model.matrix(layer, "down").weight.fill_(torch.nan)
     names = ", ".join(model.weight_name(layer, "down") for layer in range(3))
-    assert f"{names} and others; repair" in explain(model)
+    assert f"{names} and others; repair" in model.why_not_finite()
 
 
 def test_one_prompt_of_several_is_counted():
