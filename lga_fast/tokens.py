@@ -44,10 +44,11 @@ def target_row(tokenizer: Any, prompt: str, target: str) -> Row:
 
 
 def encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]] | None]:
+    """Ids of a text that others may follow, and their characters if the tokenizer is fast."""
     fast = bool(getattr(tokenizer, "is_fast", False))
     out = tokenizer(text, return_offsets_mapping=fast, return_special_tokens_mask=True)
     ids, special = list(out["input_ids"]), out["special_tokens_mask"]
-    while ids and special[len(ids) - 1]:  # an appended end-of-text token is not part of a row
+    while ids and special[len(ids) - 1]:  # an appended end-of-text token would end the text here
         ids.pop()
     return ids, out["offset_mapping"][: len(ids)] if fast else None
 

@@ -13,6 +13,7 @@ from lga_fast.editors import _cost_messages
 from lga_fast.editors._layer_editor import SEED_WORDS, LayerEditor
 from lga_fast.forward import decoding
 from lga_fast.models import EditableModel
+from lga_fast.tokens import encode
 
 _TOP_K = 5  # tokens, of which one is drawn
 
@@ -41,7 +42,7 @@ def generate(
 
 def _sample(model: EditableModel, generator: torch.Generator, start: str, length: int) -> list[int]:
     """Ids of `length` tokens that begin with `start`."""
-    ids = _start_of(model, start)
+    ids, _ = encode(model.tokenizer, start)
     while len(ids) < length:
         at = torch.tensor([len(ids) - 1])
         row = torch.tensor([ids], device=model.device)
@@ -58,7 +59,7 @@ def _sample_in_lockstep(
     A draw consumes as many random numbers whatever it draws from, so the generator's state at each
     draw is known beforehand.
     """
-    starts = [_start_of(model, start) for start, _ in wanted]
+    starts = [encode(model.tokenizer, start)[0] for start, _ in wanted]
     lengths = [max(0, n - len(ids)) for ids, (_, n) in zip(starts, wanted, strict=True)]
     states: list[list[Tensor]] = []
     for length in lengths:
@@ -94,13 +95,6 @@ def _sample_in_lockstep(
     for rows, added in zip(groups, decoding.decode(model, steps, max(lengths)), strict=True):
         sampled |= {i: starts[i] + new for i, new in zip(rows, added, strict=True)}
     return [sampled[i] for i in range(len(wanted))]
-
-
-def _start_of(model: EditableModel, start: str) -> list[int]:
-    ids = list(model.tokenizer(start)["input_ids"])
-    while ids and ids[-1] in model.end_ids() and len(ids) > 1:
-        ids.pop()  # some tokenizers append an end-of-text token, nothing would follow it
-    return ids
 
 
 def _draw(model: EditableModel, logits: Float[Tensor, " vocab"], generator: torch.Generator) -> int:

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +18,7 @@ from lga_fast.forward import decoding
 from lga_fast.forward.per_row_edits import PerRowEdits
 from lga_fast.models import EditableModel
 from lga_fast.models.tensor_utils import wide
+from lga_fast.tokens import encode
 from lga_fast.weight_edit import WeightEdit
 
 Sampler = Literal["greedy", "top5"]
@@ -66,7 +67,7 @@ def generate(
     if edits is not None and len(edits) != len(prompts):
         raise ScoringError(f"edits: expected one per prompt, {len(prompts)}, got {len(edits)}")
     row_edits = PerRowEdits(model, edits or [None] * len(prompts))
-    starts = [_encode(model.tokenizer, ask.prompt) for ask in prompts]
+    starts = [encode(model.tokenizer, ask.prompt)[0] for ask in prompts]
     if not all(starts):
         raise ScoringError("expected prompts of one token or more, got an empty one")
     new_ids: dict[int, list[int]] = {}
@@ -85,14 +86,6 @@ def generate(
         GeneratedText(decode([*start, *new_ids.get(i, [])]), decode(new_ids.get(i, [])))
         for i, start in enumerate(starts)
     ]
-
-
-def _encode(tokenizer: Any, text: str) -> list[int]:
-    out = tokenizer(text, return_special_tokens_mask=True)
-    ids, special = list(out["input_ids"]), out["special_tokens_mask"]
-    while ids and special[len(ids) - 1]:  # an appended end-of-text token would end the text here
-        ids.pop()
-    return ids
 
 
 def _batches(
