@@ -77,7 +77,7 @@ def test_the_files_have_what_is_printed(tower):
     assert kinds == ["prompt", "rephrasing", "unrelated", "unrelated"]
     assert [line["before"]["text"] for line in found["answers"][:2]] == ["Paris", "Paris"]
     assert [line["after"]["text"] for line in found["answers"][:2]] == ["Rome", "Rome"]
-    assert found["took"] == 1 and found["provenance"]["layer_choice"]["notes"]
+    assert found["took"] == 1 and found["provenance"]["layer_choice"]["selector"] == "reach"
     assert found["provenance"]["layer"] == found["provenance"]["layer_choice"]["layer"]
     model = lga_fast.load("atlas", device="cpu")
     with model.edited(lga_fast.WeightEdit.load(out / "edit.safetensors")):

@@ -21,6 +21,7 @@ import lga_fast
 from lga_fast.errors import LgaFastError
 from lga_fast.records import EditRequest
 from lga_fast.reports import answers
+from lga_fast.selectors import TO_EDIT
 from lga_fast.sweep.run import sweep
 from tools.real.fetch import NAME, CannotDownload, fetch
 
@@ -60,8 +61,8 @@ def run(short: bool) -> None:
     model = lga_fast.load(NAME, device="cpu")
     facts = lga_fast.load_edits("counterfact", FACTS)
     done("load", f"{model.layers} layers, weights stored as {model.dequantised_from} before")
-    ranking = lga_fast.select_layer(model, facts[:PROXY])
-    done("select", f"lga chooses layer {int(ranking)} on {PROXY} facts")
+    ranking = lga_fast.select_layer(model, facts[:PROXY], TO_EDIT)
+    done("select", f"{TO_EDIT} chooses layer {int(ranking)} on {PROXY} facts")
     done("edit", edited(model, facts[:1], {"contexts": ()} if short else {}))
     if not short:
         results = lga_fast.evaluate(model, facts[PROXY:], layer=LAYER)
