@@ -1,4 +1,4 @@
-"""Helpers: padding, precision, masks and rounding of tensors; weights of linear modules."""
+"""Helpers: padding, precision and masks of tensors; weights of linear modules."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-
-_CHUNK = 1 << 20  # elements of a weight compared at once: 8 MiB in float64
 
 
 def padded(rows: Sequence[Sequence[int]]) -> Int[Tensor, "row token"]:
@@ -34,22 +32,6 @@ def additive_mask(
     """What to add to attention scores so that no token sees its `hidden` keys."""
     mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
     return mask.masked_fill_(hidden, torch.finfo(dtype).min).unsqueeze(1)
-
-
-def rounding_error(
-    before: Float[Tensor, "d_out d_in"],
-    after: Float[Tensor, "d_out d_in"],
-    left: Float[Tensor, "d_out rank"],
-    right: Float[Tensor, "d_in rank"],
-) -> float:
-    """`‖(after − before) − left·rightᵀ‖ / ‖left·rightᵀ‖`, in float64, some rows at a time."""
-    lost = size = torch.zeros((), dtype=torch.float64, device=before.device)
-    rows = max(1, _CHUNK // before.shape[1])
-    for old, new, part in zip(*(x.split(rows) for x in (before, after, left)), strict=True):
-        intended = part.double() @ right.double().T
-        lost = lost + (new.double() - old.double() - intended).square().sum()
-        size = size + intended.square().sum()
-    return float((lost / size if size else lost).sqrt())
 
 
 def shape_of(module: Any) -> tuple[int, int]:
