@@ -21,6 +21,7 @@ from lga_fast.forward.prefix_cache import PrefixCache
 from lga_fast.models.editable import EditableModel
 from lga_fast.models.kv_cache import CACHE
 from lga_fast.models.module_patching import (
+    change_output,
     patched_forwards,
     tuple_length,
     unwrap_output,
@@ -167,7 +168,7 @@ class RecordedForward:
         skipped = {model.part(i, "block"): partial(_skip, self._form) for i in range(block)}
         with ExitStack() as stack:
             for module, change in on_output.items():
-                hook = partial(_changed, positions.shape, change)
+                hook = partial(change_output, positions.shape, change)
                 stack.callback(module.register_forward_hook(hook).remove)
             enter = model.part(block, "block").register_forward_pre_hook(
                 lambda module, args: (hidden, *args[1:])
@@ -180,18 +181,6 @@ class RecordedForward:
 def _skip(length: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
     """Forward of a block that is skipped."""
     return wrap_output(hidden, length)
-
-
-def _changed(
-    shape: Sequence[int],
-    change: Callable[[Tensor], Tensor],
-    module: nn.Module,
-    args: tuple[Any, ...],
-    output: Any,
-) -> Any:
-    # OPT's MLP sees rows and tokens as one axis.
-    hidden = change(unwrap_output(output).view(*shape, -1)).view_as(unwrap_output(output))
-    return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
 
 def _where_read(

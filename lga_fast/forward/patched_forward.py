@@ -18,7 +18,7 @@ from lga_fast.forward.clean_run import CapturedOutput, CleanRun, Readout, Site, 
 from lga_fast.forward.packed_suffix import PackedSuffix
 from lga_fast.forward.partial_forward import RecordedForward
 from lga_fast.models.editable import EditableModel
-from lga_fast.models.module_patching import unwrap_output, wrap_output
+from lga_fast.models.module_patching import change_output, unwrap_output, wrap_output
 
 Changes = Mapping[Site, Float[Tensor, "row d_model"]]
 Positions = tuple[Tensor, Tensor]  # row and token [position]
@@ -74,9 +74,10 @@ class FullForward:
     ) -> Float[Tensor, "position vocab"]:
         """Logits at the positions to read, with `changes` added to the outputs of their sites."""
         reads = self.reads
+        changed = torch.arange(len(reads.ids)), reads.changed
         with ExitStack() as stack:
             for site, change in changes.items():
-                hook = partial(_add, reads, change)
+                hook = partial(change_output, reads.ids.shape, partial(_added, changed, change))
                 module = self.model.part(self.layer, site)
                 stack.callback(module.register_forward_hook(hook).remove)
             lens = stack.enter_context(self._lens(lens_at, (reads.row, reads.token)))
@@ -231,13 +232,6 @@ def _added(
     """`hidden` with `change` added at each row's changed token."""
     row, token = (x.to(hidden.device) for x in changed)
     return hidden.index_put((row, token), change.to(hidden), accumulate=True)
-
-
-def _add(reads: Readout, change: Tensor, module: nn.Module, args: Any, output: Any) -> Any:
-    """Hook: the output with `change` added."""
-    hidden, positions = unwrap_output(output), (torch.arange(len(reads.ids)), reads.changed)
-    changed = _added(positions, change, hidden.view(*reads.ids.shape, -1)).view_as(hidden)
-    return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
 
 def _replay(

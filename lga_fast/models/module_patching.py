@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,6 +28,19 @@ def patched_forwards(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterat
 def unwrap_output(output: Any) -> Tensor:
     """A module's output, taken out of a tuple if it is the first of one."""
     return output[0] if isinstance(output, tuple) else output
+
+
+def change_output(
+    shape: Sequence[int],
+    change: Callable[[Tensor], Tensor],
+    module: nn.Module,
+    args: tuple[Any, ...],
+    output: Any,
+) -> Any:
+    """Hook: the output with `change` made to it as [row token d], where `shape` is [row token]."""
+    # OPT's MLP sees rows and tokens as one axis.
+    hidden = change(unwrap_output(output).view(*shape, -1)).view_as(unwrap_output(output))
+    return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
 
 def tuple_length(output: Any) -> int:
