@@ -10,7 +10,7 @@ A batch of edits whose rows differ in length is 1.11 times faster than with padd
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -21,12 +21,14 @@ from torch import Tensor, nn
 from transformers import Conv1D
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from lga_fast.forward.packed_attention import AttentionSpec, Queries, VarlenAttention
+from lga_fast.forward.prefix_attention import (
+    AttentionSpec,
+    KeysAndValues,
+    Queries,
+    VarlenAttention,
+)
 from lga_fast.models.editable import EditableModel
 from lga_fast.models.tensor_utils import additive_mask, wide
-
-# By block, keys and values [row head token d_head].
-KeysAndValues = Mapping[int, tuple[Tensor, Tensor]]
 
 _NAME = "lga_fast_packed"  # of the attention while a packed forward runs
 

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lga_fast.forward.packed_suffix import PackedSuffix, supports_custom_attention
-from lga_fast.forward.prefix_cache import PrefixCache
+from lga_fast.forward.prefix_attention import PrefixCache
 from lga_fast.models.editable import EditableModel
 from lga_fast.models.kv_cache import CACHE
 from lga_fast.models.module_patching import (
