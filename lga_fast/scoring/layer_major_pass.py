@@ -25,7 +25,6 @@ from lga_fast.models.block_runner import BlockInputs
 from lga_fast.scoring.batch_layout import Batch, Layout
 from lga_fast.scoring.scoring_pass import ScoringPass, backward
 
-_SUMS = ("sums", "at_subject", "slopes", "probe_losses", "losses", "says_new")
 _EXPERTS = "per_expert."
 
 
@@ -194,16 +193,15 @@ class LayerMajorPass:
 
     def _results(self) -> Iterator[tuple[str, Tensor]]:
         scoring = self.scoring  # asked after the last batch, not before
-        for name in _SUMS:
-            yield name, getattr(scoring, name)
+        yield from scoring.tensors().items()
         yield "forwards", torch.tensor(scoring.sequence_forwards)
         for name, dot in scoring.per_expert.items():
             yield f"{_EXPERTS}{name}", dot
 
     def _restore(self, results: Mapping[str, Tensor]) -> None:
         scoring = self.scoring
-        for name in _SUMS:
-            getattr(scoring, name).copy_(results[name])
+        for name, tensor in scoring.tensors().items():
+            tensor.copy_(results[name])
         scoring.sequence_forwards = int(results["forwards"])
         for name in results:
             if name.startswith(_EXPERTS):

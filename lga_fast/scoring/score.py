@@ -219,7 +219,7 @@ def _layer_scores(
         says_new=says_new,
         edited=model.family.edited,
         abs_new={n: parts[3][n] for n in names if n.endswith("weight")} if options.abs_new else {},
-        at_subject=scoring.subjects(),
+        at_subject=scoring.at_subject.results() if scoring.at_subject else {},
         sizes={n: np.array([model.size(i, n) for i in range(model.layers)]) for n in names},
         per_expert={name: per_expert[name] for name in names if name in per_expert},
         kinds=tuple(sorted({request.kind for request in requests})),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +13,8 @@ from lga_fast.models import EditableModel, Tap, Taps
 from lga_fast.models.tensor_utils import wide
 from lga_fast.scoring.batch_layout import Batch, Layout, lay_out
 from lga_fast.scoring.options import ScoringOptions
-from lga_fast.scoring.pairs import SLOTS, Pair
+from lga_fast.scoring.pairs import Pair
+from lga_fast.scoring.subject_sums import SubjectSums
 
 # float16 gradients of a mean loss underflow; the scores are divided by the square of this.
 _FP16_SCALE = 1024.0
@@ -31,16 +31,15 @@ class ScoringPass:
         size = (4 if options.abs_new else 3, len(self.names), len(pairs), model.layers)
         self.sums = torch.zeros(size, dtype=torch.float64, device=model.device)
         self.per_expert: dict[str, Tensor] = {}  # dot product [request layer expert]
-        # axis 0: norms of the output at the subject and of its new gradient, if asked for
-        subjects = (2 if options.at_subject else 0, len(pairs), model.layers)
-        self.at_subject = torch.full(subjects, torch.nan, dtype=torch.float64, device=model.device)
-        # by how much the probes' losses fall per unit of the output's change, and these losses
-        slots = sum(map(len, SLOTS.values())) if options.at_subject else 0
-        self.slopes = self.at_subject.new_full((len(pairs), model.layers, slots), torch.nan)
-        self.probe_losses = torch.full((len(pairs), slots), torch.nan, dtype=torch.float64)
+        self.at_subject = SubjectSums(model, pairs, self.scale) if options.at_subject else None
         self.losses = torch.zeros(2, len(pairs), dtype=torch.float64)
         self.says_new = torch.zeros(len(pairs), dtype=torch.bool)
         self.sequence_forwards = 0  # rows that ran; a backward to activations counts as a forward
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What it fills, by name, apart from `per_expert`."""
+        own = {"sums": self.sums, "losses": self.losses, "says_new": self.says_new}
+        return own | (self.at_subject.tensors() if self.at_subject else {})
 
     def layout(self, batch: Batch) -> Layout:
         """The tokens of a batch."""
@@ -74,8 +73,8 @@ class ScoringPass:
                 first[key] = tap.d
             else:
                 self._add(tap, first.pop(key, tap.d), layout, where)
-                if self.options.at_subject and tap.matrix == self.model.family.edited:
-                    self._add_subject(tap, layout, batch)
+                if self.at_subject and tap.matrix == self.model.family.edited:
+                    self.at_subject.add(tap, layout, batch)
 
         expected = 2 if layout.packed else 1
         return self.model.taps(on_tap, expected if backwards is None else backwards, layers)
@@ -120,8 +119,8 @@ class ScoringPass:
         count = len(batch)
         sums = each.new_zeros(2 * count + len(layout.probes)).index_add(0, layout.loss, each)
         self.losses[:, batch] = sums[: 2 * count].view(2, -1)
-        pair, slot = layout.probe_of.T
-        self.probe_losses[torch.tensor(batch)[pair], slot] = sums[2 * count :]
+        if self.at_subject:
+            self.at_subject.add_losses(sums[2 * count :], layout, batch)
         missed = (layout.answer & (logits.argmax(-1) != label).cpu()).long()
         missed = torch.zeros(len(sums), dtype=torch.long).index_add(0, layout.loss, missed)
         self.says_new[batch] = missed[count : 2 * count] == 0
@@ -148,45 +147,6 @@ class ScoringPass:
             if len(self.sums) > 3 and part == "weight":
                 total = ops.grad_abs_sum(a, tap.d, rows[1]).to(self.sums).view(-1, len(where))
                 self.sums[3, name, where, tap.layer] = total.sum(0) / self.scale
-
-    def _add_subject(self, tap: Tap, layout: Layout, batch: list[int]) -> None:
-        """Norms at the subjects' last tokens, which are at the same place in both answers' rows."""
-        known = [k for k, pair in enumerate(batch) if self.pairs[pair].subject is not None]
-        if tap.routing or not known:
-            return
-        offsets = torch.tensor([self.pairs[batch[k]].subject for k in known])
-        at = (layout.new[known, 0] + offsets).to(tap.a.device)
-        with torch.no_grad():  # `forward`, because a call would run the taps' hooks
-            output = self.model.matrix(tap.layer, tap.matrix).forward(tap.a[at])
-        where = torch.tensor([batch[k] for k in known], device=self.model.device)
-        for row, values in enumerate((output, tap.d[at] / self.scale)):
-            norms = wide(values).double().norm(dim=1)
-            self.at_subject[row, where, tap.layer] = norms.to(self.at_subject)
-        if not len(layout.probes):
-            return
-        pair, slot = layout.probe_of.T
-        subjects = torch.tensor([self.pairs[i].subject or 0 for i in batch])
-        rows = torch.stack([layout.new[pair, 0] + subjects[pair], torch.ones_like(pair)], 1)
-        dots = ops.grad_dot(tap.a, tap.d, rows, tap.a, tap.d, layout.probes).to(self.slopes)
-        place = torch.tensor(batch)[pair].to(self.slopes.device)
-        # A change δ at the subject adds δkᵀ/‖k‖² to the matrix. Its inner product with the weight's
-        # gradient is linear in δ, which is a step against the gradient g there.
-        unit = self.at_subject[1, place, tap.layer] / dots[:, 1].where(dots[:, 1] != 0, 1)
-        self.slopes[place, tap.layer, slot.to(place.device)] = dots[:, 0] * unit
-
-    def subjects(self) -> dict[str, np.ndarray]:
-        """What it has found at the subjects, if it was asked for; see `LayerScores`."""
-        if not self.options.at_subject:
-            return {}
-        output, gradient = self.at_subject.cpu().numpy()
-        slopes, losses = self.slopes.cpu().numpy(), self.probe_losses.numpy()[:, None]
-        rephrase, locality = (slice(slots.start, slots.stop) for slots in SLOTS.values())
-        return {
-            "output": output,
-            "gradient": gradient,
-            "rephrase": slopes[..., rephrase] / losses[..., rephrase],
-            "locality": slopes[..., locality],
-        }
 
 
 def backward(
