@@ -105,12 +105,6 @@ def lay_out(
     return packed(chosen, full, model.dtype) if batch.packed else separate(chosen, full)
 
 
-def activation_bytes(model: EditableModel, layout: Layout, checkpointed: bool) -> int:
-    """Bytes that a batch holds at once; an upper estimate."""
-    per_token = model.memory.token_bytes(checkpointed)
-    return layout.ids.numel() * per_token + len(layout.label) * model.memory.logit_bytes
-
-
 def can_pack(model: EditableModel, pair: Pair) -> bool:
     """Whether a packed row gives the same scores: see `packed` for what it asks of a model."""
     if pair.old is None or pair.probes:

@@ -123,7 +123,8 @@ def estimate_cost(
         weights_bytes=model.memory.weights_bytes or sum(p.nbytes for p in model.hf.parameters()),
         weights=model.memory.describe_weights(),
         activation_bytes=max(
-            batch_layout.activation_bytes(model, layout, batch.checkpointed)
+            layout.ids.numel() * model.memory.token_bytes(batch.checkpointed)
+            + len(layout.label) * model.memory.logit_bytes
             for layout, batch in zip(layouts, batches, strict=True)
         ),
         streaming=streaming,
