@@ -26,6 +26,8 @@ from safetensors.torch import save_file
 from transformers import LlamaConfig
 
 import lga_fast
+from lga_fast.scoring import estimate_cost
+from lga_fast.scoring.options import ScoringOptions
 from lga_fast.streaming.streamed_model import StreamedModel
 
 try:
@@ -129,7 +131,7 @@ def score(folder: str, weights: str, budget: str, facts: int) -> dict[str, Any]:
         memory_budget=budget if weights == "streamed" else None,
     )
     requests = selection.facts_of(facts, 14, 3, model.config.vocab_size)
-    plan = lga_fast.scoring.estimate_cost(model, requests, old="ground_truth")
+    plan = estimate_cost(model, requests, ScoringOptions("ground_truth"))
     watched = Watched(model) if isinstance(model, StreamedModel) else None
     own = model.shards.bytes_read if isinstance(model, StreamedModel) else 0
     peak, before = Peak(), characters_read()

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lga_fast import memory
+from lga_fast.datasets import easyedit_requests
 from lga_fast.forward import decoding
 from lga_fast.memory import format_bytes
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
 from lga_fast.scoring import batch_layout
 from lga_fast.scoring.layer_major_pass import store_bytes
-from lga_fast.scoring.options import LossScope, OldAnswer, Reduction, ScoringOptions
+from lga_fast.scoring.options import DEFAULTS, ScoringOptions
 from lga_fast.scoring.pairs import build_pairs
 
 
@@ -78,28 +79,19 @@ class CostEstimate:
 def estimate_cost(
     model: EditableModel,
     edits: Sequence[EditRequest | dict[str, Any]],
-    *,
-    old: OldAnswer | None = "model",
-    abs_new: bool = False,
-    at_subject: bool = False,
-    loss_scope: LossScope = "target",
-    reduction: Reduction = "mean",
-    batch_tokens: int = 4096,
+    options: ScoringOptions = DEFAULTS,
     resume: Any = None,
 ) -> CostEstimate:
-    """What `score_layers` with these arguments will hold and read; nothing of the model runs.
+    """What `score_layers` with these options will hold and read; nothing of the model runs.
 
     Raises:
         ScoringError: as of `score_layers`.
         DataError: as of `score_layers`.
     """
-    from lga_fast.datasets import easyedit_requests
-
-    options = ScoringOptions(old, abs_new, at_subject, loss_scope, reduction, batch_tokens)
     answers = _Answers()
     pairs, _ = build_pairs(model, easyedit_requests(edits), options, answers.guess)
     with model.frozen():
-        batches = list(batch_layout.plan_batches(model, pairs, options, batch_tokens))
+        batches = list(batch_layout.plan_batches(model, pairs, options, options.batch_tokens))
     layouts = [batch_layout.lay_out(model, pairs, batch, options) for batch in batches]
     streaming = None
     if model.streamed:

@@ -26,3 +26,6 @@ class ScoringOptions(Options):
     loss_scope: LossScope = option("target", "Tokens the loss counts: the answer's, or all.")
     reduction: Reduction = option("mean", "Loss over a row's labelled tokens.")
     batch_tokens: int = option(4096, "Tokens in one batch at most.", min=1)
+
+
+DEFAULTS = ScoringOptions()

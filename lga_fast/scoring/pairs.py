@@ -10,7 +10,7 @@ from lga_fast.errors import EditError, NothingToScore, ScoringError, warn
 from lga_fast.forward import decoding
 from lga_fast.models import EditableModel
 from lga_fast.records import Dropped, EditRequest, ProbeKind
-from lga_fast.scoring.options import ScoringOptions
+from lga_fast.scoring.options import DEFAULTS, ScoringOptions
 from lga_fast.tokens import Row, target_row, token_at
 
 # The probes of a request that a pass looks at: the first so many of each kind, in these slots.
@@ -104,13 +104,10 @@ def _decoded(
     return {i: a for batch, some in by_batch for i, a in zip(batch, some, strict=True)}
 
 
-_DEFAULTS = ScoringOptions()
-
-
 def build_pairs(
     model: EditableModel,
     requests: Sequence[EditRequest],
-    options: ScoringOptions = _DEFAULTS,
+    options: ScoringOptions = DEFAULTS,
     generate: Generate = generated,
 ) -> tuple[list[Pair], list[Dropped]]:
     """Rows for every request; old answers are generated where they are not taken from the data.

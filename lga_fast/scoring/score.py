@@ -104,7 +104,7 @@ def _score(
     if model.streamed and progress.shown(show_progress):
         from lga_fast.scoring.cost_estimate import estimate_cost
 
-        progress.log(str(estimate_cost(model, requests, **asdict(options), resume=resume)))
+        progress.log(str(estimate_cost(model, requests, options, resume)))
     started = time.perf_counter()
     with model.frozen():
         make = partial(build_pairs, model, requests, options)

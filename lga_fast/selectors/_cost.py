@@ -41,7 +41,7 @@ def estimate_selection_cost(
 
     requests = data_parallel.shared(model, easyedit_requests(edits))
     try:
-        return estimate_cost(model, requests, **vars(scoring), resume=options.get("resume"))
+        return estimate_cost(model, requests, scoring, options.get("resume"))
     except NothingToScore:
         if distributed.current().size == 1:
             raise

@@ -15,6 +15,7 @@ from lga_fast.errors import UnsupportedModel
 from lga_fast.models.block_runner import BlockRunner
 from lga_fast.records import EditRequest
 from lga_fast.scoring import batch_layout, estimate_cost, score, scoring_pass
+from lga_fast.scoring.options import ScoringOptions
 from lga_fast.scoring.scoring_pass import ScoringPass
 
 LONG = EditRequest("long", "The capital of France is Paris. " * 5 + "Rome is", "in Italy", "A")
@@ -84,7 +85,7 @@ def test_one_block_is_kept_at_a_time(family, all_checkpointed):
         peaks.append(peak.most)
         all_checkpointed()
     assert 0 < peaks[1] < peaks[0] / 4
-    tokens = estimate_cost(model, [LONG], old=None).batch_tokens
+    tokens = estimate_cost(model, [LONG], ScoringOptions(None)).batch_tokens
     logits = 10 * model.memory.logit_bytes
     assert peaks[1] <= tokens * model.memory.token_bytes(checkpointed=True) + logits
 
@@ -99,7 +100,7 @@ def test_the_plan_chooses_and_says_so(monkeypatch, capsys):
     monkeypatch.setattr(
         scoring_pass.ScoringPass, "run", lambda self, b: ran.append(b.pairs) or real(self, b)
     )
-    said = estimate_cost(model, requests, old=None)
+    said = estimate_cost(model, requests, ScoringOptions(None))
     assert said.checkpointed == 1 < said.batches and said.activation_bytes <= model.memory_budget
     told = f"checkpointed: 1 of {said.batches} batches keep only what enters their blocks"
     assert told in str(said)
@@ -109,7 +110,7 @@ def test_the_plan_chooses_and_says_so(monkeypatch, capsys):
     for name, norm in want.norm2_new.items():
         assert got.norm2_new[name] == pytest.approx(norm, rel=1e-3)
     model.memory_budget = None
-    assert not estimate_cost(model, requests, old=None).checkpointed
+    assert not estimate_cost(model, requests, ScoringOptions(None)).checkpointed
 
 
 def test_memory_that_runs_out_with_one_pair_is_answered_by_checkpointing(monkeypatch):
@@ -140,6 +141,6 @@ def test_a_model_whose_blocks_cannot_run_alone_runs_as_ever(monkeypatch):
 
     monkeypatch.setattr(BlockRunner, "check", refused)
     model.memory_budget = 1
-    said = estimate_cost(model, REQUESTS, old=None)
+    said = estimate_cost(model, REQUESTS, ScoringOptions(None))
     assert not said.checkpointed
     assert_same_bits(score_layers(model, REQUESTS, old=None), want)

@@ -27,7 +27,7 @@ from lga_fast.selectors import estimate_selection_cost
 )
 def test_what_is_read_is_what_was_said(family, old, tmp_path):
     _, streamed = both(tmp_path, tiny.model(family, torch.float32))
-    said = estimate_cost(streamed, REQUESTS, old=old, batch_tokens=60)
+    said = estimate_cost(streamed, REQUESTS, ScoringOptions(old, batch_tokens=60))
     assert said.streaming and said.batches > 1
     assert said.streaming.answer_reads == (0 if old is None else 6)
     rows, before = streamed.hf.get_input_embeddings(), streamed.shards.bytes_read
@@ -114,7 +114,7 @@ def test_keys_and_values_of_old_answers_stay_within_the_budget(tmp_path, monkeyp
         kept.append(sum(layer.keys.nbytes + layer.values.nbytes for layer in caches))
         return output
 
-    said = estimate_cost(streamed, requests, batch_tokens=24)
+    said = estimate_cost(streamed, requests, ScoringOptions(batch_tokens=24))
     monkeypatch.setattr(streamed.block_runner(), "run", counting)
     assert said.streaming and said.streaming.cache_bytes < left
     assert said.streaming.answer_reads > 6 and "keys and values while old answers are made" in str(
@@ -189,9 +189,10 @@ def test_a_forecast_refuses_what_the_pass_refuses(tmp_path):
             (REQUESTS, {"batch_tokens": 0}, "batch_tokens: expected a whole number of at least 1"),
             (REQUESTS, {"reduction": "x"}, "reduction: expected one of 'mean', 'sum', got 'x'"),
         ]:
-            for call in (estimate_cost, score_layers):
-                with pytest.raises(ScoringError, match=message):
-                    call(model, edits, **options)
+            with pytest.raises(ScoringError, match=message):
+                estimate_cost(model, edits, ScoringOptions(**options))
+            with pytest.raises(ScoringError, match=message):
+                score_layers(model, edits, **options)
 
 
 def test_the_plan_is_said_where_bars_are_shown(tmp_path, capsys):
