@@ -24,7 +24,7 @@ import lga_fast
 from lga_fast import provenance, registry
 from lga_fast.layer_scores import SCOPES, LayerScores
 from lga_fast.selectors import _tukey, brute_force, cma, race
-from lga_fast.selectors._lga_variants import AGGREGATIONS, per_request
+from lga_fast.selectors.lga import AGGREGATIONS, per_request
 from lga_fast.sweep import statistics
 from lga_fast.sweep.result import Sweep
 from lga_fast.sweep.successive_halving import VALUES

@@ -1,24 +1,31 @@
-"""Layer Gradient Analysis (arXiv 2602.20207 §5)."""
+"""Layer Gradient Analysis (arXiv 2602.20207 §5).
+
+Also over other parameters and with other sums, to compare with the paper's.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from lga_fast.errors import ScoringError
-from lga_fast.layer_scores import SCOPES, LayerScores
+from lga_fast.layer_scores import SCOPES, LayerScores, Scope
 from lga_fast.options import option
 from lga_fast.records import EditKind, LayerRanking
 from lga_fast.scoring.options import OldAnswer, ScoringOptions
 from lga_fast.selectors import _tukey
-from lga_fast.selectors._gradient_selector import FencedSelector
-from lga_fast.selectors._lga_variants import AGGREGATIONS, per_request, variant
+from lga_fast.selectors._gradient_selector import FencedSelector, zero_gradients
 from lga_fast.selectors._measured_facts import Choice, MeasuredFacts
 from lga_fast.selectors._selector import TO_CHECK, TO_CHECK_SHARE, refuse_equal
+
+Aggregation = Literal["signed", "absolute", "cosine"]
+AGGREGATIONS: tuple[Aggregation, ...] = ("signed", "absolute", "cosine")
+_PAPER = ("mlp_all", "signed")
 
 
 @dataclass(frozen=True)
@@ -106,10 +113,42 @@ class Selector(FencedSelector):
 
     def variants(self, facts: MeasuredFacts) -> list[Choice]:
         """Every scope, with the inner products, their absolute values, or cosines summed."""
-        scores = facts.scores
-        constant = self.fence_constant(scores.kinds)
         return [
-            variant(self.name, scores, scope, aggregation, constant, self.bootstrap, self.seed)
+            self.variant(facts.scores, scope, aggregation)
             for aggregation in AGGREGATIONS
             for scope in SCOPES
         ]
+
+    def variant(self, scores: LayerScores, scope: Scope, aggregation: Aggregation) -> Choice:
+        """The choice over a scope's parameters with an aggregation; "signed" is the paper's.
+
+        Raises:
+            ScoringError: all layers have the same sum.
+        """
+        title = f"{self.name} ({scope}, {aggregation})"
+        phi, constant = per_request(scores, scope, aggregation), self.fence_constant(scores.kinds)
+        refuse_equal(title, phi.sum(0).tolist(), zero_gradients(scores))
+        return Choice(
+            title,
+            (int(_tukey.choose(phi.sum(0), constant)),),
+            _tukey.stability(phi, constant, self.bootstrap, self.seed),
+            summary_name=self.name if (scope, aggregation) == _PAPER else None,
+        )
+
+
+def per_request(
+    scores: LayerScores, scope: Scope, aggregation: Aggregation
+) -> Float[np.ndarray, "request layer"]:
+    """φ, |φ|, or the cosine of the two gradients."""
+    phi = scores.per_request(scope)
+    if aggregation == "absolute":
+        return np.abs(phi)
+    if aggregation == "cosine":
+        names = scores.parameters(scope)
+        old, new = (
+            np.sum([side[name] for name in names], axis=0)
+            for side in (scores.norm2_old, scores.norm2_new)
+        )
+        size = np.sqrt(old * new)  # without a gradient there is no direction either
+        return np.divide(phi, size, out=np.zeros_like(phi), where=size != 0)
+    return phi

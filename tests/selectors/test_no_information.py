@@ -12,7 +12,6 @@ from lga_fast import load_edits, score_layers, select_layer
 from lga_fast.errors import ScoringError
 from lga_fast.records import EditRequest
 from lga_fast.selectors import _tukey, brute_force, lga, lga_new, reach, salem
-from lga_fast.selectors._lga_variants import variant
 from tests.selectors.stand_in import scores
 from tests.studies.sweeps import sweep_of
 
@@ -37,7 +36,7 @@ def test_saturated_logits_give_no_layer():
         with pytest.raises(
             ScoringError, match=rf"^lga \(mlp_all, {aggregation}\): expected .*{why}"
         ):
-            variant("lga", measured, "mlp_all", aggregation, 1.0, 10, 0)
+            lga.Selector(tukey=1.0).variant(measured, "mlp_all", aggregation)
     with pytest.raises(ScoringError, match="lga: expected scores that tell layers apart, got 0 at"):
         lga.Selector().best_layer(measured.total(), measured.kinds)
 
@@ -136,5 +135,5 @@ def test_facts_without_gradients_are_counted_and_choose_nothing():
 def test_a_fact_without_a_gradient_has_no_cosine():
     norms = {"down.weight": np.array([[0.0] * 4, [4.0] * 4])}
     made = scores([[0.0] * 4, [1.0, 2, 4, 3]], norm2_old=norms, norm2_new=norms)
-    choice = variant("lga", made, "mlp_all", "cosine", 9.0, 10, 0)
+    choice = lga.Selector(tukey=9.0).variant(made, "mlp_all", "cosine")
     assert choice.layers == (2,)

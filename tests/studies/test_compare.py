@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lga_fast.errors import OptionError
-from lga_fast.selectors._lga_variants import AGGREGATIONS, variant
+from lga_fast.selectors import lga
 from lga_fast.studies import study
 from lga_fast.sweep import statistics
 from tests.selectors.stand_in import scores
@@ -29,9 +29,10 @@ def test_lgas_variants_add_up_products_their_sizes_or_cosines():
     phi = [[3.0, 1.0, 0.0], [-3.0, 1.5, 0.5]]
     norms = {"down.weight": np.array([[9.0, 1.0, 1.0], [9.0, 9.0, 0.25]])}
     made = scores(phi, norm2_old=norms, norm2_new=norms, kinds=("factual",))
+    selector = lga.Selector(tukey=1.0, bootstrap=10)
     layers = {
-        aggregation: variant("lga", made, "mlp_all", aggregation, 1.0, 10, 0).layers
-        for aggregation in AGGREGATIONS
+        aggregation: selector.variant(made, "mlp_all", aggregation).layers
+        for aggregation in lga.AGGREGATIONS
     }
     # signed 0, 2.5, 0.5; absolute 6, 2.5, 0.5; cosines (1/3 - 1/3), (1 + 1/6), (0 + 2)
     assert layers == {"signed": (1,), "absolute": (0,), "cosine": (2,)}
