@@ -91,8 +91,7 @@ class Selector(Resampling, EditingOptions, GradientSelector):
             selector=self.name,
             scores=tuple(mean.tolist()),
             order=tuple(order.tolist()),
-            score_label="reach: first-order forecast of an edit, of 1: the mean of what it removes "
-            "of the loss after prompt and paraphrases, and leaves of unrelated answers",
+            score_label="reach: first-order forecast of rewrite, rephrase and locality, mean, of 1",
             excluded=tuple(sorted(set(range(len(mean))) - set(order.tolist()))),
             stability=tuple(shares.tolist()),
             requests=len(forecast),
