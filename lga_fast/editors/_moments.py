@@ -115,28 +115,11 @@ def moments(
         DataError: the text cannot be read, or a file in `cache` is not what its name says.
     """
     layers = sorted(set(layers))
-    if not layers or layers[0] < 0 or layers[-1] >= model.layers:
-        raise EditError(f"expected layers from 0 to {model.layers - 1}, got {layers}")
-    width = model.shape(layers[0], model.family.edited)[1]
-    wanted = 10 * width if tokens is None else tokens
-    if wanted < 1:
-        raise EditError(f"expected 1 or more tokens, got {tokens}")
-    name, checksum, documents = _corpus.read(corpus)
-    about: dict[str, Any] = {
-        "corpus_sha256": checksum,
-        "tokenizer": _corpus.tokenizer_checksum(model, documents),
-        "model_fingerprint": model.fingerprint(),
-        "tokens_asked": wanted,
-        "dtype": str(model.dtype)[6:],
-        "row_tokens": min(model.max_tokens, ROW_TOKENS),
-        "matrix": model.family.edited,
-    }
-    in_name = ("model_fingerprint", "corpus_sha256", "tokenizer", "tokens_asked", "dtype")
-    stem = "-".join(str(about[key])[:16] for key in in_name)
-    files = {n: Path(cache) / f"{stem}-{n}.safetensors" for n in layers} if cache else {}
+    about, files, name, documents = _identified(model, layers, corpus, tokens, cache)
     by_layer = {n: _load(f, about | {"layer": n}) for n, f in files.items() if f.exists()}
     missing = [layer for layer in layers if layer not in by_layer]
     if missing:
+        wanted, width = about["tokens_asked"], model.shape(layers[0], model.family.edited)[1]
         rows = _corpus.rows_of(model, documents, wanted, about["row_tokens"])
         about = (
             provenance.of(model) | about | _corpus.counts(rows, wanted, width) | {"corpus": name}
@@ -160,10 +143,42 @@ def of(model: EditableModel, layers: Sequence[int], editor: LayerEditor) -> dict
 
 
 def store(model: EditableModel, layers: Sequence[int], editor: LayerEditor) -> None:
-    """Measure and store what `of` reads, in as few passes as memory allows."""
+    """Measure what `of` would not find in the cache, in as few passes as memory allows."""
+    corpus, tokens = editor.corpus, editor.mom2_tokens
+    _, files, *_ = _identified(model, sorted(layers), corpus, tokens, cache_folder("moments"))
+    missing = [layer for layer, file in files.items() if not file.exists()]
     size = 8 * model.shape(layers[0], model.family.edited)[1] ** 2
-    for some in memory.chunk_by_size([size] * len(layers), model.memory.store_budget):
-        of(model, [layers[place] for place in some], editor)
+    for some in memory.chunk_by_size([size] * len(missing), model.memory.store_budget):
+        of(model, [missing[place] for place in some], editor)
+
+
+def _identified(
+    model: EditableModel,
+    layers: list[int],
+    corpus: str | Path | None,
+    tokens: int | None,
+    cache: str | Path | None,
+) -> tuple[dict[str, Any], dict[int, Path], str, list[str]]:
+    """What decides the moments, their files by layer if there is a cache; the text and its name."""
+    if not layers or layers[0] < 0 or layers[-1] >= model.layers:
+        raise EditError(f"expected layers from 0 to {model.layers - 1}, got {layers}")
+    wanted = 10 * model.shape(layers[0], model.family.edited)[1] if tokens is None else tokens
+    if wanted < 1:
+        raise EditError(f"expected 1 or more tokens, got {tokens}")
+    name, checksum, documents = _corpus.read(corpus)
+    about: dict[str, Any] = {
+        "corpus_sha256": checksum,
+        "tokenizer": _corpus.tokenizer_checksum(model, documents),
+        "model_fingerprint": model.fingerprint(),
+        "tokens_asked": wanted,
+        "dtype": str(model.dtype)[6:],
+        "row_tokens": min(model.max_tokens, ROW_TOKENS),
+        "matrix": model.family.edited,
+    }
+    in_name = ("model_fingerprint", "corpus_sha256", "tokenizer", "tokens_asked", "dtype")
+    stem = "-".join(str(about[key])[:16] for key in in_name)
+    files = {n: Path(cache) / f"{stem}-{n}.safetensors" for n in layers} if cache else {}
+    return about, files, name, documents
 
 
 def _condition(matrix: Float64[Tensor, "d_in d_in"], lower: Float64[Tensor, "d_in d_in"]) -> float:

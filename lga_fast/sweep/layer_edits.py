@@ -73,7 +73,7 @@ class LayerEdits:
         check_layers(model, layers)
         self.about: dict[str, Any] = json.loads(json.dumps(about))
         del self.about["config_source"]["layer"]
-        self._layers, self._measured = layers, False
+        self._layers = layers
         self._before: Before = {}
         self._solvers: dict[int, editors.Solver] = {}
 
@@ -117,9 +117,8 @@ class LayerEdits:
         )
 
     def _solver(self, layer: int) -> editors.Solver:
-        if not self._measured:
+        if not self._solvers:
             self._editor.measure(self.model, self._layers)
-            self._measured = True
         if layer not in self._solvers:
             self._solvers[layer] = self._editor.prepare(self.model, layer)
             if self._editor.contexts is None:  # they were sampled, and are the same at every layer
