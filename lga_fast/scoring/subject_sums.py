@@ -49,8 +49,8 @@ class SubjectSums:
         known = [k for k, pair in enumerate(batch) if self._pairs[pair].subject is not None]
         if tap.routing or not known:
             return
-        offsets = torch.tensor([self._pairs[batch[k]].subject for k in known])
-        at = (layout.new[known, 0] + offsets).to(tap.a.device)
+        places = layout.new[:, 0] + torch.tensor([self._pairs[i].subject or 0 for i in batch])
+        at = places[known].to(tap.a.device)
         with torch.no_grad():  # `forward`, because a call would run the taps' hooks
             output = self._model.matrix(tap.layer, tap.matrix).forward(tap.a[at])
         where = torch.tensor([batch[k] for k in known], device=self._model.device)
@@ -60,8 +60,7 @@ class SubjectSums:
         if not len(layout.probes):
             return
         pair, slot = layout.probe_of.T
-        subjects = torch.tensor([self._pairs[i].subject or 0 for i in batch])
-        rows = torch.stack([layout.new[pair, 0] + subjects[pair], torch.ones_like(pair)], 1)
+        rows = torch.stack([places[pair], torch.ones_like(pair)], 1)
         dots = ops.grad_dot(tap.a, tap.d, rows, tap.a, tap.d, layout.probes).to(self.slopes)
         place = torch.tensor(batch)[pair].to(self.slopes.device)
         # A change δ at the subject adds δkᵀ/‖k‖² to the matrix. Its inner product with the weight's
