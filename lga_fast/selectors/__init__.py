@@ -20,11 +20,7 @@ from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors._cost import estimate_selection_cost
 from lga_fast.selectors._gradient_selector import GradientSelector, rank_together, shared_pass
 from lga_fast.selectors._measured_facts import Choice, MeasuredFacts
-from lga_fast.selectors._selector import (
-    DEFAULT,
-    TO_EDIT,
-    LayerSelector,
-)
+from lga_fast.selectors._selector import DEFAULT, TO_EDIT, LayerSelector
 
 __all__ = [
     "DEFAULT",

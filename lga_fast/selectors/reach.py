@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+from jaxtyping import Float
 
 from lga_fast import editors
 from lga_fast.errors import ScoringError
@@ -101,11 +102,10 @@ class Selector(Resampling, EditingOptions, GradientSelector):
         )
         return with_notes(ranking, [*notes, *without_part(removed)])
 
-    def _forecast(self, scores: LayerScores) -> tuple[np.ndarray, np.ndarray]:
-        """What is removed of the loss, and the mean of the parts that a request has.
-
-        Both are [request layer].
-        """
+    def _forecast(
+        self, scores: LayerScores
+    ) -> tuple[Float[np.ndarray, "request layer"], Float[np.ndarray, "request layer"]]:
+        """What is removed of the loss, and the mean of the parts that a request has."""
         at, loss = scores.at_subject, scores.loss_new[:, None]
         gain = np.minimum(self.clamp * at["output"] * at["gradient"], loss)
         step = np.divide(gain, at["gradient"], out=np.zeros_like(gain), where=gain != 0)[..., None]
