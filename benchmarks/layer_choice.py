@@ -30,9 +30,9 @@ from lga_fast.sweep.result import Sweep
 from lga_fast.sweep.successive_halving import VALUES
 
 try:
-    from benchmarks.real_sweep import read
+    from benchmarks.real_sweep import facts_of, read
 except ImportError:
-    from real_sweep import read
+    from real_sweep import facts_of, read
 
 DRAWS, PROXY, BOOTSTRAP, SEED = 20, 30, 1000, 42
 CHEAPER = 23 / 3  # of cheap edits: see `LayerEdits.cheapen`
@@ -68,12 +68,12 @@ def judge(
 ) -> dict[str, Any]:
     """Regrets of every selector for one model and its facts."""
     model = lga_fast.load(source, dtype="float32")
-    facts = {r.case_id: r for r in lga_fast.load_edits(data, None if file == "-" else file)}
+    facts = {request.case_id: request for request in facts_of(data, file)}
     full, cheap = read(Path(swept)), read(Path(cheap))
     both = [case_id for case_id in full.case_ids if case_id in set(cheap.case_ids)]
     full, cheap = full.of(both), cheap.of(both)
     requests = [facts[case_id] for case_id in both]
-    values = {"rewrite": full.acc["rewrite"], "combined": statistics.combined(full.acc)}
+    values = judged(full)
     count = min(PROXY, round(0.75 * len(both)))
     random = np.random.default_rng(SEED)
     draws = [random.permutation(len(both))[:count] for _ in range(DRAWS)]
@@ -99,11 +99,21 @@ def judge(
     }
 
 
+def judged(swept: Sweep) -> dict[str, np.ndarray]:
+    """The scores whose regret is taken [fact layer]."""
+    return {"rewrite": swept.acc["rewrite"], "combined": statistics.combined(swept.acc)}
+
+
 def gradient_choices(model: lga_fast.EditableModel, requests: list) -> Iterator[tuple[str, Choose]]:
     """Selectors that aggregate a pass, and every reading of LGA."""
     for reading, options in PASSES.items():
         scores = lga_fast.score_layers(
-            model, requests, abs_new=True, at_subject=True, show_progress=False, **options
+            model,
+            requests,
+            abs_new=not options,
+            at_subject=not options,
+            show_progress=False,
+            **options,
         )
         if not options:
             for name in ("lga", "lga_new", "salem", "reach"):

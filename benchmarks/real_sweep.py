@@ -52,7 +52,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     model = lga_fast.load(given.model, dtype="float32")
-    every = list(lga_fast.load_edits(given.data, None if given.file == "-" else given.file))
+    every = facts_of(given.data, given.file)
     about: dict[str, Any] = {"facts": "unknown" if given.unknown else "known"}
     if given.facts_of:
         facts = {request.case_id: request for request in every}
@@ -75,6 +75,11 @@ def main() -> None:
         },
     }
     given.out.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
+
+
+def facts_of(data: str, file: str) -> list[EditRequest]:
+    """All facts of a file; `-`: the embedded ones."""
+    return list(lga_fast.load_edits(data, None if file == "-" else file))
 
 
 def read(path: Path) -> Sweep:
