@@ -121,9 +121,8 @@ def moments(
     if missing:
         wanted, width = about["tokens_asked"], model.shape(layers[0], model.family.edited)[1]
         rows = _corpus.rows_of(model, documents, wanted, about["row_tokens"])
-        about = (
-            provenance.of(model) | about | _corpus.counts(rows, wanted, width) | {"corpus": name}
-        )
+        about |= {**_corpus.counts(rows, wanted, width), "corpus": name}
+        about = {**provenance.of(model), **about}
         for layer, second in measure(model, missing, rows, batch_tokens, show_progress).items():
             by_layer[layer] = Moments(layer, second, about["tokens"], about | {"layer": layer})
             if files:
