@@ -13,9 +13,10 @@ try:
 except ImportError:
     from _markdown import results, table
 
-_README = ("reach", "race", "brute_force", "salem", "lga", "cma", "layer 5")
+_README = ("reach", "race", "brute_force", "salem", "lga", "cma", "layer 0", "layer 5")
 _SCORES = ("rewrite", "combined")
-_ELSE = 12  # readings of LGA that RESULTS.md shows
+_CALIBRATED = ("race", "reach", "lga")
+_ELSE = 12  # readings of LGA that RESULTS.md shows, apart from the worst
 
 
 def summary() -> str:
@@ -32,19 +33,35 @@ def readings() -> str:
     found = results("layer_choice")
     pairs = found["pairs"]
     names = list(next(iter(pairs.values()))["selectors"])
-    lga = sorted((n for n in names if n.startswith("lga: ")), key=lambda n: _mean(n, pairs))
-    shown = [n for n in names if n not in lga] + lga[:_ELSE] + lga[-3:]
-    rows = [[*_row(name, pairs), f"{_mean(name, pairs):.3f}", _far(name, pairs)] for name in shown]
+    lga = [name for name in names if name.startswith("lga: ")]
+    alike: dict[str, list[str]] = {}  # readings that choose the same layers, by those
+    for name in sorted(lga, key=lambda n: _mean(n, pairs)):
+        layers = [pair["selectors"][name]["layers"] for pair in pairs.values()]
+        alike.setdefault(str(layers), []).append(name)
+    groups = list(alike.values())
+    shown = [[name] for name in names if name not in lga] + groups[:_ELSE] + groups[-3:]
+    rows = [
+        [
+            _titled(group),
+            *_row(group[0], pairs)[1:],
+            f"{_mean(group[0], pairs):.3f}",
+            _far(group[0], pairs),
+        ]
+        for group in shown
+    ]
     sizes = "; ".join(
         f"{name}: {pair['facts']} facts, {pair['layers']} layers, {found['draws']} draws of "
         f"{pair['proxy']}"
         for name, pair in pairs.items()
     )
     heads = [f"{pair}: rewrite, combined" for pair in pairs]
+    calibrated = "; ".join(f"{name} {_calibrated(name, pairs)}" for name in _CALIBRATED)
     about = (
         "\nRegret against the best layer of the sweep, mean (worst) over draws of proxy facts; "
-        f"{sizes}. Of {len(lga)} readings of LGA the best and the worst. Confidence of race: "
-        f"{_calibrated(pairs)}. `python benchmarks/layer_choice.py`, commit {found['commit']}, "
+        f"{sizes}. Of {len(lga)} readings of LGA the best and the worst; those that chose the same "
+        "layers in every draw share a row. Shares of resamples that agree, for race its confidence "
+        f"(right: within {TOLERANCE} of the best layer): {calibrated}. `python "
+        f"benchmarks/layer_choice.py`, commit {found['commit']}, "
         "[results/layer_choice.json](results/layer_choice.json)\n"
     )
     return table(["selector", *heads, "mean", "beyond the best five"], rows) + about
@@ -72,14 +89,19 @@ def _far(name: str, pairs: dict[str, Any]) -> str:
     return f"{mean(shares):.0%}"
 
 
-def _calibrated(pairs: dict[str, Any]) -> str:
+def _titled(group: list[str]) -> str:
+    more = f" and {len(group) - 1} more" if len(group) > 1 else ""
+    return f"`{group[0]}`{more}"
+
+
+def _calibrated(name: str, pairs: dict[str, Any]) -> str:
     """Of choices with some confidence, how many lack at most race's tolerance of the best score."""
     seen = []
     for pair in pairs.values():
-        race, means = pair["selectors"]["race"], pair["means"]
+        row, means = pair["selectors"][name], pair["means"]
         score = [(a + b) / 2 for a, b in zip(means["rewrite"], means["combined"], strict=True)]
-        lacks = [max(score) - score[layer] for layer in race["layers"]]
-        seen += zip(race["confidence"], lacks, strict=True)
+        lacks = [max(score) - score[layer] for layer in row["layers"]]
+        seen += zip(row["confidence"], lacks, strict=True)
     parts = []
     for low, high in ((0, 0.5), (0.5, 0.75), (0.75, 0.9), (0.9, 1.01)):
         lacks = [lack for confidence, lack in seen if low <= confidence < high]

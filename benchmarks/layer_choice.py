@@ -23,7 +23,7 @@ import torch
 import lga_fast
 from lga_fast import provenance, registry
 from lga_fast.layer_scores import SCOPES, LayerScores
-from lga_fast.selectors import _tukey, brute_force, cma, race
+from lga_fast.selectors import GradientSelector, _tukey, brute_force, cma, race
 from lga_fast.selectors.lga import AGGREGATIONS, per_request
 from lga_fast.sweep import statistics
 from lga_fast.sweep.result import Sweep
@@ -84,7 +84,7 @@ def judge(
     for name, choose in chosen:
         picked = [choose(draw, number) for number, draw in enumerate(draws)]
         rows[name] = regrets(values, picked)
-    for name, layer in (("layer 5", 5), ("middle layer", model.layers // 2)):
+    for name, layer in (("layer 0", 0), ("layer 5", 5), ("middle layer", model.layers // 2)):
         rows[name] = regrets(values, [(layer, 0.0)])
     if tracing:
         ranking = cma.Selector().rank(model, [requests[i] for i in draws[0]])
@@ -117,13 +117,8 @@ def gradient_choices(model: lga_fast.EditableModel, requests: list) -> Iterator[
         )
         if not options:
             for name in ("lga", "lga_new", "salem", "reach"):
-                selector = registry.configured(
-                    "lga_fast.selectors", name, "Selector", {"bootstrap": 0}
-                ).bound(model)
-                yield (
-                    name,
-                    lambda draw, _, s=selector, c=scores: (s.aggregate(c.take(draw)).layer, 0),
-                )
+                selector = registry.configured("lga_fast.selectors", name, "Selector", {})
+                yield name, aggregated(selector.bound(model), scores)
             yield from reaches(model, scores)
         for scope, aggregation, fences in itertools.product(
             SCOPES, AGGREGATIONS, ("sums", "logs", "none")
@@ -133,6 +128,16 @@ def gradient_choices(model: lga_fast.EditableModel, requests: list) -> Iterator[
                 f"lga: {reading}; {scope}, {aggregation}, fences on {fences}",
                 lambda draw, _, p=phi, f=fences: (fenced(p[draw].sum(0), f), 0),
             )
+
+
+def aggregated(selector: GradientSelector, scores: LayerScores) -> Choose:
+    """A selector's own choice, and the share of resamples that agree."""
+
+    def choose(draw: np.ndarray, _: int) -> tuple[int, float]:
+        ranking = selector.aggregate(scores.take(draw.tolist()))
+        return ranking.layer, ranking.stability[ranking.layer]
+
+    return choose
 
 
 def fenced(sums: np.ndarray, fences: Fences) -> int:
