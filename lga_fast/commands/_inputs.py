@@ -23,6 +23,7 @@ def load_model(
     dtype: str | None,
     memory_budget: str | None,
     weights: Weights = "resident",
+    chat: bool = False,
 ) -> EditableModel:
     """The model of `_options.model`; stderr says why its weights were placed where they are.
 
@@ -39,7 +40,9 @@ def load_model(
     if ranks.size > 1 and device in (None, "cuda"):
         device = ranks.device
     silence_transformers()
-    model = load(source, device=device, dtype=dtype, weights=weights, memory_budget=memory_budget)
+    model = load(
+        source, device=device, dtype=dtype, weights=weights, memory_budget=memory_budget, chat=chat
+    )
     if model.placement and ranks.is_rank_zero:
         click.echo(model.placement, err=True)
     return model

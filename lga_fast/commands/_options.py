@@ -63,6 +63,9 @@ def model() -> list[click.Option]:
             help="Memory to use, e.g. 8GiB: in addition to resident weights, or including streamed "
             "ones.",
         ),
+        click.Option(
+            ["--chat"], is_flag=True, help="Render prompts by the tokenizer's chat template."
+        ),
     ]
 
 

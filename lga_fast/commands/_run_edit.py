@@ -29,6 +29,7 @@ def run(
     device: str | None,
     dtype: str | None,
     memory_budget: str | None,
+    chat: bool,
     weights: Weights,
     prompt: str | None,
     subject: str | None,
@@ -55,7 +56,7 @@ def run(
     if rephrase is not None and len(requests) > 1:
         raise click.UsageError(f"--rephrase is for one request, but there are {len(requests)}")
     arguments = _inputs.editor_arguments(editor, preset, config, layer, seed, fields)
-    model = _inputs.load_model(source, device, dtype, memory_budget, weights)
+    model = _inputs.load_model(source, device, dtype, memory_budget, weights, chat)
     with verbose_costs(), recorded_notes() as notes:
         change = _solve(model, requests, facts, layer, proxy, seed, arguments)
     notes = list(dict.fromkeys([*notes, *change.provenance["config_report"]["notes"]]))

@@ -31,6 +31,7 @@ def run(
     device: str | None,
     dtype: str | None,
     memory_budget: str | None,
+    chat: bool,
     weights: Weights,
     data: str,
     limit: int | None,
@@ -60,7 +61,7 @@ def run(
     metric_members.choose(metrics, arguments["metric_options"])  # so that bad values are refused
     _inputs.check_folders(out)
     facts = _inputs.load_requests(data)
-    model = _inputs.load_model(source, device, dtype, memory_budget, weights)
+    model = _inputs.load_model(source, device, dtype, memory_budget, weights, chat)
 
     def evaluate_at(layer: int | None, held_out: datasets.Split | None) -> Evaluation:
         test = _test(facts, held_out, skip_unusable)

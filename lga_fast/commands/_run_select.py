@@ -35,6 +35,7 @@ def run(
     device: str | None,
     dtype: str | None,
     memory_budget: str | None,
+    chat: bool,
     **fields: Any,
 ) -> None:
     """Choose a layer with each selector, print the rankings and write them to `out`."""
@@ -46,7 +47,7 @@ def run(
     registry.configured_together(_SELECTORS, selector, "Selector", options)
     _inputs.check_folders(out, options.get("resume"))
     facts = _inputs.draw_proxy(_inputs.load_requests(data), proxy, seed)
-    model = _inputs.load_model(source, device, dtype, memory_budget, weights)
+    model = _inputs.load_model(source, device, dtype, memory_budget, weights, chat)
     rank_zero = distributed.current().is_rank_zero
     if rank_zero and (plan or (model.streamed and not progress.shown())):
         cost = selectors.estimate_selection_cost(model, facts, selector, **options)
