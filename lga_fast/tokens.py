@@ -7,6 +7,7 @@ here only.
 from __future__ import annotations
 
 import itertools
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,11 @@ from lga_fast.chat import ChatTokenizer
 from lga_fast.errors import EditError
 
 Offsets = list[tuple[int, int]]  # of each token, the characters that it holds
+# How Unicode names the letters of scripts that put no spaces between words.
+_UNSPACED = (
+    *("CJK", "IDEOGRAPHIC", "BOPOMOFO", "HIRAGANA", "KATAKANA", "HALFWIDTH KATAKANA", "FULLWIDTH"),
+    *("THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN"),
+)
 
 
 @dataclass(frozen=True)
@@ -32,15 +38,16 @@ class Row:
 def target_row(tokenizer: Any, prompt: str, target: str) -> Row:
     """Tokenise prompt and target as one text, and find where the target begins.
 
-    They are tokenised together, as the model will meet them: with a space between them, or
-    whatever a chat template puts there. The cut is after the prompt's own ids where these open the joint ids; else (a merge across the join, a trailing space) where the
+    They are tokenised together, as the model will meet them: with a space between them (see
+    `writes_spaces`), or whatever a chat template puts there. The cut is after the prompt's own ids
+    where these open the joint ids; else (a merge across the join, a trailing space) where the
     target's characters begin; without offsets the two are tokenised apart. No end-of-text token.
     """
     chats = isinstance(tokenizer, ChatTokenizer)
     if chats:
         text, first = tokenizer.answered(prompt, target)
     else:
-        space = not (prompt[-1:].isspace() or target[:1].isspace())
+        space = not (prompt[-1:].isspace() or target[:1].isspace()) and writes_spaces(prompt)
         text = prompt + " " * space + target
         first = len(text) - len(target.lstrip())  # offsets may or may not count the space
     joint, offsets = encode(tokenizer, text, special=not chats)
@@ -118,6 +125,16 @@ def token_at(tokenizer: Any, prompt: str, character: int, ids: Sequence[int]) ->
         f"the subject's last token cannot be located in {prompt!r}: it merges with the answer that "
         "follows. Put a word between subject and answer."
     )
+
+
+def writes_spaces(prompt: str, target: str = "") -> bool:
+    """Whether the script puts a space between `prompt` and its answer.
+
+    Chinese, Japanese, Thai, Lao, Khmer, Burmese and Tibetan put none between words; the last letter
+    of the prompt decides. A target that begins with a space has one all the same.
+    """
+    last = next((c for c in reversed(prompt) if c.isalpha()), "a")
+    return target[:1].isspace() or not unicodedata.name(last, "").startswith(_UNSPACED)
 
 
 def _decoded_offsets(tokenizer: Any, text: str, ids: Sequence[int], skip_special: bool) -> Offsets:

@@ -28,7 +28,7 @@ from lga_fast.forward.packed_suffix import supports_custom_attention
 from lga_fast.forward.patched_forward import FullForward, SuffixForward
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
-from lga_fast.tokens import encode_prompt, token_at
+from lga_fast.tokens import encode_prompt, token_at, writes_spaces
 
 
 def optimise(
@@ -131,6 +131,8 @@ def notes(request: EditRequest, value: Value) -> list[str]:
         notes.append(
             f"the subject {request.subject!r} is in the prompt {times} times; one is edited"
         )
+    if not writes_spaces(request.prompt, request.target_new):
+        notes.append("the answer follows its prompt without a space, as in the prompt's script")
     return notes
 
 

@@ -88,6 +88,25 @@ def test_without_offsets_the_answer_is_tokenised_apart():
     assert (row.ids, row.start) == ((3, 2), 1)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "target", "text"),
+    [
+        ("法国的首都是", "巴黎", "法国的首都是巴黎"),
+        ("法国的首都在哪里？", "巴黎", "法国的首都在哪里？巴黎"),
+        ("人口超过 100", "万", "人口超过 100万"),
+        ("彼の母語は", "English", "彼の母語はEnglish"),
+        ("เมืองหลวงคือ", "ปารีส", "เมืองหลวงคือปารีส"),
+        ("프랑스의 수도는", "파리", "프랑스의 수도는 파리"),
+        ("The capital of France (法国) is", "巴黎", "The capital of France (法国) is 巴黎"),
+        ("2 + 2 =", "4", "2 + 2 = 4"),
+        ("法国的首都是", " 巴黎", "法国的首都是 巴黎"),  # as the caller wants it
+    ],
+)
+def test_scripts_without_spaces_get_none_before_the_answer(prompt, target, text):
+    row = target_row(tiny.byte_level(), prompt, target)
+    assert tiny.byte_level().decode(row.ids) == text
+
+
 class Words(PreTrainedTokenizer):
     """A slow tokenizer: characters, but for two tokens that are longer; it begins with `<s>`."""
 
