@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from lga_fast import datasets, distributed, registry
-from lga_fast.commands import _options
+from lga_fast.commands import _field_options, _options
 from lga_fast.datasets import LoadedEdits
 from lga_fast.editors import Preset, check_options
 from lga_fast.errors import RanksError
@@ -88,7 +88,7 @@ def editor_arguments(
     Raises:
         DataError, EditError: as of `lga_fast.edit`, for what is wrong whatever the model is.
     """
-    options = _options.specified(fields)
+    options = _field_options.specified(fields)
     kind = registry.member("lga_fast.editors", editor).Editor
     if _options.on_command_line("seed") and "seed" in kind.__dataclass_fields__:
         options["seed"] = seed

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 
 from lga_fast import distributed, extras, progress, registry, selectors
-from lga_fast.commands import _inputs, _options
+from lga_fast.commands import _field_options, _inputs
 from lga_fast.files import write_atomic
 from lga_fast.loading import Weights
 from lga_fast.records import LayerRanking
@@ -39,7 +39,7 @@ def run(
     **fields: Any,
 ) -> None:
     """Choose a layer with each selector, print the rankings and write them to `out`."""
-    options = _options.specified(fields)
+    options = _field_options.specified(fields)
     members = {name: registry.member(_SELECTORS, name).Selector for name in selector}
     if any("seed" in member.__dataclass_fields__ for member in members.values()):
         options["seed"] = seed

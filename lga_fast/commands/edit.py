@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from lga_fast.commands import _options
+from lga_fast.commands import _field_options, _options
 
 _EXAMPLE = """\b
 Example:
@@ -52,7 +52,7 @@ def command() -> click.Command:
             "New folder for the edited model; files that hold no edited weight are copied.",
         ),
         _options.folder("--peft", "Folder for the edit as a LoRA adapter."),
-        *_options.fields("lga_fast.editors", "Editor", taken=["seed"]),
+        *_field_options.fields("lga_fast.editors", "Editor", taken=["seed"]),
     ]
     return edit
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from lga_fast.commands import _options, _static
+from lga_fast.commands import _field_options, _options, _static
 
 _LOOP = "lga_fast.evaluation.loop"
 
@@ -53,7 +53,7 @@ def command() -> click.Command:
             "Folder for results.jsonl, from which an interrupted run resumes, for summary.json, "
             "and for ranking.json if a layer was chosen.",
         ),
-        *_options.fields("lga_fast.editors", "Editor", taken=["seed"]),
+        *_field_options.fields("lga_fast.editors", "Editor", taken=["seed"]),
     ]
     return evaluate
 

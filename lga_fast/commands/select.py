@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from lga_fast.commands import _options
+from lga_fast.commands import _field_options, _options
 
 _SELECTORS = "lga_fast.selectors"
 
@@ -37,7 +37,7 @@ def command() -> click.Command:
             "Folder for ranking.json, layers.png and layers.svg; with several selectors "
             "ranking-NAME.json and so on.",
         ),
-        *_options.fields(_SELECTORS, "Selector", taken=["seed"]),
+        *_field_options.fields(_SELECTORS, "Selector", taken=["seed"]),
     ]
     return select
 
