@@ -9,7 +9,7 @@ import click
 
 from lga_fast import datasets, distributed, registry
 from lga_fast.commands import _field_options, _options
-from lga_fast.datasets import LoadedEdits
+from lga_fast.datasets import FactToken, LoadedEdits
 from lga_fast.editors import Preset, check_options
 from lga_fast.errors import RanksError
 from lga_fast.files import check_writable
@@ -56,14 +56,13 @@ def silence_transformers() -> None:
     transformers.logging.disable_progress_bar()
 
 
-def load_requests(data: str) -> LoadedEdits:
+def load_requests(data: str, fact_token: FactToken = "subject_last") -> LoadedEdits:
     """The requests of `_options.data`: a file, NAME=FILE, or an embedded data set."""
     name, _, file = data.rpartition("=")
-    if name:
-        return datasets.load_edits(name, file)
-    if data in registry.names("lga_fast.datasets"):
-        return datasets.load_edits(data)
-    return datasets.load_edits(datasets.of_file(data), data)
+    if not name and data in registry.names("lga_fast.datasets"):
+        return datasets.load_edits(data, fact_token=fact_token)
+    name, file = (name, file) if name else (datasets.of_file(data), data)
+    return datasets.load_edits(name, file, fact_token=fact_token)
 
 
 def draw_proxy(requests: LoadedEdits, proxy: int, seed: int) -> LoadedEdits:

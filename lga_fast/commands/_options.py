@@ -77,13 +77,27 @@ def placement() -> list[click.Option]:
     ]
 
 
-def data() -> click.Option:
+def data() -> list[click.Option]:
     """Which edit requests; for `_inputs.load_requests`."""
-    return click.Option(
-        ["--data"],
-        default="atlas",
-        show_default=True,
-        help="File of edit requests, NAME=FILE to name its data set, or atlas.",
+    return [
+        click.Option(
+            ["--data"],
+            default="atlas",
+            show_default=True,
+            help="File of edit requests, NAME=FILE to name its data set, or atlas.",
+        ),
+        fact_token(),
+    ]
+
+
+def fact_token() -> click.Option:
+    """Which token of a prompt editors change."""
+    return choice(
+        "--fact-token",
+        "lga_fast.datasets",
+        "FactToken",
+        "The token that editors change: the subject's last one, or the prompt's, for data without "
+        "subjects.",
     )
 
 

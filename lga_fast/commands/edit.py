@@ -36,6 +36,7 @@ def command() -> click.Command:
             help="File of edit requests, NAME=FILE to name its data set, or atlas. With --prompt, "
             "the facts on which to choose the layer.",
         ),
+        _options.fact_token(),
         _options.count("--limit", None, "Make only the first N edits of --data."),
         *_options.editing(),
         _options.proxy("Number of proxy facts on which to choose the layer if none is given."),

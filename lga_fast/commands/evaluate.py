@@ -22,7 +22,7 @@ def command() -> click.Command:
     evaluate = click.Command("evaluate", callback=_run, help=__doc__)
     evaluate.params += [
         *_options.model(),
-        _options.data(),
+        *_options.data(),
         _options.count("--limit", None, "Evaluate only the first N requests."),
         click.Option(
             ["--skip-unusable"],

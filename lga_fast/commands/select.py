@@ -19,7 +19,7 @@ def command() -> click.Command:
     select = click.Command("select", callback=_run, help=__doc__)
     select.params += [
         *_options.model(),
-        _options.data(),
+        *_options.data(),
         _options.proxy(),
         _options.seed(),
         click.Option(
