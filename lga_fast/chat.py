@@ -51,15 +51,14 @@ class ChatTokenizer:
         Raises:
             LgaFastError: the template changes the message.
         """
-        text = self._rendered(message)
-        start = len(self._before) - (len(message) - len(message.lstrip()))
-        if text.startswith(message, len(self._before)):
-            return text, len(self._before)
-        if not text.startswith(message.strip(), len(self._before)):
-            raise LgaFastError(
-                f"chat: the template does not show the message {message!r} as it is: {text!r}"
-            )
-        return text, start
+        text, start = self._rendered(message), len(self._before)
+        if text.startswith(message, start):
+            return text, start
+        if text.startswith(message.strip(), start):
+            return text, start - (len(message) - len(message.lstrip()))
+        raise LgaFastError(
+            f"chat: the template does not show the message {message!r} as it is: {text!r}"
+        )
 
     def answered(self, message: str, answer: str) -> tuple[str, int]:
         """A message and its answer, without what ends it, and where the answer begins.
@@ -78,9 +77,12 @@ class ChatTokenizer:
         messages = [{"role": "user", "content": message}]
         if answer is not None:
             messages.append({"role": "assistant", "content": answer})
-        return self.plain.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=answer is None
-        )
+        try:
+            return self.plain.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=answer is None
+            )
+        except Exception as error:  # templates raise what they like, and jinja2 may be missing
+            raise LgaFastError(f"chat: the tokenizer's chat template fails: {error}") from error
 
     def _turn_end(self, after: str) -> list[int]:
         """The special token that follows an answer, if one does."""

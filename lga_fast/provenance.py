@@ -73,7 +73,7 @@ def tokenizer_checksum(tokenizer: Any) -> str:
         for name in ("padding", "truncation"):  # as the last call left them
             decides.pop(name, None)
     if isinstance(tokenizer, ChatTokenizer):
-        decides = [decides, tokenizer.chat_template]
+        decides = [decides, tokenizer.prompt("")[0]]  # which may hold the date
     text = json.dumps(decides, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

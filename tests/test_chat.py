@@ -184,6 +184,7 @@ def test_it_can_be_copied_and_pickled():
         (None, "without one"),
         ("{{ bos_token }}hello", "does not show its messages"),
         (LOOP + "{{ m['content'] | upper }}{% endfor %}", "does not show the message"),
+        ("{{ raise_exception('no system prompt') }}", "template fails: no system prompt"),
     ],
 )
 def test_templates_that_cannot_serve_are_refused(template, says):
