@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from lga_fast import distributed, memory, named_models
+from lga_fast.chat import ChatTokenizer
 from lga_fast.errors import LgaFastError
 from lga_fast.gguf_file import load_gguf
 from lga_fast.models.editable import EditableModel
@@ -40,6 +41,7 @@ def load(
     dtype: str | torch.dtype | None = None,
     weights: Weights = "resident",
     memory_budget: int | str | None = None,
+    chat: bool = False,
 ) -> EditableModel:
     """Load a causal language model.
 
@@ -60,6 +62,8 @@ def load(
             free memory.
         memory_budget: memory that a run may use in addition to resident weights, or in total with
             streamed ones, in bytes or e.g. "8GiB".
+        chat: prompts are messages of a user, rendered by the tokenizer's chat template, contexts
+            inside the message. For texts that are rendered already leave it off.
 
     A folder may contain `editing.json`: by editor, options that suit the model and become that
     editor's defaults. The embedded models have one.
@@ -80,7 +84,7 @@ def load(
     if not isinstance(source, (str, Path)):
         if weights == "streamed":
             raise LgaFastError("a model object has its weights in memory: drop weights='streamed'")
-        return _wrap(source, tokenizer, device, dtype, budget)
+        return _chatting(_wrap(source, tokenizer, device, dtype, budget), chat)
     path = name = str(source)
     if named := named_models.find(name):
         path, dtype = str(named.folder), dtype or named.dtype
@@ -94,7 +98,7 @@ def load(
                 "safetensors; load it resident once, save model.hf and model.tokenizer with "
                 "save_pretrained, and stream that folder"
             )
-        return _load_gguf(Path(path), tokenizer, device, dtype, budget)
+        return _chatting(_load_gguf(Path(path), tokenizer, device, dtype, budget), chat)
     editing, placement = _read_editing(Path(path) / "editing.json"), ""
     from transformers import AutoTokenizer
 
@@ -113,6 +117,12 @@ def load(
             f"({type(error).__name__}: {error}). The embedded model is 'atlas'."
         ) from error
     model.placement, model.source = placement, path
+    return _chatting(model, chat)
+
+
+def _chatting(model: EditableModel, chat: bool) -> EditableModel:
+    if chat:
+        model.tokenizer = ChatTokenizer(model.tokenizer)
     return model
 
 

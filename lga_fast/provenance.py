@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from lga_fast import __version__, ops
+from lga_fast.chat import ChatTokenizer
 
 _KERNELS = ops.kernels()  # loaded once for a process
 
@@ -26,6 +27,7 @@ class DescribedModel(Protocol):
     name: str
     family_name: str
     family_guess: str
+    tokenizer: Any
 
     @property
     def layers(self) -> int: ...
@@ -48,15 +50,17 @@ def of(model: DescribedModel) -> dict[str, Any]:
         "layers": model.layers,
         "dtype": str(model.dtype).removeprefix("torch."),
         "dequantised_from": model.dequantised_from,
+        "chat": isinstance(model.tokenizer, ChatTokenizer) or None,
         "device": device_name(model.device),
         "kernel": _KERNELS[model.device.type],
     }
 
 
 def arithmetic(about: Mapping[str, Any]) -> str:
-    """On one line, the dtype and the device of a result."""
+    """On one line, the dtype and the device of a result, and whether prompts were chat messages."""
     before = about.get("dequantised_from")
-    return f"{about['dtype']}{f' (from {before})' if before else ''} on {about['device']}"
+    dtype = f"{about['dtype']}{f' (from {before})' if before else ''}"
+    return f"{dtype} on {about['device']}{', chat template' if about.get('chat') else ''}"
 
 
 def tokenizer_checksum(tokenizer: Any) -> str:
@@ -68,6 +72,8 @@ def tokenizer_checksum(tokenizer: Any) -> str:
         decides = json.loads(backend.to_str())
         for name in ("padding", "truncation"):  # as the last call left them
             decides.pop(name, None)
+    if isinstance(tokenizer, ChatTokenizer):
+        decides = [decides, tokenizer.prompt("")[0]]  # which may hold the date
     text = json.dumps(decides, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from lga_fast import datasets, distributed, registry
-from lga_fast.commands import _options
-from lga_fast.datasets import LoadedEdits
+from lga_fast.commands import _field_options, _options
+from lga_fast.datasets import FactToken, LoadedEdits
 from lga_fast.editors import Preset, check_options
 from lga_fast.errors import RanksError
 from lga_fast.files import check_writable
@@ -23,6 +23,7 @@ def load_model(
     dtype: str | None,
     memory_budget: str | None,
     weights: Weights = "resident",
+    chat: bool = False,
 ) -> EditableModel:
     """The model of `_options.model`; stderr says why its weights were placed where they are.
 
@@ -39,7 +40,9 @@ def load_model(
     if ranks.size > 1 and device in (None, "cuda"):
         device = ranks.device
     silence_transformers()
-    model = load(source, device=device, dtype=dtype, weights=weights, memory_budget=memory_budget)
+    model = load(
+        source, device=device, dtype=dtype, weights=weights, memory_budget=memory_budget, chat=chat
+    )
     if model.placement and ranks.is_rank_zero:
         click.echo(model.placement, err=True)
     return model
@@ -53,14 +56,13 @@ def silence_transformers() -> None:
     transformers.logging.disable_progress_bar()
 
 
-def load_requests(data: str) -> LoadedEdits:
+def load_requests(data: str, fact_token: FactToken = "subject_last") -> LoadedEdits:
     """The requests of `_options.data`: a file, NAME=FILE, or an embedded data set."""
     name, _, file = data.rpartition("=")
-    if name:
-        return datasets.load_edits(name, file)
-    if data in registry.names("lga_fast.datasets"):
-        return datasets.load_edits(data)
-    return datasets.load_edits(datasets.of_file(data), data)
+    if not name and data in registry.names("lga_fast.datasets"):
+        return datasets.load_edits(data, fact_token=fact_token)
+    name, file = (name, file) if name else (datasets.of_file(data), data)
+    return datasets.load_edits(name, file, fact_token=fact_token)
 
 
 def draw_proxy(requests: LoadedEdits, proxy: int, seed: int) -> LoadedEdits:
@@ -85,7 +87,7 @@ def editor_arguments(
     Raises:
         DataError, EditError: as of `lga_fast.edit`, for what is wrong whatever the model is.
     """
-    options = _options.specified(fields)
+    options = _field_options.specified(fields)
     kind = registry.member("lga_fast.editors", editor).Editor
     if _options.on_command_line("seed") and "seed" in kind.__dataclass_fields__:
         options["seed"] = seed

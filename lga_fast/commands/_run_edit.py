@@ -13,7 +13,7 @@ from rich.console import Console
 from lga_fast import named_models, select_layer, selectors
 from lga_fast.commands import _inputs
 from lga_fast.commands._notes import recorded_notes
-from lga_fast.datasets import LoadedEdits
+from lga_fast.datasets import FactToken, LoadedEdits
 from lga_fast.editors import Preset, edit, verbose_costs
 from lga_fast.errors import NoLayer
 from lga_fast.files import write_atomic
@@ -29,12 +29,14 @@ def run(
     device: str | None,
     dtype: str | None,
     memory_budget: str | None,
+    chat: bool,
     weights: Weights,
     prompt: str | None,
     subject: str | None,
     target: str | None,
     rephrase: str | None,
     data: str | None,
+    fact_token: FactToken,
     limit: int | None,
     editor: str,
     preset: Preset,
@@ -51,11 +53,11 @@ def run(
     """Edit the model, compare its answers, and write the edit."""
     _inputs.refuse_ranks("edit", "start it without torchrun")
     _check_destinations(out, merge, peft)
-    requests, facts = _requests(source, prompt, subject, target, data, limit)
+    requests, facts = _requests(source, prompt, subject, target, data, fact_token, limit)
     if rephrase is not None and len(requests) > 1:
         raise click.UsageError(f"--rephrase is for one request, but there are {len(requests)}")
     arguments = _inputs.editor_arguments(editor, preset, config, layer, seed, fields)
-    model = _inputs.load_model(source, device, dtype, memory_budget, weights)
+    model = _inputs.load_model(source, device, dtype, memory_budget, weights, chat)
     with verbose_costs(), recorded_notes() as notes:
         change = _solve(model, requests, facts, layer, proxy, seed, arguments)
     notes = list(dict.fromkeys([*notes, *change.provenance["config_report"]["notes"]]))
@@ -83,17 +85,20 @@ def _requests(
     subject: str | None,
     target: str | None,
     data: str | None,
+    fact_token: FactToken,
     limit: int | None,
 ) -> tuple[Sequence[EditRequest], LoadedEdits | None]:
     """What to edit, and the facts on which to choose a layer, if there are any."""
     if (prompt, subject, target) != (None, None, None):
         if limit:
             raise click.UsageError("--limit is for the edits of --data, but --prompt gives one")
+        if fact_token == "last":  # the subject is the whole prompt
+            subject = prompt and prompt.rstrip()
         one = _one_request({"--prompt": prompt, "--subject": subject, "--target": target})
         named = named_models.find(source)
         data = data or (named.facts if named else None)
-        return [one], _inputs.load_requests(data) if data else None
-    facts = _inputs.load_requests(data or "atlas")
+        return [one], _inputs.load_requests(data, fact_token) if data else None
+    facts = _inputs.load_requests(data or "atlas", fact_token)
     return facts.first(limit if data else limit or 1), facts
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from lga_fast import datasets, distributed, select_layer, selectors
 from lga_fast import metrics as metric_members
 from lga_fast.commands import _inputs, _options
-from lga_fast.datasets import Finding, LoadedEdits, LoadReport
+from lga_fast.datasets import FactToken, Finding, LoadedEdits, LoadReport
 from lga_fast.editors import Preset, verbose_costs
 from lga_fast.errors import NoLayer
 from lga_fast.evaluation.evaluate import evaluate
@@ -31,8 +31,10 @@ def run(
     device: str | None,
     dtype: str | None,
     memory_budget: str | None,
+    chat: bool,
     weights: Weights,
     data: str,
+    fact_token: FactToken,
     limit: int | None,
     skip_unusable: bool,
     editor: str,
@@ -59,8 +61,8 @@ def run(
     }
     metric_members.choose(metrics, arguments["metric_options"])  # so that bad values are refused
     _inputs.check_folders(out)
-    facts = _inputs.load_requests(data)
-    model = _inputs.load_model(source, device, dtype, memory_budget, weights)
+    facts = _inputs.load_requests(data, fact_token)
+    model = _inputs.load_model(source, device, dtype, memory_budget, weights, chat)
 
     def evaluate_at(layer: int | None, held_out: datasets.Split | None) -> Evaluation:
         test = _test(facts, held_out, skip_unusable)

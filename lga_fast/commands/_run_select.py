@@ -12,7 +12,8 @@ import click
 from rich.console import Console
 
 from lga_fast import distributed, extras, progress, registry, selectors
-from lga_fast.commands import _inputs, _options
+from lga_fast.commands import _field_options, _inputs
+from lga_fast.datasets import FactToken
 from lga_fast.files import write_atomic
 from lga_fast.loading import Weights
 from lga_fast.records import LayerRanking
@@ -25,6 +26,7 @@ _SELECTORS = "lga_fast.selectors"
 def run(
     source: str,
     data: str,
+    fact_token: FactToken,
     proxy: int,
     seed: int,
     selector: list[str],
@@ -35,18 +37,19 @@ def run(
     device: str | None,
     dtype: str | None,
     memory_budget: str | None,
+    chat: bool,
     **fields: Any,
 ) -> None:
     """Choose a layer with each selector, print the rankings and write them to `out`."""
-    options = _options.specified(fields)
+    options = _field_options.specified(fields)
     members = {name: registry.member(_SELECTORS, name).Selector for name in selector}
     if any("seed" in member.__dataclass_fields__ for member in members.values()):
         options["seed"] = seed
     # So that bad values are refused before the work.
     registry.configured_together(_SELECTORS, selector, "Selector", options)
     _inputs.check_folders(out, options.get("resume"))
-    facts = _inputs.draw_proxy(_inputs.load_requests(data), proxy, seed)
-    model = _inputs.load_model(source, device, dtype, memory_budget, weights)
+    facts = _inputs.draw_proxy(_inputs.load_requests(data, fact_token), proxy, seed)
+    model = _inputs.load_model(source, device, dtype, memory_budget, weights, chat)
     rank_zero = distributed.current().is_rank_zero
     if rank_zero and (plan or (model.streamed and not progress.shown())):
         cost = selectors.estimate_selection_cost(model, facts, selector, **options)

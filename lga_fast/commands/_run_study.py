@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from lga_fast.commands import _inputs, _options
+from lga_fast.commands import _field_options, _inputs
 from lga_fast.datasets import LoadedEdits
 from lga_fast.studies import Setting, study
 
@@ -37,7 +37,7 @@ def run(
         config=str(config) if config else None,
         **shared,
     )
-    report = study(name, setting, **_options.specified(options))
+    report = study(name, setting, **_field_options.specified(options))
     console = Console(highlight=False, markup=False)
     console.print(report.title, style="bold")
     console.print(*report.text, sep="\n")

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from lga_fast.commands import _options
+from lga_fast.commands import _field_options, _options
 
 _EXAMPLE = """\b
 Example:
@@ -36,6 +36,7 @@ def command() -> click.Command:
             help="File of edit requests, NAME=FILE to name its data set, or atlas. With --prompt, "
             "the facts on which to choose the layer.",
         ),
+        _options.fact_token(),
         _options.count("--limit", None, "Make only the first N edits of --data."),
         *_options.editing(),
         _options.proxy("Number of proxy facts on which to choose the layer if none is given."),
@@ -52,7 +53,7 @@ def command() -> click.Command:
             "New folder for the edited model; files that hold no edited weight are copied.",
         ),
         _options.folder("--peft", "Folder for the edit as a LoRA adapter."),
-        *_options.fields("lga_fast.editors", "Editor", taken=["seed"]),
+        *_field_options.fields("lga_fast.editors", "Editor", taken=["seed"]),
     ]
     return edit
 

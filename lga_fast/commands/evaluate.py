@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from lga_fast.commands import _options, _static
+from lga_fast.commands import _field_options, _options, _static
 
 _LOOP = "lga_fast.evaluation.loop"
 
@@ -22,7 +22,7 @@ def command() -> click.Command:
     evaluate = click.Command("evaluate", callback=_run, help=__doc__)
     evaluate.params += [
         *_options.model(),
-        _options.data(),
+        *_options.data(),
         _options.count("--limit", None, "Evaluate only the first N requests."),
         click.Option(
             ["--skip-unusable"],
@@ -53,7 +53,7 @@ def command() -> click.Command:
             "Folder for results.jsonl, from which an interrupted run resumes, for summary.json, "
             "and for ranking.json if a layer was chosen.",
         ),
-        *_options.fields("lga_fast.editors", "Editor", taken=["seed"]),
+        *_field_options.fields("lga_fast.editors", "Editor", taken=["seed"]),
     ]
     return evaluate
 

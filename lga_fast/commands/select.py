@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from lga_fast.commands import _options
+from lga_fast.commands import _field_options, _options
 
 _SELECTORS = "lga_fast.selectors"
 
@@ -19,7 +19,7 @@ def command() -> click.Command:
     select = click.Command("select", callback=_run, help=__doc__)
     select.params += [
         *_options.model(),
-        _options.data(),
+        *_options.data(),
         _options.proxy(),
         _options.seed(),
         click.Option(
@@ -37,7 +37,7 @@ def command() -> click.Command:
             "Folder for ranking.json, layers.png and layers.svg; with several selectors "
             "ranking-NAME.json and so on.",
         ),
-        *_options.fields(_SELECTORS, "Selector", taken=["seed"]),
+        *_field_options.fields(_SELECTORS, "Selector", taken=["seed"]),
     ]
     return select
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from lga_fast import registry
-from lga_fast.commands import _options, _static
+from lga_fast.commands import _field_options, _options, _static
 
 _STUDIES = "lga_fast.studies"
 
@@ -54,7 +54,7 @@ def command() -> click.Command:
             "--jobs", defaults["jobs"], "Number of processes that edit, sharing the CPU threads."
         ),
         _options.folder("--out", "Folder to write to.", default="out/study", show_default=True),
-        *_options.fields(_STUDIES, "Study", taken=["seed"]),
+        *_field_options.fields(_STUDIES, "Study", taken=["seed"]),
     ]
     return study
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lga_fast import registry
 from lga_fast.datasets._files import read_source
@@ -21,15 +21,19 @@ from lga_fast.datasets._report import (
     LoadReport,
     Provenance,
 )
-from lga_fast.datasets._requests import easyedit_requests, with_subject
+from lga_fast.datasets._requests import about_prompts, easyedit_requests, with_subject
 from lga_fast.datasets._split import Split, split
 from lga_fast.datasets.jsonl import write_jsonl
 from lga_fast.errors import DataError, UnknownName
 from lga_fast.options import checked
 from lga_fast.records import EditRequest
 
+# The token that an editor changes: the subject's last one, or the prompt's.
+FactToken = Literal["subject_last", "last"]
+
 __all__ = [
     "FINDINGS",
+    "FactToken",
     "Finding",
     "LoadReport",
     "Loaded",
@@ -50,35 +54,39 @@ def load_edits(
     name_or_dicts: str | Iterable[EditRequest | Mapping[str, Any]],
     path: str | Path | None = None,
     limit: int | None = None,
+    fact_token: FactToken = "subject_last",
 ) -> LoadedEdits:
     """Edit requests from a file of data set `name`, or from requests and EasyEdit dicts in memory.
 
     The list carries `report` (what was odd or left out) and `provenance`. All records are read;
-    `limit` keeps the first ones.
+    `limit` keeps the first ones. With the `fact_token` "last", editors change the prompt's last
+    token, for data without subjects: the subject is the whole prompt.
 
     Raises:
         UnknownName: there is no data set of this name.
         DataError: a file or record does not have the form it should have.
-        OptionError: `limit` is not a whole number of at least 1.
+        OptionError: `limit` is not a whole number of at least 1, or there is no such `fact_token`.
 
     Example:
         >>> edits = load_edits("zsre", "ZsRE-test-all.json", limit=100)
         >>> len(edits), edits.report.records
         (100, 1304)
     """
+    checked(fact_token, FactToken, {}, "load_edits: fact_token")
     if not isinstance(name_or_dicts, str):
         if path is not None:
             raise DataError(f"load_edits got requests and the path {path}; give one of them")
         limit = _checked(limit)
-        return easyedit_requests(name_or_dicts).first(limit)
-    loaded = load(name_or_dicts, path, limit)
+        loaded = easyedit_requests(name_or_dicts).first(limit)
+    else:
+        loaded = load(name_or_dicts, path, limit)
     if not isinstance(loaded, LoadedEdits):
         kind = type(loaded[0]).__name__ if loaded else "other"
         raise DataError(
             f"the data set {name_or_dicts!r} holds {kind} records, not edits. "
             f"Read it with lga_fast.datasets.load({name_or_dicts!r}, ...)."
         )
-    return loaded
+    return loaded if fact_token == "subject_last" else about_prompts(loaded)
 
 
 def load(name: str, path: str | Path | None = None, limit: int | None = None) -> Loaded[Any]:

@@ -51,6 +51,16 @@ def easyedit_requests(items: Iterable[EditRequest | Mapping[str, Any]]) -> Loade
     return LoadedEdits(requests, report, provenance)
 
 
+def about_prompts(requests: LoadedEdits) -> LoadedEdits:
+    """The requests, each with its whole prompt as its subject."""
+    texts = [request.prompt.rstrip() for request in requests]
+    about = (
+        dataclasses.replace(request, subject=text, subject_span=(0, len(text)))
+        for request, text in zip(requests, texts, strict=True)
+    )
+    return LoadedEdits(about, requests.report, requests.provenance)
+
+
 def with_subject(
     requests: LoadedEdits, needed_by: str
 ) -> tuple[list[EditRequest], tuple[Dropped, ...]]:

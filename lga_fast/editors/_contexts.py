@@ -37,7 +37,8 @@ def generate(
         else:
             rows = [_sample(model, generator, *one) for one in wanted]
     texts = (model.tokenizer.decode(ids, skip_special_tokens=True) for ids in rows)
-    return ("", *(f"{text}. " for text in texts))
+    # `{}` would be where the prompt is put.
+    return ("", *(f"{text}. ".replace("{}", "{ }") for text in texts))
 
 
 def _sample(model: EditableModel, generator: torch.Generator, start: str, length: int) -> list[int]:
@@ -109,4 +110,4 @@ def of(model: EditableModel, editor: LayerEditor) -> tuple[str, ...]:
     """An editor's contexts, the empty one first: its option, or sampled from the model."""
     if editor.contexts is None:
         return generate(model, editor.seed, editor.context_lengths, editor.contexts_per_seed)
-    return ("", *(context for context in editor.contexts if context))
+    return ("", *editor.given_contexts)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, Self, runtime_checkable
 
 from lga_fast.editors._value_problem import Optimisation, Value
+from lga_fast.errors import OptionError
 from lga_fast.forward.clean_run import Site
 from lga_fast.models import EditableModel
 from lga_fast.options import SEEDS, Options, option
@@ -62,19 +63,30 @@ class LayerEditor(Options, ABC):
         None, "Tokens of that text to read; default: 10 times d_in.", min=1
     )
     contexts: tuple[str, ...] | None = option(
-        None, "Texts put before the prompt; default: sampled from the model."
+        None, "Texts put before the prompt, or around it with {} in its place; default: sampled."
     )
     seed: int = option(42, "Seed of the contexts.", **SEEDS)
 
     context_lengths: ClassVar[tuple[int, ...]] = (5, 10)  # in tokens, where contexts are sampled
     contexts_per_seed: ClassVar[int] = 2  # of each length and seed word
 
+    def __post_init__(self) -> None:
+        """Check every option."""
+        super().__post_init__()
+        if twice := [context for context in self.contexts or () if context.count("{}") > 1]:
+            raise OptionError(f"contexts: expected one {{}} for the prompt, got {twice[0]!r}")
+
+    @property
+    def given_contexts(self) -> tuple[str, ...]:
+        """The option's contexts without the bare prompt, which every editor adds."""
+        return tuple(context for context in self.contexts or () if context not in ("", "{}"))
+
     @property
     def rows(self) -> int:
         """What its value is optimised on: the bare prompt, one row for each context, the KL's."""
         if self.contexts is None:
             return 2 + len(self.context_lengths) * self.contexts_per_seed * len(SEED_WORDS)
-        return 2 + sum(map(bool, self.contexts))
+        return 2 + len(self.given_contexts)
 
     def cheap(self) -> Self:
         """The same for the bare prompt alone: several times cheaper, for comparing layers."""

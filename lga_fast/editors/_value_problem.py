@@ -64,11 +64,15 @@ class RequestRows:
 
 
 def answer_row(model: EditableModel, context: str, request: EditRequest) -> tuple[Row, int]:
-    """Row of context, prompt and new answer, and the index of the subject's last token."""
+    """Row of context, prompt and new answer, and the index of the subject's last token.
+
+    The prompt follows its context, or stands where that has `{}`.
+    """
     assert request.subject_span is not None
-    prompt = context + request.prompt
+    before, _, after = context.partition("{}")
+    prompt = before + request.prompt + after
     row = target_row(model.tokenizer, prompt, request.target_new)
-    last = len(context) + request.subject_span[1] - 1
+    last = len(before) + request.subject_span[1] - 1
     return row, token_at(model.tokenizer, prompt, last, row.ids[: row.start])
 
 

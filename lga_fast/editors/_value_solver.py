@@ -28,7 +28,7 @@ from lga_fast.forward.packed_suffix import supports_custom_attention
 from lga_fast.forward.patched_forward import FullForward, SuffixForward
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
-from lga_fast.tokens import token_at
+from lga_fast.tokens import encode_prompt, token_at, writes_spaces
 
 
 def optimise(
@@ -69,7 +69,7 @@ def optimise_at(
         model: left as it was.
         layers: where δ is added, each time alone; the unchanged model's run is shared.
         requests: each with its subject's span.
-        contexts: texts put before the prompt; the first is empty.
+        contexts: texts put before the prompt, or around it; the first is empty.
         optimisation: its settings.
         sites: modules whose outputs get a δ each; the value is that of the first.
         runner: `FullForward` is the plain form.
@@ -131,6 +131,8 @@ def notes(request: EditRequest, value: Value) -> list[str]:
         notes.append(
             f"the subject {request.subject!r} is in the prompt {times} times; one is edited"
         )
+    if not writes_spaces(request.prompt, request.target_new):
+        notes.append("the answer follows its prompt without a space, as in the prompt's script")
     return notes
 
 
@@ -150,7 +152,7 @@ def resolve_loss_layer(model: EditableModel, layer: int, optimisation: Optimisat
 def _rows(model: EditableModel, request: EditRequest, contexts: Sequence[str]) -> RequestRows:
     answers = [answer_row(model, context, request) for context in contexts]
     kl_prompt = f"{request.subject} is a"
-    kl_ids = list(model.tokenizer(kl_prompt)["input_ids"])
+    kl_ids = encode_prompt(model.tokenizer, kl_prompt)
     kl_index = token_at(model.tokenizer, kl_prompt, len(request.subject or "") - 1, kl_ids)
     positions = [
         (r, t - 1, row.ids[t])

@@ -66,7 +66,8 @@ def run_tasks(
     about: dict[str, Any] = provenance.of(model) | {"edit": None}
     if edit is not None:
         about["edit"] = {"checksum": edit.checksum, **edit.provenance}
-    tokenizer = copy.deepcopy(model.tokenizer)  # the harness gives it a padding token
+    plain = getattr(model.tokenizer, "plain", model.tokenizer)  # of a chat
+    tokenizer = copy.deepcopy(plain)  # the harness gives it a padding token
     with _left_alone(model), model.edited(edit) if edit is not None else nullcontext():
         with _not_tied_anew(model.hf):
             lm = HFLM(pretrained=model.hf, tokenizer=tokenizer, batch_size=batch_size)

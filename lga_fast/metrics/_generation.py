@@ -18,7 +18,7 @@ from lga_fast.forward import decoding
 from lga_fast.forward.per_row_edits import PerRowEdits
 from lga_fast.models import EditableModel
 from lga_fast.models.tensor_utils import wide
-from lga_fast.tokens import encode
+from lga_fast.tokens import encode_prompt
 from lga_fast.weight_edit import WeightEdit
 
 Sampler = Literal["greedy", "top5"]
@@ -67,7 +67,7 @@ def generate(
     if edits is not None and len(edits) != len(prompts):
         raise ScoringError(f"edits: expected one per prompt, {len(prompts)}, got {len(edits)}")
     row_edits = PerRowEdits(model, edits or [None] * len(prompts))
-    starts = [encode(model.tokenizer, ask.prompt)[0] for ask in prompts]
+    starts = [encode_prompt(model.tokenizer, ask.prompt) for ask in prompts]
     if not all(starts):
         raise ScoringError("expected prompts of one token or more, got an empty one")
     new_ids: dict[int, list[int]] = {}

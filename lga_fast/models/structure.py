@@ -150,7 +150,7 @@ class ModelStructure:
         for owner in owners:
             ids = getattr(owner, "eos_token_id", None)
             end_ids.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
-        return end_ids
+        return end_ids.union(getattr(self.tokenizer, "turn_end_ids", ()))
 
     def fingerprint(self) -> str:
         """A short checksum of configuration and weights (64 values of every parameter)."""

@@ -93,7 +93,7 @@ def _merged(parts: list[Part], requests: LoadedEdits) -> LayerScores:
         dropped=dropped,
         provenance=rows[0]
         | distributed.current().provenance()
-        | {"sequence_forwards": sum(row["sequence_forwards"] for row in rows)}
+        | {name: sum(row[name] for row in rows) for name in ("sequence_forwards", "unspaced")}
         | {
             name: max(row[name] for row in rows)
             for name in ("seconds_old_answers", "seconds_scoring", "peak_bytes")

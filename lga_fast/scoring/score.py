@@ -28,6 +28,7 @@ from lga_fast.scoring.batch_layout import Batch, plan_batches
 from lga_fast.scoring.options import LossScope, OldAnswer, Reduction, ScoringOptions
 from lga_fast.scoring.pairs import build_pairs
 from lga_fast.scoring.scoring_pass import ScoringPass
+from lga_fast.tokens import writes_spaces
 
 if TYPE_CHECKING:
     from lga_fast.scoring.checkpoint import RunCheckpoint
@@ -227,6 +228,7 @@ def _layer_scores(
         provenance=provenance.of(model)
         | {name: getattr(options, name) for name in ("old", "loss_scope", "reduction")}
         | {"data": asdict(requests.provenance)}
+        | {"unspaced": sum(not writes_spaces(r.prompt, r.target_new) for r in requests)}
         | seconds
         | {
             "sequence_forwards": scoring.sequence_forwards + _generated(requests, options.old),

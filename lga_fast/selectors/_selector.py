@@ -127,6 +127,11 @@ def with_notes(
             "nothing after it reads the subject's position. Prefer the next layer in the ranking"
             + (f" ({ranking.order[1]})." if len(ranking.order) > 1 else ".")
         )
+    if unspaced := ranking.provenance.get("unspaced"):
+        notes.append(
+            f"{unspaced} answers follow their prompts without a space, as in the prompts' script; "
+            "a target that begins with a space keeps it."
+        )
     notes += own
     best = ranking.scores[ranking.layer]
     tied = sorted(layer for layer in ranking.order if ranking.scores[layer] == best)

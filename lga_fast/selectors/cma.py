@@ -21,7 +21,7 @@ from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors import _averaged
 from lga_fast.selectors._selector import LayerSelector, Resampling, refuse_equal
 from lga_fast.selectors._tracing import Prompt, Trace, Tracer, noise_level
-from lga_fast.tokens import encode
+from lga_fast.tokens import locate
 
 
 @dataclass(frozen=True)
@@ -147,12 +147,7 @@ class Selector(Resampling, LayerSelector):
 
 def _prompt(model: EditableModel, request: EditRequest) -> Prompt:
     """Tokens of a prompt, and those of its subject by the characters that they hold."""
-    ids, offsets = encode(model.tokenizer, request.prompt)
-    if offsets is None:
-        raise ScoringError(
-            "cma needs a fast tokenizer, which tells which characters a token holds; "
-            f"{type(model.tokenizer).__name__} does not"
-        )
+    ids, offsets = locate(model.tokenizer, request.prompt)
     if len(ids) > model.max_tokens:
         raise ScoringError(
             f"request {request.case_id!r}: the prompt takes {len(ids)} tokens, the model takes at "

@@ -18,6 +18,7 @@ from lga_fast.commands import _run_edit
 from lga_fast.commands._notes import recorded_notes
 from lga_fast.errors import warn
 from lga_fast.metrics import Question, score
+from lga_fast.weight_edit import WeightEdit
 
 README = Path(__file__).parents[2] / "README.md"
 TOWER = ("--prompt", "The Eiffel Tower is located in the city of", "--subject", "Eiffel Tower")
@@ -226,6 +227,13 @@ def test_errors_come_before_work_and_are_one_paragraph(changes, message, saved_m
     text = run("edit", *arguments, ok=False)
     assert message in " ".join(text.split()) and "Traceback" not in text
     assert not (tmp_path / "out").exists() and not Path("new").exists()
+
+
+def test_the_last_token_needs_no_subject(on_tiny, out):
+    prompt = ("--prompt", "The capital of France is", "--target", "Rome")
+    run("edit", *on_tiny, *prompt, "--fact-token", "last")
+    (request,) = WeightEdit.load(out / "edit.safetensors").provenance["requests"]
+    assert request["subject_span"] == [0, len(request["prompt"])]
 
 
 def test_one_rephrasing_is_not_of_several_requests(facts, on_tiny):

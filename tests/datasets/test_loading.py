@@ -106,6 +106,24 @@ def test_a_limit_out_of_range_is_refused_before_anything_is_read(source, limit):
         load_edits(*arguments, limit=limit)
 
 
+def test_the_last_token_of_the_prompt_may_be_the_facts(put, make):
+    path = put([make.counterfact(), make.counterfact(prompt="{} is in ", subject="Rome")])
+    plain, last = (
+        load_edits("counterfact", path),
+        load_edits("counterfact", path, fact_token="last"),
+    )
+    for before, request in zip(plain, last, strict=True):
+        assert request.prompt == before.prompt
+        assert request.subject_span == (0, len(before.prompt.rstrip()))
+        assert (request.target_new, request.probes) == (before.target_new, before.probes)
+    without = [{"prompt": "It is in", "target_new": "Rome"}]
+    assert load_edits(without, fact_token="last")[0].subject == "It is in"
+    with pytest.raises(
+        OptionError, match="fact_token: expected one of 'subject_last', 'last', got"
+    ):
+        load_edits("counterfact", "no such file", fact_token="first")
+
+
 def test_case_ids_are_unique_text(put, make):
     ids = [3, 3, None, "2", 3]
     path = put([make.counterfact(case_id=case_id) for case_id in ids])

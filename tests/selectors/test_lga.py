@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tiny
 
+import lga_fast
 from lga_fast import select_layer
-from lga_fast.errors import ScoringError, UnknownName
+from lga_fast.errors import LgaFastWarning, ScoringError, UnknownName
 from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors import _tukey
 from lga_fast.selectors.lga import Selector
@@ -175,3 +176,18 @@ def test_it_says_why_a_choice_should_be_checked():
     assert layer == 0
     assert "every score is negative; with absolute values it would be layer 8. race" in note
     assert checked([1, 2, 3, 3, 3, 4, 3, 3, 3, 3]) == (5, [])
+
+
+def test_answers_without_a_space_are_told():
+    model = tiny.model("llama")
+    facts = [
+        {"prompt": "法国的首都是", "subject": "法国", "target_new": "罗马"},
+        {"prompt": "法国的首都是", "subject": "法国", "target_new": " 罗马"},
+        {"prompt": "The capital of France is", "subject": "France", "target_new": "Rome"},
+    ]
+    model = lga_fast.load(model.hf, tokenizer=tiny.byte_level())
+    for selector in ("lga", "reach"):
+        notes = lga_fast.select_layer(model, facts, selector).notes
+        assert any(note.startswith("1 answers follow their prompts without a") for note in notes)
+    with pytest.warns(LgaFastWarning, match="follows its prompt without a space"):
+        lga_fast.edit(model, facts[:1], layer=1, steps=1, contexts=[])
