@@ -66,12 +66,24 @@ def read_record(
 
 def loaders_for(record: Any) -> list[str]:
     """Names of the data sets that read records like this one, the closest form first."""
-    best: dict[str, int] = {}  # fields of the closest form
-    for name in registry.names(PACKAGE) if isinstance(record, dict) else []:
-        for form in getattr(importlib.import_module(f"{PACKAGE}.{name}"), "FORMS", ()):
-            if form.fits(record):
-                best[name] = max(best.get(name, 0), len(form.needs))
-    return sorted(best, key=lambda name: -best[name])
+    return list(dict.fromkeys(name for name, _ in _fitting(record)))
+
+
+def fitting_forms(record: Any) -> list[Form[Any]]:
+    """The forms of any data set that records like this one have, the closest first."""
+    return [form for _, form in _fitting(record)]
+
+
+def _fitting(record: Any) -> list[tuple[str, Form[Any]]]:
+    """Data sets and their forms that fit a record, the one that needs the most fields first."""
+    if not isinstance(record, dict):
+        return []
+    modules = {
+        name: importlib.import_module(f"{PACKAGE}.{name}") for name in registry.names(PACKAGE)
+    }
+    forms = [(name, form) for name, module in modules.items() for form in module.FORMS]
+    fitting = [(name, form) for name, form in forms if form.fits(record)]
+    return sorted(fitting, key=lambda one: -len(one[1].needs))
 
 
 def _load(

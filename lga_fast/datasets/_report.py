@@ -19,6 +19,8 @@ FINDINGS = {
     "subject_absent": "subjects that are not verbatim in their prompt; subject_span is None",
     "subject_repeated": "subjects more than once in their prompt; the first occurrence is taken",
     "subject_inside_word": "subjects that begin or end inside a longer word of the prompt",
+    "filled_template": "prompts with '{}' and without their subject; it was filled in",
+    "unfilled_template": "prompts with '{}' that nothing fills; it stays as text",
     "edge_whitespace": "texts with white space at an end; subjects are trimmed, others kept",
     "blank_field": "optional fields that are there but blank; read as absent",
     "empty_group": "probe groups without items",

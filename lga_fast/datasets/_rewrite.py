@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lga_fast.datasets._fields import Record, note_edges, note_subject_place
+from lga_fast.datasets._templates import PLACE, filled
 from lga_fast.records import AnswerLists, EditRequest, Probe
 
 
@@ -42,12 +43,9 @@ def rewrite(record: Record) -> Rewrite:
     if subject != subject.strip():
         record.note("edge_whitespace", "requested_rewrite.subject")
         subject = subject.strip()
-    if template.count("{}") != 1:
+    if template.count(PLACE) != 1:
         raise inner.fail("prompt", "text with '{}' once, where the subject goes", template)
-    # by position: the subject may also occur elsewhere in the prompt, and other braces are text
-    start = template.index("{}")
-    prompt = template[:start] + subject + template[start + 2 :]
-    span = (start, start + len(subject))
+    prompt, span = filled(template, subject)
     note_edges(record, "requested_rewrite.prompt", prompt)
     note_subject_place(record, "requested_rewrite.subject", prompt, span)
     targets = []
