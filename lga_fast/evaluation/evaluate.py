@@ -90,7 +90,7 @@ def evaluate(
             f"mode={mode!r} runs in one process, got {ranks.size}: its requests cannot be shared, "
             "because each one's edit is solved together with others"
         )
-    requests = editors.validate_requests(edits, editor)
+    requests = editors.validate_requests(edits, editor, together=mode == "batch")
     _check_apart(requests, proxy)
     named = choose(checked.metrics, metric_options)
     method, layer, about = editors.resolve(model, editor, layer, preset, config, options)
