@@ -105,6 +105,15 @@ class Record:
         """The object in field `name`, as a record that reports to the same place."""
         return self.inside(name, self.required(name))
 
+    def children(self, name: str) -> list[Record]:
+        """The objects in the list in field `name`, or its one object."""
+        raw = self.required(name)
+        if not isinstance(raw, list | dict) or not raw:
+            raise self.fail(name, "an object, or a list of some", raw)
+        if isinstance(raw, dict):
+            return [self.child(name)]
+        return [self.inside(f"{name}[{i}]", one) for i, one in enumerate(raw)]
+
     def inside(self, name: str, raw: Any) -> Record:
         """`raw`, found at `name` of this record, as a record that reports to the same place."""
         if not isinstance(raw, dict):

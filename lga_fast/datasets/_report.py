@@ -32,6 +32,8 @@ FINDINGS = {
     "target_is_old": "targets that are among the old answers already",
     "target_among_right": "new answers that the list of right answers has already",
     "right_and_wrong": "answers listed both as right and as wrong; kept in both lists",
+    "needs_several_edits": "questions that follow from several edits together; left out",
+    "unverified_text": "texts that the file's own check did not find to state their fact; kept",
     "repeated_choice": "questions with the same choice twice",
     "unused_field": "fields of the file that lga_fast has no use for",
     "unknown_field": "fields that are not part of the file's form; not read",
@@ -43,7 +45,7 @@ class Finding:
     """One thing worth knowing about one record."""
 
     kind: str  # a key of FINDINGS
-    record: int  # index in the file, from 0
+    record: int  # index in the file, from 0; in the list, where a record holds several requests
     case_id: str
     detail: str  # the field, or what was done
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from lga_fast.datasets import counterfact, jsonl
 from lga_fast.datasets._columns import as_list
-from lga_fast.datasets._fields import CaseIds
 from lga_fast.datasets._files import Source, describe
-from lga_fast.datasets._forms import Form, fitting_forms, read_record
-from lga_fast.datasets._report import LoadedEdits, LoadReport, Provenance
+from lga_fast.datasets._forms import Form, every_form, fitting, read_records
+from lga_fast.datasets._report import LoadedEdits, Provenance
 from lga_fast.errors import DataError, ScoringError
 from lga_fast.records import Dropped, EditRequest
 
@@ -44,30 +44,23 @@ def easyedit_requests(items: Any) -> LoadedEdits:
     records = None if isinstance(items, EditRequest) else as_list(items)
     if records is None:
         raise DataError(f"expected a list of requests, got {describe(items)}. Put it into a list.")
-    source = Source("requests", records)
-    report, ids = LoadReport(len(records)), CaseIds()
-    forms: dict[frozenset[Any], Form[Any]] = {}  # by the fields of a record
-    requests = []
-    for index, item in enumerate(records):
-        raw = _raw(source, index, item)
-        key = frozenset(raw) if isinstance(raw, dict) else frozenset()
-        if key not in forms:
-            forms[key] = _form(raw)
-        request = read_record(source, index, raw, forms[key], ids, report)
+    raws = [_raw(f"requests: record {index}", item) for index, item in enumerate(records)]
+    forms = cache(every_form)  # imports all data sets: only if a record asks for it
+    requests, report = read_records(Source("requests", raws), lambda raw: _form(raw, forms))
+    for index, request in enumerate(requests):
         if not isinstance(request, EditRequest):
             kind = type(request).__name__
-            raise DataError(f"{source.place(index)}: expected an edit, got a {kind} record")
-        requests.append(request)
+            raise DataError(f"requests: record {index}: expected an edit, got a {kind} record")
     provenance = Provenance("requests", "in memory", None, jsonl.checksum(requests))
     return LoadedEdits(requests, report, provenance)
 
 
-def _raw(source: Source, index: int, item: Any) -> Any:
+def _raw(place: str, item: Any) -> Any:
     """The item as a dict of named fields, if it can be one."""
     if isinstance(item, EditRequest):
         if not isinstance(item.probes, tuple | list):
             raise DataError(
-                f"{source.place(index)} (case_id {item.case_id!r}), field 'probes': expected a "
+                f"{place} (case_id {item.case_id!r}), field 'probes': expected a "
                 f"tuple of Probes, got {describe(item.probes)}. Write () if there are none."
             )
         raw = jsonl.plain(item)
@@ -77,14 +70,14 @@ def _raw(source: Source, index: int, item: Any) -> Any:
     return dict(item) if isinstance(item, Mapping) else item
 
 
-def _form(raw: Any) -> Form[Any]:
+def _form(raw: Any, forms: Callable[[], list[tuple[str, Form[Any]]]]) -> Form[Any]:
     """The form to read a record in: EasyEdit's if it fits, else the closest of any data set's."""
     easyedit = jsonl.FORMS[0]
     if not isinstance(raw, dict) or easyedit.needs <= raw.keys():
         return easyedit
     # ROME's rewrite is a request without the prompts that its files have beside it, too
     otherwise = counterfact.ROME if "requested_rewrite" in raw else easyedit
-    return next(iter(fitting_forms(raw)), otherwise)
+    return next((form for _, form in fitting(raw, forms())), otherwise)
 
 
 def with_subject(

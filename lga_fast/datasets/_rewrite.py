@@ -39,6 +39,13 @@ class Rewrite:
 def rewrite(record: Record) -> Rewrite:
     """The record's rewrite; raises `DataError` unless its prompt contains `{}` exactly once."""
     inner = record.child("requested_rewrite")
+    one = of(record, inner)
+    inner.close(unused=("relation_id",))
+    return one
+
+
+def of(record: Record, inner: Record) -> Rewrite:
+    """The rewrite in `inner`, which may have more fields; raises as `rewrite` does."""
     template, subject = inner.text("prompt"), inner.text("subject")
     if subject != subject.strip():
         record.note("edge_whitespace", "requested_rewrite.subject")
@@ -55,5 +62,4 @@ def rewrite(record: Record) -> Rewrite:
         target.close(unused=("id",))
     if targets[0] == targets[1]:
         record.note("target_is_old", "requested_rewrite.target_true")
-    inner.close(unused=("relation_id",))
     return Rewrite(prompt, subject, span, *targets)

@@ -86,7 +86,7 @@ def _grouped(record: Record, kind: ProbeKind, name: str) -> list[Probe]:
 
 
 def _flat(record: Record, kind: ProbeKind) -> list[Probe]:
-    prompt, truth = f"{kind}_prompt", f"{kind}_ground_truth"
+    prompt, truth = f"{kind}_prompt", spelled(record, (f"{kind}_ground_truth", f"{kind}_answer"))
     if not record.has(prompt) and not record.has(truth):
         return []
     pair = (prompt, record.required(prompt)), (truth, record.required(truth))
