@@ -133,7 +133,7 @@ def evaluate(
         parts.remove()  # also those that a killed run only began
     dropped = requests.report.count("dropped")
     return cast(
-        Evaluation, ranks.gather(file.evaluation(dropped) if ranks.is_rank_zero else None)[0]
+        Evaluation, ranks.gather(file.evaluation(dropped, named) if ranks.is_rank_zero else None)[0]
     )
 
 

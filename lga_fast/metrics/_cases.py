@@ -65,6 +65,15 @@ class SummaryMetric(Protocol):
         ...
 
 
+@runtime_checkable
+class AggregateMetric(Protocol):
+    """A `CaseMetric` with values of all requests together as well."""
+
+    def aggregate(self, means: Mapping[str, Average]) -> dict[str, Average]:
+        """Values by name, from the averages over requests; their spread is 0."""
+        ...
+
+
 def measurable(
     metrics: Mapping[str, CaseMetric | SummaryMetric],
     requests: Sequence[EditRequest | dict[str, Any]],
@@ -165,14 +174,23 @@ def _measure(
     return values
 
 
-def averages(cases: Sequence[Values]) -> dict[str, Average]:
-    """Mean and spread of every value over the requests that have it, if any do."""
+def averages(
+    cases: Sequence[Values], metrics: Mapping[str, CaseMetric | SummaryMetric] | None = None
+) -> dict[str, Average]:
+    """Mean and spread of every value over the requests that have it, if any do.
+
+    With `metrics`, their values of all requests together as well.
+    """
     columns: dict[str, list[float]] = {}
     for name, value in (item for case in cases for item in case.items()):
         columns.setdefault(name, [])
         if value is not None:
             columns[name].append(value)
-    return {name: _average(values) for name, values in columns.items() if values}
+    means = {name: _average(values) for name, values in columns.items() if values}
+    for metric in (metrics or {}).values():
+        if isinstance(metric, AggregateMetric):
+            means |= metric.aggregate(means)
+    return means
 
 
 def _average(values: Sequence[float]) -> Average:
