@@ -6,11 +6,11 @@ is recognised. A member whose data ships with lga_fast also has `default_path() 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from lga_fast import registry
+from lga_fast.datasets._contradictions import contradictions
 from lga_fast.datasets._files import read_source
 from lga_fast.datasets._forms import loaders_for
 from lga_fast.datasets._report import (
@@ -26,7 +26,6 @@ from lga_fast.datasets._split import Split, split
 from lga_fast.datasets.jsonl import write_jsonl
 from lga_fast.errors import DataError, UnknownName
 from lga_fast.options import checked
-from lga_fast.records import EditRequest
 
 # The token that an editor changes: the subject's last one, or the prompt's.
 FactToken = Literal["subject_last", "last"]
@@ -40,6 +39,7 @@ __all__ = [
     "LoadedEdits",
     "Provenance",
     "Split",
+    "contradictions",
     "easyedit_requests",
     "load",
     "load_edits",
@@ -51,16 +51,17 @@ __all__ = [
 
 
 def load_edits(
-    name_or_dicts: str | Iterable[EditRequest | Mapping[str, Any]],
+    name_or_dicts: Any,
     path: str | Path | None = None,
     limit: int | None = None,
     fact_token: FactToken = "subject_last",
 ) -> LoadedEdits:
-    """Edit requests from a file of data set `name`, or from requests and EasyEdit dicts in memory.
+    """Edit requests from a file of data set `name`, or from whatever holds them in memory.
 
-    The list carries `report` (what was odd or left out) and `provenance`. All records are read;
-    `limit` keeps the first ones. With the `fact_token` "last", editors change the prompt's last
-    token, for data without subjects: the subject is the whole prompt.
+    In memory they are a list of requests or dicts, a dict of columns, or a dataset object: see
+    `easyedit_requests`. The list carries `report` (what was odd or left out) and `provenance`. All
+    records are read; `limit` keeps the first ones. With the `fact_token` "last", editors change the
+    prompt's last token, for data without subjects: the subject is the whole prompt.
 
     Raises:
         UnknownName: there is no data set of this name.

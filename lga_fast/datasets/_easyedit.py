@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from lga_fast.datasets._fields import Record, note_edges, subject_of
+from lga_fast.datasets._fields import Record, note_edges
+from lga_fast.datasets._templates import note_unfilled, paraphrase, placed_subject
 from lga_fast.records import EditRequest, Probe, ProbeKind
 
 # EasyEdit's filler for a missing ground truth; it must not be compared with as an answer.
 _PLACEHOLDER = "<|endoftext|>"
+_TRUTH = "ground_truth"  # of a probe; CKnowEdit writes `answer`
 
 
 def request(
@@ -26,7 +28,7 @@ def request(
     """
     text = note_edges(record, prompt, record.text(prompt))
     target_new = note_edges(record, target, record.text(target))
-    name, span = subject_of(record, subject, text)
+    text, name, span = placed_subject(record, prompt, text, subject)
     if probes is None:
         probes = groups(record, "locality") + groups(record, "portability")
     return EditRequest(
@@ -36,7 +38,7 @@ def request(
         subject=name,
         subject_span=span,
         target_old=old_answer(record, old, target_new),
-        probes=(*rephrases(record, rephrase, target_new), *probes),
+        probes=(*rephrases(record, rephrase, target_new, name), *probes),
     )
 
 
@@ -75,33 +77,60 @@ def old_answer(record: Record, name: str, target_new: str) -> str | None:
     return answers[0] if answers else None
 
 
-def rephrases(record: Record, name: str, target_new: str) -> list[Probe]:
+def rephrases(record: Record, name: str, target_new: str, subject: str | None) -> list[Probe]:
     """Probes from the paraphrases in field `name`; their answer is the edit's own target."""
     if not record.has(name):
         return []
     probes = []
-    for i, prompt in enumerate(record.texts(name)):
-        probes += probe(
-            record, "rephrase", "rephrase", (f"{name}[{i}]", prompt), (name, target_new)
-        )
+    for i, text in enumerate(record.texts(name)):
+        prompt = f"{name}[{i}]", paraphrase(record, f"{name}[{i}]", text, subject)
+        probes += probe(record, "rephrase", "rephrase", prompt, (name, target_new))
     return probes
 
 
-def groups(record: Record, kind: ProbeKind) -> list[Probe]:
-    """Probes of field `kind`: `{group: [{prompt, ground_truth}]}` or `{group: {prompt, ...}}`.
+def groups(record: Record, kind: ProbeKind, name: str = "") -> list[Probe]:
+    """Probes of field `name`: `{group: [{prompt, ground_truth}]}` or `{group: {prompt, ...}}`.
 
-    In the second form both may be lists of the same length.
+    In the second form both may be lists of the same length. `name` is `kind` unless it is given.
     """
-    if not record.has(kind):
+    name = name or kind
+    if not record.has(name):
         return []
     probes = []
-    for group, raw in record.child(kind).raw.items():
-        items = _items(record, f"{kind}.{group}", raw)
-        if not items:
-            record.note("empty_group", f"{kind}.{group}")
-        for prompt, answers in items:
-            probes += probe(record, kind, group, prompt, answers)
+    for group, raw in record.child(name).raw.items():
+        probes += items(record, kind, group, f"{name}.{group}", raw)
     return probes
+
+
+def items(record: Record, kind: ProbeKind, group: str, at: str, raw: Any) -> list[Probe]:
+    """Probes of one group, whose items are in `raw`, found at `at`."""
+    pairs = _items(record, at, raw)
+    if not pairs:
+        record.note("empty_group", at)
+    return [one for pair in pairs for one in probe(record, kind, group, *pair)]
+
+
+def pairs(
+    record: Record, prompt: tuple[str, Any], truth: tuple[str, Any]
+) -> list[tuple[tuple[str, Any], tuple[str, Any]]]:
+    """A prompt with its answers, or each of a list of prompts with its own from a list of answers.
+
+    All with the field they are in.
+    """
+    (prompt_at, texts), (truth_at, answers) = prompt, truth
+    if not isinstance(texts, list | tuple):
+        return [(prompt, truth)]
+    if not isinstance(answers, list | tuple) or len(answers) != len(texts):
+        raise record.fail(
+            truth_at,
+            f"a list of {len(texts)}, one for each prompt",
+            answers,
+            "Give as many ground truths as prompts.",
+        )
+    return [
+        ((f"{prompt_at}[{i}]", text), (f"{truth_at}[{i}]", answer))
+        for i, (text, answer) in enumerate(zip(texts, answers, strict=True))
+    ]
 
 
 def probe(
@@ -115,6 +144,8 @@ def probe(
     if not text.strip():
         record.note("blank_prompt", prompt[0])
         return []
+    if kind != "rephrase":
+        note_unfilled(record, *prompt)
     aliases = _aliases(record, *answers)
     if not aliases:
         record.note("missing_answer", answers[0])
@@ -131,21 +162,11 @@ def _items(record: Record, at: str, raw: Any) -> list[tuple[tuple[str, Any], tup
         [(at, raw)] if isinstance(raw, dict) else [(f"{at}[{i}]", x) for i, x in enumerate(raw)]
     ):
         item = record.inside(path, raw_item)
-        prompt, truth = item.required("prompt"), item.required("ground_truth")
+        prompt = f"{path}.prompt", item.required("prompt")
+        name = "answer" if "answer" in item.raw and "ground_truth" not in item.raw else _TRUTH
+        truth = f"{path}.{name}", item.required(name)
         item.close()
-        prompt_at, truth_at = f"{path}.prompt", f"{path}.ground_truth"
-        if not isinstance(raw, dict) or not isinstance(prompt, list | tuple):
-            items.append(((prompt_at, prompt), (truth_at, truth)))
-            continue
-        if not isinstance(truth, list | tuple) or len(truth) != len(prompt):
-            raise record.fail(
-                truth_at,
-                f"a list of {len(prompt)}, one for each prompt",
-                truth,
-                "Give as many ground truths as prompts.",
-            )
-        for i, pair in enumerate(zip(prompt, truth, strict=True)):
-            items.append(((f"{prompt_at}[{i}]", pair[0]), (f"{truth_at}[{i}]", pair[1])))
+        items += pairs(record, prompt, truth) if isinstance(raw, dict) else [(prompt, truth)]
     return items
 
 

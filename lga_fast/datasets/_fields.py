@@ -9,7 +9,6 @@ from typing import Any
 from lga_fast.datasets._files import describe
 from lga_fast.datasets._report import Finding, LoadReport
 from lga_fast.errors import DataError
-from lga_fast.records import find_subject
 
 _ABSENT = object()
 
@@ -106,6 +105,15 @@ class Record:
         """The object in field `name`, as a record that reports to the same place."""
         return self.inside(name, self.required(name))
 
+    def children(self, name: str) -> list[Record]:
+        """The objects in the list in field `name`, or its one object."""
+        raw = self.required(name)
+        if not isinstance(raw, list | dict) or not raw:
+            raise self.fail(name, "an object, or a list of some", raw)
+        if isinstance(raw, dict):
+            return [self.child(name)]
+        return [self.inside(f"{name}[{i}]", one) for i, one in enumerate(raw)]
+
     def inside(self, name: str, raw: Any) -> Record:
         """`raw`, found at `name` of this record, as a record that reports to the same place."""
         if not isinstance(raw, dict):
@@ -114,11 +122,13 @@ class Record:
         child.case_id = self.case_id
         return child
 
+    def unread(self) -> list[str]:
+        """The fields that were never read."""
+        return [name for name in self.raw if name not in self._read]
+
     def close(self, unused: Iterable[str] = ()) -> None:
         """Report the fields that were never read; `unused` names those known to be of no use."""
-        for name in self.raw:
-            if name in self._read:
-                continue
+        for name in self.unread():
             full = re.sub(r"\[\d+\]", "[]", f"{self.path}{name}")
             self.note("unused_field" if name in unused else "unknown_field", full)
 
@@ -149,23 +159,6 @@ def own_id(record: Record, name: str) -> str | None:
         raise record.fail(name, "a number or text as id", value)
     text = "" if value is None else record.string(name, str(value))
     return text if text.strip() else None
-
-
-def subject_of(record: Record, name: str, prompt: str) -> tuple[str | None, tuple[int, int] | None]:
-    """Subject from field `name` and its first place in `prompt`; oddities go to the report."""
-    subject = record.text_or_none(name)
-    if subject is None:
-        return None, None
-    if subject != subject.strip():
-        # a space at the end would move "the subject's last token" to the next word
-        record.note("edge_whitespace", name)
-        subject = subject.strip()
-    span = find_subject(prompt, subject)
-    if span is None:
-        record.note("subject_absent", name)
-    else:
-        note_subject_place(record, name, prompt, span)
-    return subject, span
 
 
 def note_subject_place(record: Record, name: str, prompt: str, span: tuple[int, int]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
 import hashlib
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +32,11 @@ class Source:
 
 
 def read_source(path: Path) -> Source:
-    """The records of a JSON list or of JSON Lines, UTF-8 with or without a byte order mark.
+    """The records of a JSON list, of JSON Lines or of a CSV file; UTF-8 with or without a BOM.
 
-    A text that begins with `[` is a list; a file named .jsonl, or a text whose first line is a
-    complete object, is JSON Lines. Raises `DataError` for anything else.
+    A file named .csv is CSV, with names in its first line; an empty cell is null. A text that
+    begins with `[` is a list; a file named .jsonl, or a text whose first line is a complete object,
+    is JSON Lines. Raises `DataError` for anything else.
     """
     data = _bytes(path)
     try:
@@ -46,6 +49,8 @@ def read_source(path: Path) -> Source:
     body = text.lstrip()
     if not body:
         raise DataError(f"{path}: the file is empty; expected a JSON list of records or JSON Lines")
+    if path.suffix == ".csv":
+        return Source(str(path), *_csv(path, text), hashlib.sha256(data).hexdigest())
     if body[0] not in "[{":
         raise DataError(
             f"{path}: expected a JSON list of records or JSON Lines, but the text begins "
@@ -87,7 +92,9 @@ def _bytes(path: Path) -> bytes:
         missing = "there is no such file" if folder.is_dir() else f"there is no folder {folder}"
         raise DataError(f"{path}: {missing}.{hint}") from None
     except IsADirectoryError:
-        files = sorted(p.name for p in path.iterdir() if p.suffix in (".json", *_LINE_SUFFIXES))
+        files = sorted(
+            p.name for p in path.iterdir() if p.suffix in (".json", ".csv", *_LINE_SUFFIXES)
+        )
         hint = f"one of its files: {', '.join(files[:6])}" if files else "a .json or .jsonl file"
         raise DataError(f"{path}: expected a file, got a folder. Give {hint}.") from None
     except OSError as error:
@@ -99,6 +106,26 @@ def _object_per_line(body: str) -> bool:
         return isinstance(json.loads(body.partition("\n")[0]), dict)
     except ValueError:
         return False
+
+
+def _csv(path: Path, text: str) -> tuple[list[Any], list[int]]:
+    records, lines = [], []
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        names = next(reader)
+        for row in reader:
+            if len(row) != len(names):
+                raise DataError(
+                    f"{path}: line {reader.line_num}: expected {len(names)} cells, one for each "
+                    f"name of the first line, got {len(row)}. Quote cells that contain commas."
+                )
+            records.append({name: cell or None for name, cell in zip(names, row, strict=True)})
+            lines.append(reader.line_num)
+    except csv.Error as error:
+        raise DataError(f"{path}: line {reader.line_num}: not CSV: {error}") from None
+    if not records:
+        raise DataError(f"{path}: there are no records below the first line")
+    return records, lines
 
 
 def _json_lines(path: Path, text: str) -> tuple[list[Any], list[int]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -25,14 +25,29 @@ class Form(Generic[T]):
 
     name: str
     needs: frozenset[str]  # fields of every record, by which the form is recognised
-    read: Callable[[Record], T]
+    read: Callable[[Record], T | list[T]]  # a list: a record that holds several, or none
     without: frozenset[str] = frozenset()  # fields of another form
     unused: frozenset[str] = frozenset()  # fields known to be present and of no use here
     case_id: str = "case_id"  # field of the file's own id, if it has one
+    inside: Mapping[str, frozenset[str]] = field(default_factory=dict)  # needs of inner objects
 
-    def fits(self, fields: Iterable[str]) -> bool:
-        """Whether a record with these fields is of this form."""
-        return self.needs <= set(fields) and not self.without & set(fields)
+    def fits(self, record: Mapping[str, Any]) -> bool:
+        """Whether a record is of this form, going by its fields."""
+        outside = self.needs <= record.keys() and not self.without & record.keys()
+        return outside and all(
+            names <= _inner(record.get(name)).keys() for name, names in self.inside.items()
+        )
+
+    @property
+    def closeness(self) -> int:
+        """How many fields it is recognised by."""
+        return len(self.needs) + sum(map(len, self.inside.values()))
+
+
+def _inner(value: Any) -> Mapping[str, Any]:
+    """An inner object, or the first of a list of them."""
+    first = value[0] if isinstance(value, list) and value else value
+    return first if isinstance(first, Mapping) else {}
 
 
 def fields(names: str) -> frozenset[str]:
@@ -50,28 +65,53 @@ def load_file(path: Path, name: str, forms: Sequence[Form[T]]) -> Loaded[T]:
     return Loaded(*_load(path, name, forms))
 
 
+def read_records(source: Source, form_of: Callable[[Any], Form[T]]) -> tuple[list[T], LoadReport]:
+    """What the records of `source` hold, each read in the form that `form_of` gives for it.
+
+    A finding's record is the place in this list of the first item that its record holds.
+
+    Raises:
+        DataError: a record has another form.
+    """
+    report, ids = LoadReport(len(source.records)), CaseIds()
+    items: list[T] = []
+    for number, raw in enumerate(source.records):
+        index, place = len(items), source.place(number)
+        items += read_record(place, index, raw, form_of(raw), ids, report)
+    return items, report
+
+
 def read_record(
-    source: Source, index: int, raw: Any, form: Form[T], ids: CaseIds, report: LoadReport
-) -> T:
-    """Record `index` of `source` read as `form`; raises `DataError` if it has another form."""
-    record = Record(raw, source.place(index), index, report)
+    place: str, index: int, raw: Any, form: Form[T], ids: CaseIds, report: LoadReport
+) -> list[T]:
+    """What a record holds, read as `form`; raises `DataError` if it has another form."""
+    record = Record(raw, place, index, report)
     own = own_id(record, form.case_id)
     record.case_id = ids.take(own, index)
     if record.case_id != (own or str(index)):
         record.note("duplicate_case_id", f"was {own or index}")
-    item = form.read(record)
+    items = form.read(record)
     record.close(form.unused)
-    return item
+    return items if isinstance(items, list) else [items]
 
 
 def loaders_for(record: Any) -> list[str]:
     """Names of the data sets that read records like this one, the closest form first."""
-    best: dict[str, int] = {}  # fields of the closest form
-    for name in registry.names(PACKAGE) if isinstance(record, dict) else []:
-        for form in getattr(importlib.import_module(f"{PACKAGE}.{name}"), "FORMS", ()):
-            if form.fits(record):
-                best[name] = max(best.get(name, 0), len(form.needs))
-    return sorted(best, key=lambda name: -best[name])
+    return list(dict.fromkeys(name for name, _ in fitting(record, every_form())))
+
+
+def every_form() -> list[tuple[str, Form[Any]]]:
+    """The forms of all data sets, with their names."""
+    modules = {
+        name: importlib.import_module(f"{PACKAGE}.{name}") for name in registry.names(PACKAGE)
+    }
+    return [(name, form) for name, module in modules.items() for form in module.FORMS]
+
+
+def fitting(record: Any, forms: Iterable[tuple[str, Form[Any]]]) -> list[tuple[str, Form[Any]]]:
+    """Those of the forms that a record has, the one that needs the most fields first."""
+    fitting = [one for one in forms if isinstance(record, dict) and one[1].fits(record)]
+    return sorted(fitting, key=lambda one: -one[1].closeness)
 
 
 def _load(
@@ -79,11 +119,7 @@ def _load(
 ) -> tuple[list[T], LoadReport, Provenance]:
     source = read_source(path)
     form = _choose(source, name, forms)
-    report, ids = LoadReport(len(source.records)), CaseIds()
-    items = [
-        read_record(source, index, raw, form, ids, report)
-        for index, raw in enumerate(source.records)
-    ]
+    items, report = read_records(source, lambda _: form)
     return items, report, Provenance(name, form.name, path.name, source.sha256)
 
 
@@ -96,7 +132,7 @@ def _choose(source: Source, name: str, forms: Sequence[Form[T]]) -> Form[T]:
         )
     fitting = [form for form in forms if form.fits(first)]
     if fitting:
-        return max(fitting, key=lambda form: len(form.needs))
+        return max(fitting, key=lambda form: form.closeness)
     known = []
     for form in forms:
         lacks = sorted(form.needs - first.keys())

@@ -19,6 +19,8 @@ FINDINGS = {
     "subject_absent": "subjects that are not verbatim in their prompt; subject_span is None",
     "subject_repeated": "subjects more than once in their prompt; the first occurrence is taken",
     "subject_inside_word": "subjects that begin or end inside a longer word of the prompt",
+    "filled_template": "prompts with '{}' and without their subject; it was filled in",
+    "unfilled_template": "prompts with '{}' that nothing fills; it stays as text",
     "edge_whitespace": "texts with white space at an end; subjects are trimmed, others kept",
     "blank_field": "optional fields that are there but blank; read as absent",
     "empty_group": "probe groups without items",
@@ -30,6 +32,8 @@ FINDINGS = {
     "target_is_old": "targets that are among the old answers already",
     "target_among_right": "new answers that the list of right answers has already",
     "right_and_wrong": "answers listed both as right and as wrong; kept in both lists",
+    "needs_several_edits": "questions that follow from several edits together; left out",
+    "unverified_text": "texts that the file's own check did not find to state their fact; kept",
     "repeated_choice": "questions with the same choice twice",
     "unused_field": "fields of the file that lga_fast has no use for",
     "unknown_field": "fields that are not part of the file's form; not read",
@@ -41,7 +45,7 @@ class Finding:
     """One thing worth knowing about one record."""
 
     kind: str  # a key of FINDINGS
-    record: int  # index in the file, from 0
+    record: int  # index in the file, from 0; in the list, where a record holds several requests
     case_id: str
     detail: str  # the field, or what was done
 

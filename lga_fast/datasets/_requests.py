@@ -1,61 +1,91 @@
-"""Edit requests that are in memory already, in EasyEdit's form or as `EditRequest`s."""
+"""The one door for edit requests that are in memory, whatever holds them and in whatever form."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
-from lga_fast.datasets import jsonl
-from lga_fast.datasets._fields import CaseIds
+from lga_fast.datasets import counterfact, jsonl
+from lga_fast.datasets._columns import as_list
 from lga_fast.datasets._files import Source, describe
-from lga_fast.datasets._forms import read_record
-from lga_fast.datasets._report import Finding, LoadedEdits, LoadReport, Provenance
+from lga_fast.datasets._forms import Form, every_form, fitting, read_records
+from lga_fast.datasets._report import LoadedEdits, Provenance
 from lga_fast.errors import DataError, ScoringError
 from lga_fast.records import Dropped, EditRequest
 
 
-def easyedit_requests(items: Iterable[EditRequest | Mapping[str, Any]]) -> LoadedEdits:
-    """Edit requests from dicts in EasyEdit's request form, edit requests, or a mixture of both.
+def easyedit_requests(items: Any) -> LoadedEdits:
+    """Edit requests from whatever holds them in memory, checked as those of a file are.
 
-    A dict has `prompt` and `target_new`, and may have `subject, ground_truth, rephrase_prompt`,
-    `locality` and `portability` as `{group: {"prompt": ..., "ground_truth": ...}}`, and `case_id`.
-    Repeated case ids get a suffix, which the report lists. A `LoadedEdits` is returned as it is.
-    Raises `DataError` for anything else.
+    Args:
+        items: a list, a dict of columns (`prompts=[...], subject=[...], target_new=[...]`, as
+            EasyEdit's editors take them), or a dataset object with a length and items by number.
+            Its items are `EditRequest`s, dicts in any of EasyEdit's spellings, or records of any
+            data set that lga_fast reads (ROME's `requested_rewrite`, ZsRE's `src` and `alt`, ...).
+            A `LoadedEdits` is returned as it is.
+
+    A dict has `prompt` and `target_new`, and may have `subject`, `ground_truth`, `case_id`,
+    `rephrase_prompt`, `locality` and `portability` as `{group: {"prompt": ..., "ground_truth":
+    ...}}`, or `locality_prompt` with `locality_ground_truth` and `portability_prompt` likewise. In
+    a prompt without its subject, `{}` is where the subject goes. Repeated case ids get a suffix.
+    The list's `report` has all that was odd.
+
+    Raises:
+        DataError: an item, or one of its fields, has not the form it should have.
 
     Example:
-        >>> fact = {"prompt": "Rome lies in", "subject": "Rome", "target_new": "France"}
+        >>> fact = {"prompt": "{} lies in", "subject": "Rome", "target_new": "France"}
         >>> easyedit_requests([fact])[0].subject_span
         (0, 4)
     """
     if isinstance(items, LoadedEdits):
         return items
-    if isinstance(items, str | Mapping | EditRequest) or not isinstance(items, Iterable):
+    records = None if isinstance(items, EditRequest) else as_list(items)
+    if records is None:
         raise DataError(f"expected a list of requests, got {describe(items)}. Put it into a list.")
-    source = Source("requests", list(items))
-    report, ids = LoadReport(len(source.records)), CaseIds()
-    requests = []
-    for index, item in enumerate(source.records):
-        if not isinstance(item, EditRequest):
-            raw = dict(item) if isinstance(item, Mapping) else item
-            requests.append(read_record(source, index, raw, jsonl.FORMS[0], ids, report))
-            continue
-        case_id = ids.take(item.case_id, index)
-        if case_id != item.case_id:
-            report.findings.append(
-                Finding("duplicate_case_id", index, case_id, f"was {item.case_id}")
-            )
-            item = dataclasses.replace(item, case_id=case_id)
-        requests.append(item)
+    raws = [_raw(f"requests: record {index}", item) for index, item in enumerate(records)]
+    forms = cache(every_form)  # imports all data sets: only if a record asks for it
+    requests, report = read_records(Source("requests", raws), lambda raw: _form(raw, forms))
+    for index, request in enumerate(requests):
+        if not isinstance(request, EditRequest):
+            kind = type(request).__name__
+            raise DataError(f"requests: record {index}: expected an edit, got a {kind} record")
     provenance = Provenance("requests", "in memory", None, jsonl.checksum(requests))
     return LoadedEdits(requests, report, provenance)
+
+
+def _raw(place: str, item: Any) -> Any:
+    """The item as a dict of named fields, if it can be one."""
+    if isinstance(item, EditRequest):
+        if not isinstance(item.probes, tuple | list):
+            raise DataError(
+                f"{place} (case_id {item.case_id!r}), field 'probes': expected a "
+                f"tuple of Probes, got {describe(item.probes)}. Write () if there are none."
+            )
+        raw = jsonl.plain(item)
+        if item.subject_span is None:
+            del raw["subject_span"]  # nothing states it: the subject's first occurrence counts
+        return raw
+    return dict(item) if isinstance(item, Mapping) else item
+
+
+def _form(raw: Any, forms: Callable[[], list[tuple[str, Form[Any]]]]) -> Form[Any]:
+    """The form to read a record in: EasyEdit's if it fits, else the closest of any data set's."""
+    easyedit = jsonl.FORMS[0]
+    if not isinstance(raw, dict) or easyedit.needs <= raw.keys():
+        return easyedit
+    # ROME's rewrite is a request without the prompts that its files have beside it, too
+    otherwise = counterfact.ROME if "requested_rewrite" in raw else easyedit
+    return next((form for _, form in fitting(raw, forms())), otherwise)
 
 
 def about_prompts(requests: LoadedEdits) -> LoadedEdits:
     """The requests, each with its whole prompt as its subject."""
     texts = [request.prompt.rstrip() for request in requests]
     about = (
-        dataclasses.replace(request, subject=text, subject_span=(0, len(text)))
+        replace(request, subject=text, subject_span=(0, len(text)))
         for request, text in zip(requests, texts, strict=True)
     )
     return LoadedEdits(about, requests.report, requests.provenance)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lga_fast.datasets._fields import Record, note_edges, note_subject_place
+from lga_fast.datasets._templates import PLACE, filled
 from lga_fast.records import AnswerLists, EditRequest, Probe
 
 
@@ -38,16 +39,20 @@ class Rewrite:
 def rewrite(record: Record) -> Rewrite:
     """The record's rewrite; raises `DataError` unless its prompt contains `{}` exactly once."""
     inner = record.child("requested_rewrite")
+    one = of(record, inner)
+    inner.close(unused=("relation_id",))
+    return one
+
+
+def of(record: Record, inner: Record) -> Rewrite:
+    """The rewrite in `inner`, which may have more fields; raises as `rewrite` does."""
     template, subject = inner.text("prompt"), inner.text("subject")
     if subject != subject.strip():
         record.note("edge_whitespace", "requested_rewrite.subject")
         subject = subject.strip()
-    if template.count("{}") != 1:
+    if template.count(PLACE) != 1:
         raise inner.fail("prompt", "text with '{}' once, where the subject goes", template)
-    # by position: the subject may also occur elsewhere in the prompt, and other braces are text
-    start = template.index("{}")
-    prompt = template[:start] + subject + template[start + 2 :]
-    span = (start, start + len(subject))
+    prompt, span = filled(template, subject)
     note_edges(record, "requested_rewrite.prompt", prompt)
     note_subject_place(record, "requested_rewrite.subject", prompt, span)
     targets = []
@@ -57,5 +62,4 @@ def rewrite(record: Record) -> Rewrite:
         target.close(unused=("id",))
     if targets[0] == targets[1]:
         record.note("target_is_old", "requested_rewrite.target_true")
-    inner.close(unused=("relation_id",))
     return Rewrite(prompt, subject, span, *targets)

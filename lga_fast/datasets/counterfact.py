@@ -33,24 +33,26 @@ def _flat(record: Record) -> EditRequest:
 
 def _rome(record: Record) -> EditRequest:
     rewrite = _rewrite.rewrite(record)
-    probes = _easyedit.rephrases(record, "paraphrase_prompts", rewrite.target_new)
-    for i, prompt in enumerate(record.texts("neighborhood_prompts")):
+    probes = _easyedit.rephrases(record, "paraphrase_prompts", rewrite.target_new, rewrite.subject)
+    neighbors = record.texts("neighborhood_prompts") if record.has("neighborhood_prompts") else []
+    for i, prompt in enumerate(neighbors):
         at = f"neighborhood_prompts[{i}]", prompt
         old = "requested_rewrite.target_true", rewrite.target_old
         probes += _easyedit.probe(record, "locality", "neighborhood", at, old)
     return rewrite.request(record.case_id, [*probes, *_easyedit.one_hop(record)])
 
 
+ROME = Form(
+    "ROME",
+    needs=fields("requested_rewrite paraphrase_prompts neighborhood_prompts"),
+    read=_rome,
+    unused=fields("pararel_idx attribute_prompts generation_prompts"),
+)
 FORMS = (
     Form(
         "EasyEdit",
         needs=fields("prompt target_new subject locality_prompt locality_ground_truth"),
         read=_flat,
     ),
-    Form(
-        "ROME",
-        needs=fields("requested_rewrite paraphrase_prompts neighborhood_prompts"),
-        read=_rome,
-        unused=fields("pararel_idx attribute_prompts generation_prompts"),
-    ),
+    ROME,
 )

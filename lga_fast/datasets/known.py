@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lga_fast.datasets._fields import Record, note_edges, subject_of
+from lga_fast.datasets._fields import Record, note_edges
 from lga_fast.datasets._forms import Form, fields, load_file
 from lga_fast.datasets._report import Loaded
+from lga_fast.datasets._templates import placed_subject
 from lga_fast.records import KnownFact
 
 
@@ -27,7 +28,7 @@ def read(path: Path) -> Loaded[KnownFact]:
 def _fact(record: Record) -> KnownFact:
     prompt = note_edges(record, "prompt", record.text("prompt"))
     record.text("subject")  # tracing corrupts the subject: a record without one is useless
-    subject, span = subject_of(record, "subject", prompt)
+    prompt, subject, span = placed_subject(record, "prompt", prompt, "subject")
     attribute = note_edges(record, "attribute", record.text("attribute"))
     return KnownFact(record.case_id, prompt, attribute, subject or "", span)
 

@@ -42,7 +42,7 @@ def read(path: Path) -> LoadedEdits:
 
 def _request(record: Record) -> EditRequest:
     rewrite = _rewrite.rewrite(record)
-    probes = _easyedit.rephrases(record, "para_add_prompts", rewrite.target_new)
+    probes = _easyedit.rephrases(record, "para_add_prompts", rewrite.target_new, rewrite.subject)
     pairs = record.required("neighborhood_prompts")
     if not isinstance(pairs, list):
         raise record.fail("neighborhood_prompts", "a list of [prompt, answer] pairs", pairs)

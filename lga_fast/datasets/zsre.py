@@ -25,11 +25,13 @@ def read(path: Path) -> LoadedEdits:
     return load_edits_file(path, "zsre", FORMS)
 
 
-def _portability_1037(record: Record) -> EditRequest:
+def portability_1037(record: Record) -> EditRequest:
+    """The edit of a record of the 1037."""
     probes = _easyedit.neighborhood(record, "loc", "loc_ans") + _easyedit.one_hop(record)
     return _easyedit.request(record, "src", "alt", "subject", "answers", "rephrase", probes)
 
 
+UNUSED_1037 = fields("pred cond")
 FORMS = (
     Form(
         "KnowEdit",
@@ -40,7 +42,7 @@ FORMS = (
     Form(
         "1037",
         needs=fields("subject src alt rephrase loc loc_ans"),
-        read=_portability_1037,
-        unused=fields("pred cond"),
+        read=portability_1037,
+        unused=UNUSED_1037,
     ),
 )

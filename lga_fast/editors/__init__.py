@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lga_fast.datasets import LoadedEdits, easyedit_requests
+from lga_fast.datasets import LoadedEdits, contradictions, easyedit_requests
 from lga_fast.editors._config import Config
 from lga_fast.editors._cost_messages import verbose_costs
 from lga_fast.editors._layer_editor import LayerEditor, Solver
@@ -81,8 +81,9 @@ def edit(
         NoLayer: neither `layer` nor `config` names one; everything else is valid.
 
     Warns:
-        LgaFastWarning: once for unknown keys of the config, and once per note (the model answers so
-            already, the subject is in the prompt twice, ...).
+        LgaFastWarning: once for unknown keys of the config, once if requests contradict each other,
+            and once per note (the model answers so already, the subject is in the prompt twice,
+            ...).
 
     Example:
         >>> change = edit(model, facts, "rome", layer=3)
@@ -90,7 +91,7 @@ def edit(
         ...     ...
         >>> edit(model, facts, "rome", config="EasyEdit/hparams/ROME/gpt2-xl.yaml", steps=10)
     """
-    requests = validate_requests(edits, editor)
+    requests = validate_requests(edits, editor, together=True)
     layer_editor, layer, about = resolve(model, editor, layer, preset, config, options)
     (change,) = _report([layer_editor.solve(model, requests, layer)], about)
     return change
@@ -138,16 +139,32 @@ def solve_at(
     }
 
 
-def validate_requests(edits: Sequence[EditRequest | dict[str, Any]], editor: str) -> LoadedEdits:
+def validate_requests(
+    edits: Sequence[EditRequest | dict[str, Any]], editor: str, together: bool = False
+) -> LoadedEdits:
     """The requests, all of which have what `editor` needs.
+
+    Args:
+        edits: see `edit`.
+        editor: what needs it.
+        together: one edit is to satisfy them all.
 
     Raises:
         DataError: one has not the form of a request.
         EditError: there is none, or one has no subject in its prompt.
+
+    Warns:
+        LgaFastWarning: they are edited together, and some contradict each other.
     """
     requests = easyedit_requests(edits)
     if not requests:
         raise EditError("edit: expected at least one request, got none")
+    if together and (against := contradictions(requests)):
+        more = f"; and {len(against) - _SHOWN} more" if len(against) > _SHOWN else ""
+        warn(
+            f"{len(against)} of {len(requests)} requests contradict an earlier one, and one edit "
+            f"cannot satisfy both: {'; '.join(against[:_SHOWN])}{more}. Leave one of each out."
+        )
     without = [request for request in requests if request.subject_span is None]
     if without:
         examples = [

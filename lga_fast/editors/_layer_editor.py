@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, Self, runtime_checkable
 
+from lga_fast.datasets import easyedit_requests
 from lga_fast.editors._value_problem import Optimisation, Value
 from lga_fast.errors import OptionError
 from lga_fast.forward.clean_run import Site
@@ -107,13 +108,13 @@ class LayerEditor(Options, ABC):
         Raises:
             EditError: a loss or an update is not finite, or a subject's last token has no place.
         """
-        return self.prepare(model, layer).solve_joint(requests)
+        return self.prepare(model, layer).solve_joint(easyedit_requests(requests))
 
     def solve_each(
         self, model: EditableModel, requests: Sequence[EditRequest], layer: int
     ) -> list[WeightEdit]:
         """What `solve` gives for each request alone; their optimisations share forwards."""
-        return self.prepare(model, layer).solve_independent(requests)
+        return self.prepare(model, layer).solve_independent(easyedit_requests(requests))
 
     def optimisation(self) -> Optimisation:
         """Settings of the values' optimisation."""

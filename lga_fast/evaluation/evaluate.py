@@ -90,7 +90,7 @@ def evaluate(
             f"mode={mode!r} runs in one process, got {ranks.size}: its requests cannot be shared, "
             "because each one's edit is solved together with others"
         )
-    requests = editors.validate_requests(edits, editor)
+    requests = editors.validate_requests(edits, editor, together=mode == "batch")
     _check_apart(requests, proxy)
     named = choose(checked.metrics, metric_options)
     method, layer, about = editors.resolve(model, editor, layer, preset, config, options)
@@ -133,7 +133,7 @@ def evaluate(
         parts.remove()  # also those that a killed run only began
     dropped = requests.report.count("dropped")
     return cast(
-        Evaluation, ranks.gather(file.evaluation(dropped) if ranks.is_rank_zero else None)[0]
+        Evaluation, ranks.gather(file.evaluation(dropped, named) if ranks.is_rank_zero else None)[0]
     )
 
 

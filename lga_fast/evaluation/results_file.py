@@ -13,7 +13,7 @@ from lga_fast import run_identity
 from lga_fast.errors import DataError
 from lga_fast.evaluation_records import CaseResult, Evaluation, Summary
 from lga_fast.files import clear_abandoned, write_atomic
-from lga_fast.metrics import averages
+from lga_fast.metrics import CaseMetric, SummaryMetric, averages
 
 KIND = "lga_fast.Evaluation"
 VERSION = 1
@@ -76,13 +76,15 @@ class CaseFile:
             self._note(surroundings)
             self.add(new)
 
-    def evaluation(self, dropped: int) -> Evaluation:
+    def evaluation(
+        self, dropped: int, metrics: Mapping[str, CaseMetric | SummaryMetric] | None = None
+    ) -> Evaluation:
         """All results and what they come to; `dropped` records were left out of the data."""
         known = [result.known for result in self.results if result.known is not None]
         summary = Summary(
             cases=len(self.results),
-            before=averages([result.before for result in self.results]),
-            after=averages([result.after for result in self.results]),
+            before=averages([result.before for result in self.results], metrics),
+            after=averages([result.after for result in self.results], metrics),
             known=sum(known) if known else None,
             noted=sum(bool(result.notes) for result in self.results),
             dropped=dropped,

@@ -14,6 +14,7 @@ from typing import Any
 from lga_fast import registry
 from lga_fast.errors import UnknownName
 from lga_fast.metrics._cases import (
+    AggregateMetric,
     Average,
     Before,
     CaseMetric,
@@ -28,6 +29,7 @@ from lga_fast.metrics._generation import Continuation, GeneratedText, generate
 from lga_fast.metrics._scoring import Question, ScoredAnswer, score
 
 __all__ = [
+    "AggregateMetric",
     "Average",
     "Before",
     "CaseMetric",

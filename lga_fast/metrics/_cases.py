@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, cast, runtime_checkable
 
+from lga_fast.datasets import easyedit_requests
 from lga_fast.errors import MetricError
 from lga_fast.evaluation_records import Average
 from lga_fast.metrics._generation import Continuation, GeneratedText, generate
@@ -64,22 +65,33 @@ class SummaryMetric(Protocol):
         ...
 
 
+@runtime_checkable
+class AggregateMetric(Protocol):
+    """A `CaseMetric` with values of all requests together as well."""
+
+    def aggregate(self, means: Mapping[str, Average]) -> dict[str, Average]:
+        """Values by name, from the averages over requests; their spread is 0."""
+        ...
+
+
 def measurable(
-    metrics: Mapping[str, CaseMetric | SummaryMetric], requests: Sequence[EditRequest]
+    metrics: Mapping[str, CaseMetric | SummaryMetric],
+    requests: Sequence[EditRequest | dict[str, Any]],
 ) -> list[str]:
     """Headline values and groups that any of the requests can have; no model is needed to tell."""
+    checked = easyedit_requests(requests)
     names: list[str] = []
     for metric in metrics.values():
-        if isinstance(metric, SummaryMetric) or any(map(metric.questions, requests)):
+        if isinstance(metric, SummaryMetric) or any(map(metric.questions, checked)):
             names += metric.headline
         if isinstance(metric, GroupedMetric):
-            names += [name for request in requests for name in metric.groups(request)]
+            names += [name for request in checked for name in metric.groups(request)]
     return list(dict.fromkeys(names))
 
 
 def measure_cases(
     model: EditableModel,
-    requests: Sequence[EditRequest],
+    requests: Sequence[EditRequest | dict[str, Any]],
     edits: Sequence[WeightEdit | None] | None,
     metrics: Mapping[str, CaseMetric | SummaryMetric],
     before: Before | None = None,
@@ -94,7 +106,7 @@ def measure_cases(
 
     Args:
         model: see `lga_fast.load`.
-        requests: what to measure.
+        requests: what to measure: requests, or dicts in EasyEdit's form.
         edits: one per request. None: the model as it stands, e.g. inside `with model.edited(...)`,
             or unedited, for the values before an edit.
         metrics: by name, see `lga_fast.metrics.choose`.
@@ -107,13 +119,15 @@ def measure_cases(
         edits, so a sweep over layers asks them once.
 
     Raises:
+        DataError: one of `requests` has not the form of a request.
         MetricError: there is not one edit per request, or `before` lacks an answer.
     """
     if edits is not None and len(edits) != len(requests):
         raise MetricError(f"edits: expected one per request, {len(requests)}, got {len(edits)}")
     ask = partial(_ask, model, batch_tokens=batch_tokens, show_progress=show_progress)
     case_metrics = {n: m for n, m in metrics.items() if isinstance(m, CaseMetric)}
-    queries = [{n: list(m.questions(r)) for n, m in case_metrics.items()} for r in requests]
+    checked = easyedit_requests(requests)
+    queries = [{n: list(m.questions(r)) for n, m in case_metrics.items()} for r in checked]
     distinct = dict.fromkeys(q for case in queries for own in case.values() for q in own)
     unedited = before is None and edits is None
     if before is None:
@@ -133,7 +147,7 @@ def measure_cases(
         answers = ask([query for query, _ in edit_of], before, list(edit_of.values()))
         after = dict(zip(edit_of, answers, strict=True))
     cases = []
-    for request, case, edit in zip(requests, queries, edits, strict=True):
+    for request, case, edit in zip(checked, queries, edits, strict=True):
         old = {name: [before[query] for query in own] for name, own in case.items()}
         new = {name: [after[query, id(edit)] for query in own] for name, own in case.items()}
         cases.append(_measure(request, metrics, old, new))
@@ -160,14 +174,23 @@ def _measure(
     return values
 
 
-def averages(cases: Sequence[Values]) -> dict[str, Average]:
-    """Mean and spread of every value over the requests that have it, if any do."""
+def averages(
+    cases: Sequence[Values], metrics: Mapping[str, CaseMetric | SummaryMetric] | None = None
+) -> dict[str, Average]:
+    """Mean and spread of every value over the requests that have it, if any do.
+
+    With `metrics`, their values of all requests together as well.
+    """
     columns: dict[str, list[float]] = {}
     for name, value in (item for case in cases for item in case.items()):
         columns.setdefault(name, [])
         if value is not None:
             columns[name].append(value)
-    return {name: _average(values) for name, values in columns.items() if values}
+    means = {name: _average(values) for name, values in columns.items() if values}
+    for metric in (metrics or {}).values():
+        if isinstance(metric, AggregateMetric):
+            means |= metric.aggregate(means)
+    return means
 
 
 def _average(values: Sequence[float]) -> Average:

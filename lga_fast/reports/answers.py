@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from lga_fast import metrics
+from lga_fast.datasets import easyedit_requests
 from lga_fast.forward.decoding import greedy
 from lga_fast.metrics import Average
 from lga_fast.models import EditableModel
@@ -78,7 +79,7 @@ class EditReport:
 
 def compare(
     model: EditableModel,
-    requests: Sequence[EditRequest],
+    requests: Sequence[EditRequest | dict[str, Any]],
     change: WeightEdit,
     *,
     rephrase: str | None = None,
@@ -89,7 +90,7 @@ def compare(
 
     Args:
         model: the one that the edit was solved on, without the edit.
-        requests: what the edit was made for.
+        requests: what the edit was made for: requests, or dicts in EasyEdit's form.
         change: the edit.
         rephrase: the rephrasing to query, for a single request; default: one of the request's own,
             or one that the atlas has for its prompt.
@@ -97,22 +98,24 @@ def compare(
         notes: go into the report, before its own.
 
     Raises:
+        DataError: one of `requests` has not the form of a request.
         EditError: the edit is not of this model.
         ScoringError: a prompt with its answer exceeds the model's context length.
     """
-    if len(requests) == 1:
-        requests = [_probes.completed(model, requests[0], rephrase, seed)]
-    kinds = [probe.kind for request in requests for probe in request.probes]
-    probes = {"rewrite": len(requests)} | {kind: kinds.count(kind) for kind in _METRICS[1:]}
-    queries = _queries(requests)
+    edits: list[EditRequest] = easyedit_requests(requests)
+    if len(edits) == 1:
+        edits = [_probes.completed(model, edits[0], rephrase, seed)]
+    kinds = [probe.kind for request in edits for probe in request.probes]
+    probes = {"rewrite": len(edits)} | {kind: kinds.count(kind) for kind in _METRICS[1:]}
+    queries = _queries(edits)
     measured = metrics.choose(_METRICS)
-    cases_before, known = metrics.measure_cases(model, requests, None, measured)
+    cases_before, known = metrics.measure_cases(model, edits, None, measured)
     before = _answers(model, queries, [query.old or query.target for query in queries])
     with model.edited(change) as applied:
-        cases, _ = metrics.measure_cases(model, requests, None, measured, known)
+        cases, _ = metrics.measure_cases(model, edits, None, measured, known)
         after = _answers(model, queries, [query.target for query in queries])
     return EditReport(
-        requests=len(requests),
+        requests=len(edits),
         took=sum(case["rewrite"] == 1 for case in cases),
         answers=tuple(
             AnswerChange(query.kind, query.prompt, query.target, query.new, old, new, p_old, p_new)

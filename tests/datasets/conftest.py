@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.datasets import more_records
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -172,6 +174,7 @@ def put(tmp_path):
 def make():
     """The makers above; a test file cannot import a conftest."""
     makers = (knowedit, wikidata, zsre_1037, counterfact, rome, peak, wikibio, unke, mmlu, known)
+    makers += tuple(getattr(more_records, name) for name in more_records.MAKERS)
     return SimpleNamespace(**{make.__name__: make for make in (*makers, rewrite)})
 
 

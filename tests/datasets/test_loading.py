@@ -10,7 +10,9 @@ from lga_fast import registry
 from lga_fast.datasets import FINDINGS, LoadedEdits, load, load_edits
 from lga_fast.errors import DataError, OptionError, UnknownName
 
+NEWER = ["akew", "cknowedit", "editevery", "hallueditbench", "longform", "mquake", "mzsre"]
 MEMBERS = ["counterfact", "jsonl", "known", "mmlu", "peak", "unke", "wikibio", "wikidata", "zsre"]
+MEMBERS += [*NEWER, "rippleedits"]
 FILES = [
     ("zsre", "knowedit"),
     ("zsre", "zsre_1037"),
@@ -22,6 +24,12 @@ FILES = [
     ("unke", "unke"),
     ("mmlu", "mmlu"),
     ("known", "known"),
+    ("mquake", "mquake"),
+    ("akew", "wikiupdate"),
+    ("mzsre", "mzsre"),
+    ("cknowedit", "cknowedit"),
+    ("editevery", "editevery"),
+    ("rippleedits", "rippleedits"),
 ]
 
 

@@ -132,6 +132,15 @@ def test_several_requests_follow_each_other():
     torch.testing.assert_close(both.deltas[name].left[:, 1:], second.deltas[name].left)
 
 
+def test_requests_that_contradict_each_other_are_named_before_the_work(monkeypatch):
+    model = tiny.model("gpt2", torch.float32)
+    monkeypatch.setattr(rome.Editor, "solve", lambda *_: pytest.fail("the work began"))
+    against = replace(REQUEST, case_id="c", target_new="Rome")
+    says = "1 of 3 requests contradict an earlier one, .*'a' wants 'New York' and 'c' wants 'Rome'"
+    with pytest.warns(LgaFastWarning, match=says), pytest.raises(pytest.fail.Exception):
+        lga_fast.edit(model, [REQUEST, OTHER, against], "rome", layer=LAYER, contexts=CONTEXTS)
+
+
 def test_what_there_is_to_know_of_a_request_is_said():
     model = tiny.model("gpt2", torch.float32)
     request = EditRequest("a", "Paris and Paris are", "Rome", "Paris", (0, 5))

@@ -122,3 +122,13 @@ def test_bad_input_is_refused():
     with pytest.raises(MetricError, match="exclude=fluency: expected .* measured: rewrite"):
         choose(["overall", "rewrite"], {"overall": {"exclude": ["fluency"]}})
     assert measure_cases(model, [], [], named) == ([], {})
+
+
+def test_dicts_are_requests_too():
+    model = tiny.model("gpt2", torch.float32)
+    fact = {"prompt": "The capital of {} is", "subject": "France", "target_new": "New York"}
+    bare = EditRequest("0", "The capital of France is", "New York")
+    metrics = choose(["rewrite", "log_prob"])
+    assert measure_cases(model, [fact], None, metrics) == measure_cases(
+        model, [bare], None, metrics
+    )
