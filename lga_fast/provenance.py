@@ -32,6 +32,8 @@ class DescribedModel(Protocol):
     @property
     def dequantised_from(self) -> str | None: ...
     @property
+    def mlp_layers(self) -> list[int]: ...
+    @property
     def dtype(self) -> torch.dtype: ...
     @property
     def device(self) -> torch.device: ...
@@ -40,17 +42,22 @@ class DescribedModel(Protocol):
 
 def of(model: DescribedModel) -> dict[str, Any]:
     """Model, versions, device and kernels of a result, in plain JSON values."""
-    return environment() | {
-        "model": model.name,
-        "family": model.family_name,
-        "family_guess": model.family_guess or None,
-        "model_fingerprint": model.fingerprint(),
-        "layers": model.layers,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "dequantised_from": model.dequantised_from,
-        "device": device_name(model.device),
-        "kernel": _KERNELS[model.device.type],
-    }
+    mixing = sorted(set(range(model.layers)) - set(model.mlp_layers))
+    return (
+        environment()
+        | {
+            "model": model.name,
+            "family": model.family_name,
+            "family_guess": model.family_guess or None,
+            "model_fingerprint": model.fingerprint(),
+            "layers": model.layers,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "dequantised_from": model.dequantised_from,
+            "device": device_name(model.device),
+            "kernel": _KERNELS[model.device.type],
+        }
+        | ({"layers_without_mlp": mixing} if mixing else {})
+    )
 
 
 def arithmetic(about: Mapping[str, Any]) -> str:
