@@ -104,11 +104,21 @@ class Memory:
     @property
     def cache_bytes(self) -> int:
         """Bytes one decoded token keeps: keys and values of all blocks, hidden states of two."""
-        config = self._model.config
-        heads = config.num_attention_heads
+        widths = [self._cache_width(config) for config in self._layer_configs()]
+        return 2 * (sum(widths) + self._hidden) * self._itemsize
+
+    def _layer_configs(self) -> list[Any]:
+        """The config of each layer; some models have other heads in some layers."""
+        config, layers = self._model.config, self._model.layers
+        if getattr(config, "is_heterogeneous", False):  # from transformers 5.20 on
+            return [config.per_layer_config[layer] for layer in range(layers)]
+        return [config] * layers
+
+    def _cache_width(self, config: Any) -> int:
+        """Values of one token's key in a layer; an upper estimate where it has a state instead."""
+        heads = getattr(config, "num_attention_heads", None) or 1
         width = getattr(config, "head_dim", None) or self._hidden // heads
-        key_heads = getattr(config, "num_key_value_heads", None) or heads
-        return 2 * (self._model.layers * key_heads * width + self._hidden) * self._itemsize
+        return width * (getattr(config, "num_key_value_heads", None) or heads)
 
     @property
     def logit_bytes(self) -> int:

@@ -34,6 +34,8 @@ class DescribedModel(Protocol):
     @property
     def dequantised_from(self) -> str | None: ...
     @property
+    def mlp_layers(self) -> list[int]: ...
+    @property
     def dtype(self) -> torch.dtype: ...
     @property
     def device(self) -> torch.device: ...
@@ -48,6 +50,7 @@ def of(model: DescribedModel) -> dict[str, Any]:
         "family_guess": model.family_guess or None,
         "model_fingerprint": model.fingerprint(),
         "layers": model.layers,
+        "layers_without_mlp": sorted(set(range(model.layers)) - set(model.mlp_layers)) or None,
         "dtype": str(model.dtype).removeprefix("torch."),
         "dequantised_from": model.dequantised_from,
         "chat": isinstance(model.tokenizer, ChatTokenizer) or None,

@@ -15,7 +15,8 @@ class _KeepDouble(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if args and isinstance(args[0], torch.Tensor) and args[0].dtype == torch.float64:
             name = getattr(function, "__name__", "")
-            if name == "float" or (name == "to" and torch.float32 in (*args[1:], *kwargs.values())):
+            single = torch.float32 in (*args[1:], *kwargs.values())
+            if name == "float" or (name in ("to", "type") and single):
                 return args[0]
             if name == "softmax" and kwargs.get("dtype") == torch.float32:
                 kwargs["dtype"] = torch.float64

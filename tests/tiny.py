@@ -45,6 +45,25 @@ _MIXTURE = _SIZES | {
     "num_experts_per_tok": 2,
     "moe_intermediate_size": 48,
 }
+_SHARED = _MIXTURE | {"shared_expert_intermediate_size": 40}
+_ROUTED = _MIXTURE | {"n_routed_experts": 4, "n_shared_experts": 1, "n_group": 1, "topk_group": 1}
+_LINEAR = {
+    "layer_types": ["linear_attention", "full_attention"] * 2 + ["linear_attention"],
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+}
+_LATENT = {"q_lora_rank": 16, "kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4}
+_LATENT |= {"v_head_dim": 8, "num_key_value_heads": 4, "head_dim": 4}
+_MAMBA = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_chunk_size": 8}
+_MAMBA |= {"layer_types": _LINEAR["layer_types"], "shared_intermediate_size": 48}
+_WINDOWS = {"layer_types": ["sliding_attention", "full_attention"] * 2 + ["full_attention"]}
+_WINDOWS |= {"sliding_window": 6}
+_PER_LAYER = {"hidden_size_per_layer_input": 16, "vocab_size_per_layer_input": 400}
+_GEMMA4 = _SIZES | _WINDOWS | {"global_head_dim": 16, "hidden_size_per_layer_input": 0}
+_VISION = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+_VISION |= {"num_attention_heads": 2, "image_size": 8, "patch_size": 4}
 _SPECIAL: dict[str, dict[str, Any]] = {
     "gpt2": _GPT | {"n_inner": 48, "attn_pdrop": 0.3},
     "gptj": _GPT | {"n_inner": 48, "rotary_dim": 4},
@@ -77,6 +96,26 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     "qwen2_moe": _MIXTURE | {"shared_expert_intermediate_size": 40, "mlp_only_layers": [3]},
     "gpt_oss": _MIXTURE
     | {"sliding_window": 6, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},
+    "exaone4": _SIZES | _WINDOWS,
+    "qwen3_5_text": _SIZES | _LINEAR,
+    "qwen3_5_moe_text": _SHARED | _LINEAR,
+    "qwen3_next": _SHARED | _LINEAR | {"mlp_only_layers": [3]},
+    "deepseek_v3": _ROUTED | _LATENT | {"first_k_dense_replace": 1},
+    "glm4_moe": _ROUTED | {"first_k_dense_replace": 1},
+    "ernie4_5_moe": _MIXTURE
+    | {"moe_num_experts": 4, "moe_k": 2, "moe_num_shared_experts": 1, "moe_layer_start_index": 1},
+    "lfm2": _SIZES
+    | {"layer_types": ["conv", "full_attention"] * 2 + ["conv"], "block_auto_adjust_ff_dim": False},
+    "minimax": _MIXTURE | {"layer_types": _LINEAR["layer_types"], "block_size": 8},
+    "granitemoehybrid": _MIXTURE | _MAMBA | {"residual_multiplier": 0.5},
+    "granitemoehybrid-dense": _SIZES | _MAMBA | {"num_local_experts": 0},
+    "llama4_text": _MIXTURE | {"intermediate_size_mlp": 48, "interleave_moe_layer_step": 2},
+    "gemma4_text": _GEMMA4 | _PER_LAYER,
+    "gemma4_text-plain": _GEMMA4,
+    "gemma4_text-shared": _GEMMA4 | _PER_LAYER | {"num_kv_shared_layers": 2},
+    "gemma4_text-mixture": _GEMMA4
+    | {"enable_moe_block": True, "num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 48},
+    "gemma3n_text": _SIZES | _WINDOWS | _PER_LAYER | {"num_kv_shared_layers": 2, "laurel_rank": 4},
 }
 VARIANTS = [name for name in _SPECIAL if "-" in name]  # other forms that a family comes in
 MIXTURES = [name for name, sizes in _SPECIAL.items() if "num_experts" in sizes]
@@ -95,11 +134,9 @@ def dense() -> list[str]:
 def config(family: str) -> Any:
     """A small config of a family, or of a variant of one."""
     if family == "gemma3":
-        vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
-        vision |= {"num_attention_heads": 2, "image_size": 8, "patch_size": 4}
         text = _SPECIAL["gemma3_text"]
         return AutoConfig.for_model(
-            "gemma3", text_config=text, vision_config=vision, mm_tokens_per_image=4
+            "gemma3", text_config=text, vision_config=_VISION, mm_tokens_per_image=4
         )
     return AutoConfig.for_model(family.partition("-")[0], **_SPECIAL.get(family, _SIZES))
 
@@ -134,7 +171,7 @@ def gradient(model: EditableModel, layer: int, name: str) -> torch.Tensor:
     business; here it is said a second time, so that a test can tell when it changes.
     """
     role, part = name.split(".")
-    experts = dict(model.part(layer, "block").named_modules()).get("mlp.experts")
+    experts = dict(model.part(layer, "block").named_modules()).get(model.family.experts or "none")
     if (layer, role) in model.matrices():
         found = getattr(model.matrix(layer, role), part).grad
         return found.T if model.family.orientation == "in_out" and part == "weight" else found
@@ -142,8 +179,9 @@ def gradient(model: EditableModel, layer: int, name: str) -> torch.Tensor:
         return torch.zeros(1, dtype=model.dtype)
     fused = "down_proj" if role == "down" else "gate_up_proj"
     found = getattr(experts, fused if part == "weight" else f"{fused}_bias").grad
-    interleaved = type(experts).__name__ == "GptOssExperts"  # and stored d_in × d_out
-    found = found.mT if interleaved and part == "weight" else found
+    interleaved = type(experts).__name__ == "GptOssExperts"
+    transposed = interleaved or type(experts).__name__ == "Llama4TextExperts"  # d_in × d_out
+    found = found.mT if transposed and part == "weight" else found
     if role == "down":
         return found
     first = role == "gate"

@@ -127,6 +127,8 @@ def steps_of(
     """
     # Prompts are padded on the right: no query is ever without a key, which some attention
     # code answers with NaN; a mask then hides the padding from the answer's tokens.
+    if model.family.decoding == "plain":
+        return (yield from _plain_steps(model, prompts, lengths, ends, choose, within))
     width = max(map(len, prompts))
     ids, rows = padded(prompts), torch.arange(len(prompts))
     mask = torch.tensor([[1] * len(p) + [0] * (width - len(p)) for p in prompts])
@@ -147,12 +149,35 @@ def steps_of(
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
         positions = (positions + 1).clamp(max=model.max_tokens - 1)  # of rows that have ended too
         newest = torch.zeros_like(positions)
-        inputs = {
-            "use_cache": True,
-            "attention_mask": mask.to(model.device),
-            "position_ids": positions.unsqueeze(1).to(model.device),
-            CACHE: cache,
-        }
+        inputs = {"use_cache": True, CACHE: cache}
+        if model.family.decoding == "padded":
+            inputs["attention_mask"] = mask.to(model.device)
+            inputs["position_ids"] = positions.unsqueeze(1).to(model.device)
+    return answers
+
+
+def _plain_steps(
+    model: EditableModel,
+    prompts: Sequence[Sequence[int]],
+    lengths: Sequence[int],
+    ends: Sequence[Collection[int]],
+    choose: Callable[[Tensor], Tensor] | None,
+    within: Callable[[], AbstractContextManager[Any]],
+) -> Steps:
+    """`steps_of` without a cache: every step runs the rows as a whole."""
+    remaining, answers = list(lengths), [[] for _ in prompts]
+    while any(remaining):
+        rows = [(*prompt, *answer) for prompt, answer in zip(prompts, answers, strict=True)]
+        inputs = {"input_ids": padded(rows).to(model.device), "use_cache": False}
+        newest = torch.tensor([len(row) - 1 for row in rows])
+        logits, _ = yield ForwardJob(inputs, torch.arange(len(rows)), newest, within)
+        tokens = choose(logits) if choose else most_likely(model, logits)
+        for row, token in enumerate(tokens.tolist()):
+            if token in ends[row]:
+                remaining[row] = 0
+            if remaining[row]:
+                answers[row].append(token)
+                remaining[row] -= 1
     return answers
 
 

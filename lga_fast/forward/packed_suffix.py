@@ -35,11 +35,13 @@ _NAME = "lga_fast_packed"  # of the attention while a packed forward runs
 
 def supports_custom_attention(model: EditableModel) -> bool:
     """Whether the model looks its attention up in transformers' registry, where ours can be put."""
+    if not model.takes_masks:
+        return False
     attention = model.part(0, "attention")
     module = sys.modules[type(attention).__module__]
     registered = getattr(module, "ALL_ATTENTION_FUNCTIONS", None) is ALL_ATTENTION_FUNCTIONS
     knows_itself = hasattr(attention, "config") and hasattr(attention, "layer_idx")
-    return model.takes_masks and registered and knows_itself and not model.recomputes
+    return registered and knows_itself and not model.recomputes
 
 
 class PackedSuffix:

@@ -43,6 +43,7 @@ class RecordedForward:
     ) -> None:
         self.model, self.ids, self.blocks = model, ids.to(model.device), sorted(blocks)
         self._block_inputs: dict[int, Float[Tensor, "row token d_model"]] = {}
+        self._embedding = model.hf.get_input_embeddings()
         self._form = 0  # length of the tuple that a block returns; 0: it returns a tensor
         # Without masks of four axes, or with a sliding window, a row starts at its first token.
         short = ids.shape[1] <= model.window
@@ -56,12 +57,17 @@ class RecordedForward:
         def enter(block: int, module: nn.Module, args: tuple[Any, ...]) -> None:
             self._block_inputs[block] = args[0]
 
+        def embed(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+            self._block_inputs = dict.fromkeys(self.blocks, output)
+
         def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             self._form = tuple_length(output)
 
         part = self.model.part
         with ExitStack() as stack:
-            for block in self.blocks:
+            if not self.model.restarts:  # every run starts at the embedding
+                stack.callback(self._embedding.register_forward_hook(embed).remove)
+            for block in self.blocks if self.model.restarts else ():
                 hook = partial(enter, block)
                 stack.callback(part(block, "block").register_forward_pre_hook(hook).remove)
             stack.callback(part(0, "block").register_forward_hook(leave).remove)
@@ -104,8 +110,8 @@ class RecordedForward:
         inputs: dict[str, Any] = {"use_cache": False}
         if self._cache is not None:
             inputs = self._cache.inputs(rows, start, positions, self.model.dtype)
-        forwards, last = dict(forwards or {}), self.model.part(self.model.layers - 1, "mlp")
-        if not ({last, *last.modules()} & {*forwards, *(on_output or {})}):
+        forwards, last = dict(forwards or {}), self._last_mlp()
+        if last and not ({last, *last.modules()} & {*forwards, *(on_output or {})}):
             forwards[last] = partial(_where_read, last.forward, positions.shape, reads)
         runs = rows.to(positions.device).unsqueeze(1)
         return self._continue_from(
@@ -140,9 +146,9 @@ class RecordedForward:
         device = self.model.device
         reads = torch.zeros_like(suffix.reads), suffix.reads
         positions = suffix.positions.unsqueeze(0).to(device)
-        last = self.model.part(self.model.layers - 1, "mlp")
+        last = self._last_mlp()
         with suffix.running() as replacements:
-            if not ({last, *last.modules()} & {*forwards, *on_output}):
+            if last and not ({last, *last.modules()} & {*forwards, *on_output}):
                 replacements[last] = suffix.where_read(last)
             inputs = {"position_ids": positions, "use_cache": False}
             runs = suffix.rows.unsqueeze(0).to(device)
@@ -150,6 +156,11 @@ class RecordedForward:
             return self._continue_from(
                 block, runs, positions, reads, on_output, forwards, on_hidden, inputs
             )
+
+    def _last_mlp(self) -> nn.Module | None:
+        """The MLP after which no token sees another: it need run only where the head reads."""
+        model, last = self.model, self.model.layers - 1
+        return model.part(last, "mlp") if model.restarts and last in model.whole_mlps else None
 
     def _continue_from(
         self,
@@ -165,14 +176,20 @@ class RecordedForward:
         """Logits of a forward of these tokens of recorded rows, from `block` on."""
         model, block_inputs = self.model, self._block_inputs[block]
         hidden = block_inputs[rows.to(block_inputs.device), positions.to(block_inputs.device)]
-        skipped = {model.part(i, "block"): partial(_skip, self._form) for i in range(block)}
+        skipped = {
+            model.part(i, "block"): partial(_skip, self._form)
+            for i in range(block if model.restarts else 0)
+        }
         with ExitStack() as stack:
             for module, change in on_output.items():
                 hook = partial(change_output, positions.shape, change)
                 stack.callback(module.register_forward_hook(hook).remove)
-            enter = model.part(block, "block").register_forward_pre_hook(
-                lambda module, args: (hidden, *args[1:])
-            )
+            if model.restarts:
+                enter = model.part(block, "block").register_forward_pre_hook(
+                    lambda module, args: (hidden, *args[1:])
+                )
+            else:
+                enter = self._embedding.register_forward_hook(lambda module, args, out: hidden)
             stack.callback(enter.remove)
             stack.enter_context(patched_forwards(forwards | skipped))
             return model.logits_at(self.ids[rows, positions], *reads, on_hidden, **inputs)[0]

@@ -135,7 +135,7 @@ class SuffixForward(FullForward):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._replayed = _replayed(self.sites)
+        self._replayed = _replayed(self.model, self.sites)
         self._rows = torch.arange(len(self.reads.ids))
         self._layout: _Layout | None = None
 
@@ -180,7 +180,7 @@ class SuffixForward(FullForward):
         recording = RecordedForward(model, reads.ids, layers)
         start = reads.changed if recording.starts_at_tokens else torch.zeros_like(reads.changed)
         clean, positions = CleanRun(start, recording), reads.positions_from(start)
-        recorded = list(dict.fromkeys((*sites, *_replayed(sites))))
+        recorded = list(dict.fromkeys((*sites, *_replayed(model, sites))))
         with (
             torch.no_grad(),
             capture(model, layers, recorded, reads, positions, clean),
@@ -218,8 +218,10 @@ class _Layout(NamedTuple):
     suffix: PackedSuffix | None = None  # where all rows share one token axis
 
 
-def _replayed(sites: Sequence[Site]) -> tuple[Site, ...]:
+def _replayed(model: EditableModel, sites: Sequence[Site]) -> tuple[Site, ...]:
     """Sites whose outputs need not be computed again: as captured, apart from the change."""
+    if not model.restarts:  # later blocks may read more of this one than its output
+        return ()
     # A changed block output is all that counts; a changed attention output changes the MLP's.
     if "attention" in sites:
         return ("attention",)

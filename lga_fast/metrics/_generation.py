@@ -101,7 +101,7 @@ def _batches(
     if not totals:
         return
     columns = row_edits.columns(batch_tokens // min(totals.values()))
-    factors = 4 * columns * sum(model.shape(0, model.family.edited))
+    factors = 4 * columns * sum(model.edited_shape)
     per_token = model.memory.token_bytes() + 4 * columns
     per_token += model.memory.logit_bytes / max(totals.values())
     budget = model.memory.activation_budget // (2 if model.streamed else 1)  # half for caches

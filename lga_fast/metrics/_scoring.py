@@ -178,7 +178,7 @@ def _batches(
     widths = {g: len(rows[group[0]].ids) - 1 for g, group in enumerate(groups)}
     labels = max((len(rows[groups[g][0]].target) / width for g, width in widths.items()), default=0)
     columns = row_edits.columns(batch_tokens // min(widths.values(), default=1))
-    factors = 4 * columns * sum(model.shape(0, model.family.edited))
+    factors = 4 * columns * sum(model.edited_shape)
     # Without a backward no more than one block's activations are held at a time.
     activations = model.memory.block_token_bytes + 4 * columns
     per_token = activations + labels * model.memory.logit_bytes

@@ -2,7 +2,8 @@
 
 - `structure`, `editable` the model object; `edit_stack`, `edit_target` edits and what they change
 - `taps`, `moe` the two factors of each weight gradient, of linear modules and of fused experts
-- `families/`, `family_lookup`, `family_guess` where an architecture keeps its modules
+- `families/`, `family_lookup` where an architecture keeps its modules; of one without a file
+  `family_guess` and `block_calls` find it out, and `family_check` proves it
 - `block_runner`, `kv_cache` one block at a time, and the cache argument's name
 - `module_lookup`, `module_patching` finding modules, and replacing their forward for a while
 - `fingerprint`, `non_finite` a checksum of the weights, and which of them are NaN or infinite

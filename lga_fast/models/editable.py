@@ -195,10 +195,12 @@ class EditableModel(ModelStructure):
         """Runs the model one block at a time, frozen by the caller; None: it cannot run so."""
         runner = BlockRunner(self)
         try:
-            runner.check()
+            if self.restarts:
+                runner.check()
+                return runner
         except UnsupportedModel:
-            return None
-        return runner
+            pass
+        return None
 
     def groups(self, sizes: Sequence[int], limit: int) -> list[list[int]]:
         """Which batches run together, as lists of their indices.

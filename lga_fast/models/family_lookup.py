@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from lga_fast import registry
 from lga_fast.errors import TapError, UnsupportedModel
 from lga_fast.models import families
 from lga_fast.models.families import ModelFamily
-from lga_fast.models.family_guess import NotUnderstood, blocks_path, guess, short_row
-from lga_fast.models.fingerprint import at_rest
-from lga_fast.models.module_lookup import find_blocks, find_matrices
-from lga_fast.models.taps import Tap, Taps
-from lga_fast.models.tensor_utils import whole_weight
-
-# What a model raises that is not a decoder, such as one that needs an encoder's input too.
-_FOREIGN = (AttributeError, RuntimeError, StopIteration, TypeError, ValueError)
-_MAX_ERROR = 16  # of dᵀa against autograd's gradient, in the dtype's epsilons
+from lga_fast.models.family_check import FOREIGN, can_restart, continues, largest_error
+from lga_fast.models.family_guess import NotUnderstood, blocks_path, guess
 
 
 def family_of(hf: Any) -> tuple[str, ModelFamily, str]:
@@ -30,56 +23,49 @@ def family_of(hf: Any) -> tuple[str, ModelFamily, str]:
             the guessed modules do not reproduce autograd's gradients.
     """
     if known := families.find(hf.config):
-        return *known, ""
+        name, family = known
+        return name, _inside_wrapper(hf, family), ""
     name = families.model_types(hf.config)[0]
     try:
         family = guess(hf)
-        error = _largest_error(hf, family, name)
-    except (NotUnderstood, TapError, UnsupportedModel, *_FOREIGN) as why:
+        error = largest_error(hf, family, name)
+        family = replace(
+            family,
+            decoding=family.decoding if continues(hf) else "plain",
+            restarts=can_restart(hf, family, name),
+        )
+    except (NotUnderstood, TapError, UnsupportedModel, *FOREIGN) as why:
         raise UnsupportedModel(_refusal(hf, name, why)) from why
-    roles = ", ".join(f"{role} {path}" for role, path in family.matrices.items())
+    places = [f"{role} {path}" for role, path in family.matrices.items()]
+    places += [f"experts {family.experts}"] if family.experts else []
     note = (
         f"There is no family file for {name!r}: its blocks ({family.blocks}) and matrices "
-        f"({roles}) were guessed, and taps on the first and the last layer gave autograd's "
-        f"gradients (largest difference {error:.0e})."
+        f"({', '.join(places)}) were guessed. They are all weights outside of what mixes tokens "
+        "and routers, and taps on a layer of each kind gave autograd's gradients (largest "
+        f"difference {error:.0e})."
     )
     return name, family, note
 
 
-def _largest_error(hf: Any, family: ModelFamily, name: str) -> float:
-    """Largest relative difference of dᵀa and autograd's gradient, in the first and the last layer.
+def _inside_wrapper(hf: nn.Module, family: ModelFamily) -> ModelFamily:
+    """The family of a text decoder, as paths from a multimodal model around it.
 
-    Raises:
-        NotUnderstood: it is more than rounding.
+    Unchanged where the blocks are as the family says, or nowhere.
     """
-    modules, _ = find_matrices(find_blocks(hf, family, name), family, name)
-    last = max(layer for layer, _ in modules)
-    modules = {key: module for key, module in modules.items() if key[0] in (0, last)}
-    weights = {key: whole_weight(module) for key, module in modules.items()}
-    if packed := [key for key, weight in weights.items() if weight is None]:
-        raise NotUnderstood(f"{packed[0][1]} of layer {packed[0][0]} has no plain weight")
-    taps: dict[tuple[int, str], Tap] = {}
-    ids = short_row(hf)
-    with at_rest(hf), torch.enable_grad():
-        for weight in weights.values():
-            weight.requires_grad_(True)  # type: ignore[union-attr]
-        with Taps(modules, lambda tap: taps.update({(tap.layer, tap.matrix): tap})):
-            logits = hf(input_ids=ids, use_cache=False).logits[0, :-1].float()
-            loss = nn.functional.cross_entropy(logits, ids[0, 1:])
-            gradients = torch.autograd.grad(loss, list(weights.values()))  # type: ignore[arg-type]
-    worst = 0.0
-    for (layer, role), gradient in zip(weights, gradients, strict=True):
-        tap = taps[layer, role]
-        product = tap.d.to(gradient).T @ tap.a.to(gradient)
-        product = product.T if family.orientation == "in_out" else product
-        difference = float((product - gradient).norm() / gradient.norm())
-        if not difference <= _MAX_ERROR * torch.finfo(gradient.dtype).eps:
-            raise NotUnderstood(
-                f"taps on {family.matrices[role]} of layer {layer} give a gradient that differs "
-                f"from autograd's by {difference:.1e} of its norm"
-            )
-        worst = max(worst, difference)
-    return worst
+    paths = dict(hf.named_modules())
+    root, _, last = family.blocks.rpartition(".")
+    if family.blocks in paths:
+        return family
+    try:
+        blocks = blocks_path(hf)
+    except NotUnderstood:
+        return family
+    inner = blocks.rpartition(".")[0]
+    norm = f"{inner}.{family.final_norm.removeprefix(f'{root}.')}"
+    if not blocks.endswith(f".{last}") or norm not in paths:
+        return family
+    # Whether the wrapper hands masks and positions on is not known.
+    return replace(family, blocks=blocks, final_norm=norm, packs=False, decoding="equal")
 
 
 def _refusal(hf: nn.Module, name: str, why: Exception) -> str:

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import torch
 
-from lga_fast.errors import EditError
+from lga_fast.errors import EditError, UnsupportedModel
 from lga_fast.models import fingerprint
 from lga_fast.models.family_lookup import family_of
-from lga_fast.models.module_lookup import Key, find_blocks, find_matrices
+from lga_fast.models.module_lookup import SHARED, Key, find_blocks, find_matrices, mixer_of
 from lga_fast.models.tensor_utils import shape_of
 
 
@@ -65,7 +65,9 @@ class ModelStructure:
 
     @property
     def window(self) -> int:
-        """Fewest tokens that any attention layer looks back on."""
+        """Fewest tokens that any attention layer looks back on; 0: all there were, as a state."""
+        if self.family.decoding != "padded":
+            return 0
         sizes = [getattr(self.config, name, None) for name in ("sliding_window", "window_size")]
         return min([size for size in sizes if size] or [1 << 30])
 
@@ -76,10 +78,44 @@ class ModelStructure:
             return False
         return self.family.packs and self.config._attn_implementation in ("eager", "sdpa")
 
+    @property
+    def restarts(self) -> bool:
+        """Whether a block needs nothing of earlier ones but hidden states."""
+        return self.family.restarts and not getattr(self.config, "num_kv_shared_layers", 0)
+
+    @property
+    def mlp_layers(self) -> list[int]:
+        """Layers that have an MLP, be it of experts; others only mix tokens."""
+        return sorted({layer for layer, _ in self._matrices} | self._experts.keys())
+
     def part(self, layer: int, name: Literal["attention", "mlp", "block"]) -> Any:
-        """A block, or the module in it whose output is its attention's or its MLP's."""
+        """A block, or the module in it whose output is its attention's or its MLP's.
+
+        Raises:
+            UnsupportedModel: the block has no such module.
+        """
         block = self._blocks[layer]
-        return block if name == "block" else block.get_submodule(getattr(self.family, name))
+        if name == "block":
+            return block
+        if name == "attention":
+            return mixer_of(block, self.family)
+        if layer not in self.whole_mlps:
+            parts = [self.family.matrices[role] for at, role in self._matrices if at == layer]
+            parts += [self.family.experts] if layer in self._experts else []
+            raise UnsupportedModel(
+                f"{self.name!r}: expected one module whose output is that of the MLP in layer "
+                f"{layer}, but it consists of {' and '.join(parts) or 'nothing'}. Layers can be "
+                "scored, and selected by gradients"
+            )
+        return block.get_submodule(self.family.mlp)
+
+    @property
+    def whole_mlps(self) -> list[int]:
+        """Layers in which one module has the MLP's output; see `part`."""
+        inside = f"{self.family.mlp}."
+        shared = [p for r, p in self.family.matrices.items() if r.startswith(SHARED)]
+        whole = all(path.startswith(inside) for path in (self.family.experts, *shared))
+        return [i for i in self.mlp_layers if whole or i not in self._experts]
 
     def matrix(self, layer: int, role: str) -> Any:
         """The linear module of `role` (see `ModelFamily.matrices`) in block `layer`.
@@ -90,6 +126,11 @@ class ModelStructure:
         if (layer, role) in self._matrices:
             return self._matrices[layer, role]
         why = "its block does not have one"
+        if layer not in self.mlp_layers:
+            why = (
+                "its block has no MLP, it only mixes tokens. Layers with one: "
+                f"{', '.join(map(str, self.mlp_layers))}"
+            )
         if layer in self._experts:
             why = (
                 f"its MLP is {self._experts[layer].count} experts fused in {self.family.experts!r},"
@@ -113,6 +154,11 @@ class ModelStructure:
             return self._experts[layer].shape(role)
         return shape_of(self.matrix(layer, role))
 
+    @property
+    def edited_shape(self) -> tuple[int, int]:
+        """(d_out, d_in) of the matrix that editors rewrite; the largest, where layers differ."""
+        return max(self.shape(layer, self.family.edited) for layer in self.mlp_layers)
+
     def size(self, layer: int, name: str) -> int:
         """Elements of a scored parameter in a block, all experts together; 0: it has none."""
         role, part = name.split(".")
@@ -130,17 +176,19 @@ class ModelStructure:
     @property
     def mlp_width(self) -> int:
         """Values of one token at a block's MLP matrices: the wider side of each, of all it runs."""
-        chosen = getattr(self.config, "num_experts_per_tok", 0)
         widths = [0] * self.layers
         for layer, role in self._matrices:
             widths[layer] += max(self.shape(layer, role))
         for layer, experts in self._experts.items():
+            chosen = getattr(self.config, "num_experts_per_tok", None) or experts.count
             widths[layer] += chosen * sum(max(experts.shape(role)) for role in experts.roles)
         return max(widths)
 
     def parameter_names(self) -> list[str]:
         """Names of the scored parameters, e.g. up.weight, up.bias, down.weight."""
-        names = [f"{role}.{part}" for role in self.family.matrices for part in ("weight", "bias")]
+        of_experts = [role for experts in self._experts.values() for role in experts.roles]
+        roles = dict.fromkeys([*self.family.matrices, *of_experts])
+        names = [f"{role}.{part}" for role in roles for part in ("weight", "bias")]
         return [name for name in names if any(self.size(i, name) for i in range(self.layers))]
 
     def end_ids(self) -> set[int]:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from lga_fast.errors import ScoringError
 from lga_fast.records import Dropped, LayerRanking
 from lga_fast.selectors import _tukey
-from lga_fast.selectors._selector import with_notes, without_part
+from lga_fast.selectors._selector import with_notes, without_mlp, without_part
 
 
 def ranking(
@@ -36,15 +36,20 @@ def ranking(
     check_finite(selector, per_request, case_ids)
     mean = per_request.mean(0)
     order = np.argsort(-mean, kind="stable")
+    order = order[~np.isin(order, without_mlp(provenance))]
     shares: Sequence[float] = ()
     if bootstrap:
-        shares = _tukey.stability(per_request, None, bootstrap, seed).tolist()
+        there = np.sort(order)
+        stable = np.zeros(len(mean))
+        stable[there] = _tukey.stability(per_request[:, there], None, bootstrap, seed)
+        shares = stable.tolist()
     ranked = LayerRanking(
         layer=int(order[0]),
         selector=selector,
         scores=tuple(mean.tolist()),
         order=tuple(order.tolist()),
         score_label=label,
+        excluded=tuple(without_mlp(provenance)),
         stability=tuple(shares),
         positive_share=tuple((per_request > 0).mean(0).tolist()),
         requests=len(per_request),

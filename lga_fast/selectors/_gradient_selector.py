@@ -25,6 +25,7 @@ from lga_fast.selectors._selector import (
     Resampling,
     refuse_equal,
     with_notes,
+    without_mlp,
     without_part,
 )
 
@@ -98,12 +99,13 @@ class FencedSelector(FenceOptions, Resampling, GradientSelector):
         total, finite = phi.sum(0), np.all(np.isfinite(phi), axis=0)
         if not finite.all() and (self.non_finite == "raise" or not finite.any()):
             raise ScoringError(_not_finite(scores, self.scope, terms, finite))
-        phi, layers = phi[:, finite], np.flatnonzero(finite)  # columns of `phi` are `layers`
-        inside = _tukey.within(total[finite], constant)
-        fences = None if len(layers) < 4 else _tukey.fences(total[finite], constant)
+        ranks = finite & ~np.isin(np.arange(len(total)), without_mlp(scores.provenance))
+        phi, layers = phi[:, ranks], np.flatnonzero(ranks)  # columns of `phi` are `layers`
+        inside = _tukey.within(total[ranks], constant)
+        fences = None if len(layers) < 4 else _tukey.fences(total[ranks], constant)
         ranked = layers[inside]
         order = ranked[np.argsort(-total[ranked], kind="stable")]
-        refuse_equal(self.name, total[finite].tolist(), zero_gradients(scores))
+        refuse_equal(self.name, total[ranks].tolist(), zero_gradients(scores))
         if not phi[:, layers == order[0]].any():  # where all others are negative, 0 is the largest
             raise ScoringError(
                 f"{self.name}: expected gradients at the layer of the best score, got only zeros "
@@ -119,7 +121,7 @@ class FencedSelector(FenceOptions, Resampling, GradientSelector):
         if not finite.all():
             bad = ", ".join(map(str, np.flatnonzero(~finite)))
             notes.append(f"Layers whose scores are not finite were left out: {bad}.")
-        by_scope = {s: _over(scores, s, terms, value)[use][:, finite].sum(0) for s in SCOPES}
+        by_scope = {s: _over(scores, s, terms, value)[use][:, ranks].sum(0) for s in SCOPES}
         ranking = LayerRanking(
             layer=int(order[0]),
             selector=self.name,
@@ -128,7 +130,7 @@ class FencedSelector(FenceOptions, Resampling, GradientSelector):
             score_label=label,
             excluded=tuple(sorted(set(range(len(total))) - set(order.tolist()))),
             fences=None if fences is None else (float(fences[0]), float(fences[1])),
-            raw_argmax=int(layers[total[finite].argmax()]),
+            raw_argmax=int(layers[total[ranks].argmax()]),
             argmax_by_scope={
                 scope: int(layers[_tukey.choose(summed, constant)])
                 for scope, summed in by_scope.items()

@@ -114,12 +114,22 @@ def without_part(per_request: Float[np.ndarray, "request layer"]) -> list[str]:
     return [f"{facts} score 0 at every layer and take no part in the choice."] if count else []
 
 
+def without_mlp(provenance: Mapping[str, Any]) -> list[int]:
+    """Layers that no ranking has, since they have no MLP; of the model that a result is of."""
+    return provenance.get("layers_without_mlp") or []
+
+
 def with_notes(
     ranking: LayerRanking, own: list[str], tie_break: str = "the lowest is taken"
 ) -> LayerRanking:
     """`ranking` with notes on guesses, ties and doubts, and the selector's `own` notes."""
     guess = ranking.provenance.get("family_guess")
     notes = [guess] if guess else []
+    if mixing := without_mlp(ranking.provenance):
+        notes.append(
+            f"Layers {', '.join(map(str, mixing))} are not ranked: they have no MLP of their own, "
+            "they only mix tokens."
+        )
     last = len(ranking.scores) - 1
     if ranking.layer == last:
         notes.append(

@@ -111,14 +111,15 @@ class Tracer:
         ids = padded([p.ids for p in prompts]).repeat_interleave(rows, 0)
         last = torch.tensor([len(p.ids) - 1 for p in prompts])
         recording = RecordedForward(model, ids, {first for first, _ in self.windows()})
-        clean: list[Tensor] = []  # by layer: MLP outputs of the clean rows [prompt token d_out]
+        clean: dict[int, Tensor] = {}  # by layer: MLPs' outputs, clean rows [prompt token d_out]
 
-        def record(module: torch.nn.Module, args: tuple[Tensor, ...], output: Any) -> None:
-            clean.append(unwrap_output(output).view(*ids.shape, -1)[::rows].clone())
+        def record(layer: int, module: Any, args: Any, output: Any) -> None:
+            clean[layer] = unwrap_output(output).view(*ids.shape, -1)[::rows].clone()
 
         noise = self._noise(prompts, ids.shape[1])
         embedding = model.hf.get_input_embeddings()
-        handles = [model.part(i, "mlp").register_forward_hook(record) for i in range(model.layers)]
+        parts = [(i, model.part(i, "mlp")) for i in model.mlp_layers]
+        handles = [mlp.register_forward_hook(partial(record, i)) for i, mlp in parts]
         handles.append(embedding.register_forward_hook(partial(_disturb, noise)))
         try:
             logits = recording.run(torch.arange(len(ids)), last.repeat_interleave(rows))
@@ -150,7 +151,7 @@ class Tracer:
         self,
         prompts: list[Prompt],
         recording: RecordedForward,
-        clean: list[Tensor],
+        clean: dict[int, Tensor],
         answers: Tensor,
         traces: list[Trace],
     ) -> None:
@@ -190,7 +191,7 @@ class Tracer:
         batch: list[_Restoration],
         begin: Tensor,
         last: Tensor,
-        clean: list[Tensor],
+        clean: dict[int, Tensor],
         answers: Tensor,
     ) -> Float[Tensor, " restoration"]:
         """Probabilities of the answers with these MLP outputs restored, mean over the samples."""
@@ -209,10 +210,8 @@ class Tracer:
             return output.index_put((runs.to(output.device), at.to(output.device)), value)
 
         first = batch[0].window[0]
-        hooks = {
-            self.model.part(layer, "mlp"): partial(restore, layer)
-            for layer in range(first, int(end.max()))
-        }
+        window = [layer for layer in range(first, int(end.max())) if layer in clean]
+        hooks = {self.model.part(layer, "mlp"): partial(restore, layer) for layer in window}
         begins, wanted = begin.repeat_interleave(samples), (last - begin).repeat_interleave(samples)
         logits = recording.run_from(first, rows, begins, (torch.arange(len(rows)), wanted), hooks)
         p = wide(logits).softmax(-1).view(len(batch), samples, -1)

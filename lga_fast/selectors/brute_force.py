@@ -60,7 +60,7 @@ class Selector(EditingOptions, Resampling, LayerSelector):
             ScoringError: there is no such layer, or no request has the metric.
             EditError: the weight to edit is not plain numbers.
         """
-        check_layers(model, self.layers or range(model.layers))
+        check_layers(model, self.layers or model.mlp_layers)
         usable = [r for r in easyedit_requests(requests) if r.subject_span is not None]
         names = metrics.measurable(metrics.choose(self._measured), usable)
         if usable and self.metric not in names:  # without any, the sweep says so

@@ -30,12 +30,14 @@ class Selector(Seeded, LayerSelector):
         order = np.random.default_rng(self.seed).permutation(model.layers)
         scores = np.empty(model.layers)
         scores[order] = np.arange(model.layers, 0, -1) / model.layers
+        order = order[np.isin(order, model.mlp_layers)]
         return LayerRanking(
             layer=int(order[0]),
             selector=self.name,
             scores=tuple(scores.tolist()),
             order=tuple(order.tolist()),
             score_label="place in the draw",
+            excluded=tuple(sorted(set(range(model.layers)) - set(order.tolist()))),
             requests=len(requests),
             provenance=provenance.of(model) | {"options": asdict(self)},
         )

@@ -48,10 +48,10 @@ class Selector(Resampling, GradientSelector):
         weights = scores.parameters("mlp_weights")
         size = np.sum([scores.sizes[name] for name in weights], axis=0)
         if self.norm == "l1mean":
-            value = np.sum([scores.abs_new[name] for name in weights], axis=0) / size
+            value = np.sum([scores.abs_new[name] for name in weights], axis=0) / np.maximum(size, 1)
         else:
             value = np.sqrt(np.sum([scores.norm2_new[name] for name in weights], axis=0))
-            value = value / np.sqrt(size) if self.norm == "l2rms" else value
+            value = value / np.sqrt(np.maximum(size, 1)) if self.norm == "l2rms" else value
         refuse_equal(self.name, value[use].mean(0).tolist(), zero_gradients(scores))
         return _averaged.ranking(
             self.name,

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lga_fast import memory
-from lga_fast.errors import LgaFastError
+from lga_fast.errors import LgaFastError, UnsupportedModel
 from lga_fast.forward.layer_major import layer_major_logits, run_layer_major
 from lga_fast.models import fingerprint
 from lga_fast.models.block_runner import BlockRunner
@@ -65,6 +65,11 @@ class StreamedModel(EditableModel):
         editing: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__(hf, tokenizer, name, memory_budget, editing)
+        if not self.restarts:
+            raise UnsupportedModel(
+                f"{name!r}: blocks of {self.family_name!r} read more of earlier ones than hidden "
+                "states, so they cannot run one at a time; load it with weights='resident'"
+            )
         self.shards, self._device = shards, device
         self._edit_stack = self._overlays = Overlays(self.family.orientation, self.loaded)
         self._shapes = {name: p.shape for name, p in hf.named_parameters()}

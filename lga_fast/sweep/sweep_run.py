@@ -61,7 +61,7 @@ class SweepRun:
     ) -> None:
         loaded = easyedit_requests(requests)
         self.requests, self.dropped = with_subject(loaded, "sweep")
-        every = range(model.layers) if settings.layers is None else settings.layers
+        every = model.mlp_layers if settings.layers is None else settings.layers
         self.layers = sorted(set(every))
         check_layers(model, self.layers)
         self._edits = LayerEdits(

@@ -10,6 +10,8 @@ import torch
 from lga_fast import registry, score_layers
 from lga_fast.forward.decoding import greedy
 from lga_fast.models import Tap
+from lga_fast.models.block_calls import mixes, parts_of, record_calls
+from lga_fast.models.module_lookup import left_out
 from lga_fast.records import EditRequest
 from lga_fast.scoring import batch_layout
 from lga_fast.scoring.pairs import build_pairs
@@ -63,12 +65,21 @@ def test_taps_give_weight_gradients(model):
                 assert wanted.numel() == model.size(tap.layer, name)
                 seen.pop((tap.layer, name))
     assert all(not tiny.gradient(model, *place).any() for place in seen)
-    # A parameter without a tap is not part of an MLP, or belongs to the router.
-    tapped = {id(p) for m in model._matrices.values() for p in m.parameters()}
-    tapped |= {id(p) for e in model._experts.values() for p in e.module.parameters()}
+
+
+def test_every_weight_of_a_block_is_accounted_for(model):
+    """It mixes tokens, is a matrix, an expert's or a router's, or the family names it."""
     for layer in range(5):
-        for name, p in model.part(layer, "mlp").named_parameters():
-            assert id(p) in tapped or "router" in name or name.endswith("gate.weight"), name
+        assert not left_out(model.part(layer, "block"), model.family)
+    with torch.no_grad():
+        calls = record_calls(model.hf, model.family.blocks, range(5))
+    for layer in range(5):
+        where = f"{model.family.blocks}.{layer}."
+        for part in parts_of(model.part(layer, "block")):
+            of_part = [call for call in calls if call.path == f"{where}{part}"]
+            assert len(of_part) == 1 or part in model.family.others
+            if model.restarts:  # else attention may read the keys of another layer alone
+                assert mixes(of_part[0]) == (part in model.family.mixers), part
 
 
 def test_logits_at_equal_the_models_own(model):
@@ -117,9 +128,9 @@ def test_packed_rows_score_as_separate_rows(family, attention, monkeypatch):
 
 
 def test_paths_that_editors_use_exist(model):
-    block = model.hf.get_submodule(model.family.blocks)[0]
-    assert block.get_submodule(model.family.attention) is not None
-    assert block.get_submodule(model.family.mlp) is not None
+    for layer in range(5):
+        assert model.part(layer, "attention") is not None
+        assert layer not in model.whole_mlps or model.part(layer, "mlp") is not None
     assert model.hf.get_submodule(model.family.final_norm) is not None
     assert model.family.edited in model.family.matrices
 

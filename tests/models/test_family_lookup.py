@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 import pytest
 import tiny
@@ -12,7 +14,8 @@ from transformers import AutoModelForCausalLM, BloomConfig
 import lga_fast
 from lga_fast.errors import UnsupportedModel
 from lga_fast.models import EditableModel, families
-from lga_fast.models.family_guess import guess
+from lga_fast.models.family_guess import NotUnderstood, guess
+from lga_fast.models.module_lookup import find_matrices
 from lga_fast.records import EditRequest
 
 FACT = EditRequest("a", "The capital of France is", "Rome", "France", (15, 21), "Paris")
@@ -26,19 +29,33 @@ def unknown(family: str, dtype: torch.dtype = torch.float32):
     return hf
 
 
-@pytest.mark.parametrize("family", tiny.dense())
+@pytest.mark.parametrize("family", tiny.names())
 def test_the_guess_is_what_the_family_file_says(family):
-    """Of every family that is no mixture; the vision tower of a wrapper is not taken for it."""
+    """Or it is refused; the vision tower of a wrapper is not taken for the decoder."""
     known = tiny.model(family)
+    if any(path in dict(known.part(0, "block").named_modules()) for path in known.family.others):
+        with pytest.raises(NotUnderstood, match=r"something beside it: .*per_layer_projection"):
+            guess(known.hf)
+        return
     guessed = guess(known.hf)
-    assert guessed.packs is False
-    for field in ("blocks", "attention", "final_norm", "orientation"):
+    assert guessed.packs is False and guessed.decoding == "equal"
+    for field in ("blocks", "final_norm", "orientation"):
         assert getattr(guessed, field) == getattr(known.family, field), field
-    assert dict(guessed.matrices) == dict(known.family.matrices)
-    factor = family == "granite"  # not a module, so that no guess can see it
-    assert guessed.post_mlp_norm == (known.family.post_mlp_norm and not factor)
-    output = known.part(0, "mlp"), known.part(0, "block").get_submodule(guessed.mlp)
-    assert output[0] in output[1].modules() or output[1] in output[0].modules()
+    model = copy(known)
+    model.family = guessed
+    model._matrices, model._experts = find_matrices(known._blocks, guessed, family)
+    assert model._matrices == known._matrices and model.whole_mlps == known.whole_mlps
+    assert {i: e.module for i, e in model._experts.items()} == {
+        i: e.module for i, e in known._experts.items()
+    }
+    factors = ("granite", "granitemoehybrid", "minimax")  # no modules, so that no guess can see it
+    factor = known.family_name in factors
+    assert guessed.post_mlp_norm == (known.family.post_mlp_norm and not (factor and guessed.mlp))
+    for layer in range(known.layers):
+        assert model.part(layer, "attention") is known.part(layer, "attention")
+        if layer in known.whole_mlps:
+            output = model.part(layer, "mlp"), known.part(layer, "mlp")
+            assert output[0] in output[1].modules() or output[1] in output[0].modules()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -84,6 +101,8 @@ def _break(hf: nn.Module, change: str) -> None:
         block.mlp.forward = lambda x: block.mlp.down_proj(block.mlp.gate_proj(x))
     elif change == "shares":
         hf.model.layers[3].mlp.up_proj = block.mlp.up_proj
+    elif change == "not causal":
+        hf.model.norm.register_forward_hook(lambda m, a, out: out + out.mean(1, keepdim=True))
     elif change == "more":
         for layer in hf.model.layers:
             layer.mlp.extra = nn.Parameter(torch.zeros(3, 3))
@@ -93,9 +112,10 @@ def _break(hf: nn.Module, change: str) -> None:
     ("change", "message"),
     [
         ("computes", r"taps on mlp.up_proj of layer 4 give a gradient that differs .* by 5.0e-01"),
-        ("lacks", r"up matrix of layer 4 is at 'mlp.up_proj'"),
+        ("lacks", r"the up matrix is at mlp.up_proj or at mlp.gate_proj"),
         ("shares", r"layer 4, matrix 'up' ran twice"),
-        ("more", r"mlp has weights besides mlp.gate_proj, mlp.up_proj, mlp.down_proj"),
+        ("more", r"block 0 has weights that are in no mixer, .* router: mlp.extra \(3, 3\)"),
+        ("not causal", r"a token's logits depend on later tokens"),
     ],
 )
 def test_what_autograd_does_not_confirm_is_refused(change, message):
@@ -106,10 +126,14 @@ def test_what_autograd_does_not_confirm_is_refused(change, message):
 
 
 def test_a_refusal_shows_the_block_and_what_a_file_needs():
+    hf = unknown("mixtral")
+    for layer in hf.model.layers:
+        layer.mlp.more = nn.Linear(32, 7)
     with pytest.raises(UnsupportedModel) as caught:
-        EditableModel(unknown("mixtral"), tiny.byte_level(), "x")
+        EditableModel(hf, tiny.byte_level(), "x")
     message = str(caught.value)
-    assert "no family file for model_type 'new'. Known: cohere, falcon, gemma2" in message
+    assert "no family file for model_type 'new'. Known: cohere, deepseek_v3, ernie4_5" in message
+    assert "router: mlp.more.weight (7, 32).\n" in message
     assert "model.layers.0 (MixtralDecoderLayer) holds\n" in message
     assert "  self_attn.q_proj: Linear weight (32, 32)\n" in message
     assert (

@@ -22,14 +22,28 @@ class ModelFamily:
 
     blocks: str  # from the model: its ModuleList of decoder blocks
     matrices: Mapping[str, str]  # role -> path inside a block, in forward order
-    attention: str  # inside a block
+    # Inside a block: what mixes tokens, such as attention; a block has one or more of these.
+    attention: str | tuple[str, ...]
     final_norm: str  # from the model
-    mlp: str = "mlp"  # inside a block: the module whose output an editor optimises
+    # Inside a block: the module whose output an editor optimises; "": no module has the MLP's.
+    mlp: str = "mlp"
     edited: str = "down"  # the role that editors rewrite
-    experts: str = ""  # inside a block that has them: fused experts instead of gate, up, down
+    # Inside a block that has them: fused experts. An MLP beside them has its own roles, shared_*.
+    experts: str = ""
+    others: tuple[str, ...] = ()  # inside a block: what is neither a mixer, nor MLP, nor router
     post_mlp_norm: bool = False  # a norm or a factor lies between MLP and residual stream
     packs: bool = True  # accepts a 4-axis mask, so that two answers can share one prompt
+    # How rows are continued. padded: prompts of any length share a KV cache behind a mask; equal:
+    # only prompts of one length, because a state would take up padding; plain: there is no cache.
+    decoding: Literal["padded", "equal", "plain"] = "padded"
+    # A block needs nothing of earlier ones but hidden states, and can do without those blocks.
+    restarts: bool = True
     orientation: Literal["out_in", "in_out"] = "out_in"  # in_out: Conv1D, d_in × d_out
+
+    @property
+    def mixers(self) -> tuple[str, ...]:
+        """The paths of `attention`."""
+        return (self.attention,) if isinstance(self.attention, str) else self.attention
 
 
 def find(config: Any) -> tuple[str, ModelFamily] | None:

@@ -1,0 +1,3 @@
+"""ERNIE 4.5 (dense): Llama's module names."""
+
+from lga_fast.models.families.llama import FAMILY as FAMILY
