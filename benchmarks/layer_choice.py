@@ -190,7 +190,7 @@ def editing_choices(layers: int, full: Sweep, cheap: Sweep) -> Iterator[tuple[st
     def raced(draw: np.ndarray, seed: int) -> tuple[int, float]:
         selector = race.Selector(seed=seed)
         curve, _ = selector.compare(
-            layers,
+            range(layers),
             len(draw),
             selector.budget(layers, len(draw), CHEAPER),
             lambda some, at: {n: table[:, draw[at.start : at.stop], n] for n in some},

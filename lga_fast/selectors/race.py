@@ -45,7 +45,7 @@ class Selector(Seeded, EditingOptions, LayerSelector):
 
     def check(self, model: EditableModel, requests: Sequence[EditRequest | dict[str, Any]]) -> None:
         """Refuse a model whose layers cannot be edited."""
-        check_layers(model, range(model.layers))
+        check_layers(model, model.mlp_layers)
 
     def rank(
         self, model: EditableModel, requests: Sequence[EditRequest | dict[str, Any]]
@@ -64,28 +64,33 @@ class Selector(Seeded, EditingOptions, LayerSelector):
             model,
             self.editor,
             METRICS,
-            range(model.layers),
+            model.mlp_layers,
             preset=self.preset,
             config=self.config,
         )
         started = time.perf_counter()
         cheaper = edits.cheapen()
-        brute_force = model.layers * len(facts)
-        budget = self.budget(model.layers, len(facts), cheaper)
+        layers = model.mlp_layers
+        brute_force = len(layers) * len(facts)
+        budget = self.budget(len(layers), len(facts), cheaper)
         ranks = distributed.current()
         with progress.bar("racing layers", min(budget, brute_force), None) as advance:
             before = edits.before(facts)
             raced = FactEdits(edits, facts, advance)
-            curve, rounds = self.compare(model.layers, len(facts), budget, raced.measure)
-        order = np.argsort(-curve.mean.round(12), kind="stable").tolist()
+            curve, rounds = self.compare(layers, len(facts), budget, raced.measure)
+        places = np.argsort(-curve.mean.round(12), kind="stable")
+        order = [layers[place] for place in places]
+        scores = np.zeros(model.layers)
+        scores[layers] = curve.mean
         ranking = LayerRanking(
             layer=order[0],
             selector=self.name,
-            scores=tuple(curve.mean.tolist()),
+            scores=tuple(scores.tolist()),
             order=tuple(order),
+            excluded=tuple(sorted(set(range(model.layers)) - set(layers))),
             score_label=f"how well edits by {self.editor} serve, of 1: half rewrite accuracy, half "
             "probabilities of rewrite, rephrase and locality",
-            confidence=curve.probability_within(order[0], TOLERANCE, self.seed),
+            confidence=curve.probability_within(int(places[0]), TOLERANCE, self.seed),
             requests=len(facts),
             known=sum(case["rewrite"] == 1 for case in before),
             dropped=dropped,
@@ -116,7 +121,7 @@ class Selector(Seeded, EditingOptions, LayerSelector):
         return max(int(self.share * layers * facts * cheaper), 2 * layers)
 
     def compare(
-        self, layers: int, facts: int, budget: int, measure: Measure
+        self, layers: Sequence[int], facts: int, budget: int, measure: Measure
     ) -> tuple[LayerCurve, list[Round]]:
         """Make the edits, and fit the curve to all they did; see `halve`.
 
@@ -124,7 +129,7 @@ class Selector(Seeded, EditingOptions, LayerSelector):
         only, which says nothing of how facts differ.
         """
         rounds, curve = list[Round](), None
-        for one, values in halve(range(layers), facts, budget, measure):
+        for one, values in halve(layers, facts, budget, measure):
             rounds.append(one)
             curve = layer_curve.fit({n: score(v) for n, v in values.items()}, layers)
             if min(column.shape[1] for column in values.values()) < 2:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,19 +16,19 @@ _DRAWS = 1000
 
 @dataclass(frozen=True)
 class LayerCurve:
-    """A normal posterior of every layer's mean over facts."""
+    """A normal posterior of every layer's mean over facts, in the order of `fit`'s layers."""
 
     mean: Float[np.ndarray, " layer"]
     covariance: Float[np.ndarray, "layer layer"]
 
-    def probability_within(self, layer: int, tolerance: float, seed: int) -> float:
-        """Probability that no layer's mean is larger than this one's by more than `tolerance`."""
+    def probability_within(self, place: int, tolerance: float, seed: int) -> float:
+        """Probability that no mean is over the one at `place` by more than `tolerance`."""
         random = np.random.default_rng(seed)
         drawn = random.multivariate_normal(self.mean, self.covariance, _DRAWS, method="eigh")
-        return float((drawn[:, layer] >= drawn.max(1) - tolerance).mean())
+        return float((drawn[:, place] >= drawn.max(1) - tolerance).mean())
 
 
-def fit(values: Mapping[int, Float[np.ndarray, " fact"]], layers: int) -> LayerCurve:
+def fit(values: Mapping[int, Float[np.ndarray, " fact"]], layers: Sequence[int]) -> LayerCurve:
     """Fit value = level + fact + curve(layer) + noise to values at some of the layers.
 
     A Gaussian process (Rasmussen and Williams 2006, §2.2, §5.4.1): facts and noise are independent;
@@ -38,14 +38,14 @@ def fit(values: Mapping[int, Float[np.ndarray, " fact"]], layers: int) -> LayerC
 
     Args:
         values: by layer, of the first facts; layers may have seen different numbers of them.
-        layers: of the model.
+        layers: of which the curve is wanted.
     """
     observed = np.concatenate([values[layer] for layer in values])
     layer = np.repeat([*values], [len(column) for column in values.values()])
     fact = np.concatenate([np.arange(len(column)) for column in values.values()])
     level, variance = observed.mean(), observed.var()
     if variance < 1e-12:  # all alike
-        return LayerCurve(np.full(layers, level), np.zeros((layers, layers)))
+        return LayerCurve(np.full(len(layers), level), np.zeros((len(layers),) * 2))
     apart = np.abs(layer[:, None] - layer)
     same_fact, noise = fact[:, None] == fact, np.eye(len(fact))
     centred = (observed - level) / variance**0.5
@@ -63,7 +63,7 @@ def fit(values: Mapping[int, Float[np.ndarray, " fact"]], layers: int) -> LayerC
         if likelihood > best:
             best, fitted = likelihood, (length, curve, lower, white)
     length, curve, lower, white = fitted
-    every = np.arange(layers)
+    every = np.asarray(layers)
     between = np.linalg.solve(lower, curve * np.exp(-np.abs(layer[:, None] - every) / length))
     prior = curve * np.exp(-np.abs(every[:, None] - every) / length)
     return LayerCurve(

@@ -23,7 +23,7 @@ def seen(seed, counts, noise=0.1):
 def test_it_is_the_posterior_of_the_model_it_states():
     # With one length and one pair of shares it must be the textbook's: Rasmussen and Williams 2.23.
     values = {0: np.array([0.2, 0.9]), 2: np.array([0.4]), 3: np.array([0.1, 0.5, 0.3])}
-    curve = layer_curve.fit(values, 4)
+    curve = layer_curve.fit(values, range(4))
     observed = np.concatenate(list(values.values()))
     layer, fact = np.array([0, 0, 2, 3, 3, 3]), np.array([0, 1, 0, 0, 1, 2])
 
@@ -58,13 +58,13 @@ def test_facts_that_only_some_layers_saw_do_not_mislead():
     values = {layer: TRUE[layer] + np.array([0.0, 0.0, 0.0]) for layer in range(LAYERS)}
     for layer in (6, 7):
         values[layer] = TRUE[layer] + np.array([0.0, 0.0, 0.0, 0.2, 0.2, 0.2])
-    curve = layer_curve.fit(values, LAYERS)
+    curve = layer_curve.fit(values, range(LAYERS))
     assert np.ptp(curve.mean[:8]) < 0.01 and curve.mean[:8].min() > curve.mean[8:].max() + 0.3
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_cliff_is_seen_and_equal_layers_are_said_to_be_equal(seed):
-    curve = layer_curve.fit(seen(seed, [4] * 6 + [16] * 2 + [4] * 4), LAYERS)
+    curve = layer_curve.fit(seen(seed, [4] * 6 + [16] * 2 + [4] * 4), range(LAYERS))
     best = int(np.argmax(curve.mean))
     assert best < 8 and curve.mean[:8].min() > curve.mean[8:].max()
     assert curve.probability_within(best, 0.2, seed=0) > 0.95
@@ -79,5 +79,5 @@ def test_probability_within_is_what_a_normal_says():
 
 
 def test_values_that_are_all_alike_make_a_flat_curve():
-    curve = layer_curve.fit({0: np.ones(2), 3: np.ones(1)}, 4)
+    curve = layer_curve.fit({0: np.ones(2), 3: np.ones(1)}, range(4))
     assert curve.mean.tolist() == [1] * 4 and curve.probability_within(2, 0.0, seed=0) == 1
