@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,6 +12,8 @@ from safetensors import SafetensorError
 from lga_fast import distributed, memory, named_models
 from lga_fast.errors import LgaFastError
 from lga_fast.gguf_file import load_gguf
+from lga_fast.load_arguments import FromPretrained, parse_bytes, parse_dtype, read_editing
+from lga_fast.model_source import find_path, refuse_adapters
 from lga_fast.models.editable import EditableModel
 from lga_fast.options import checked
 from lga_fast.streaming.checkpoint import Checkpoint
@@ -28,9 +28,6 @@ from lga_fast.streaming.streamed_model import StreamedModel
 
 Weights = Literal["resident", "streamed", "auto"]
 
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-
 
 def load(
     source: Any,
@@ -40,6 +37,10 @@ def load(
     dtype: str | torch.dtype | None = None,
     weights: Weights = "resident",
     memory_budget: int | str | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    trust_remote_code: bool = False,
+    attn_implementation: str | None = None,
 ) -> EditableModel:
     """Load a causal language model.
 
@@ -60,6 +61,10 @@ def load(
             free memory.
         memory_budget: memory that a run may use in addition to resident weights, or in total with
             streamed ones, in bytes or e.g. "8GiB".
+        revision: branch, tag or commit of a Hub id; results record the commit.
+        token: for a Hub id that is not public; it is recorded nowhere.
+        trust_remote_code: run the code that comes with a checkpoint; for resident weights.
+        attn_implementation: "eager", "sdpa", ... as transformers names them; results record it.
 
     A folder may contain `editing.json`: by editor, options that suit the model and become that
     editor's defaults. The embedded models have one.
@@ -69,6 +74,7 @@ def load(
         OptionError: `memory_budget` is not a positive number of bytes.
         UnsupportedModel: no family fits the model.
     """
+    given = FromPretrained(revision, token, trust_remote_code, attn_implementation)
     budget = parse_bytes(memory_budget) if isinstance(memory_budget, str) else memory_budget
     budget = checked(budget, int | None, {"min": 1}, "load: memory_budget")
     if weights not in get_args(Weights):
@@ -80,13 +86,18 @@ def load(
     if not isinstance(source, (str, Path)):
         if weights == "streamed":
             raise LgaFastError("a model object has its weights in memory: drop weights='streamed'")
+        given.refuse("a model object is used as it is; give it to from_pretrained yourself")
         return _wrap(source, tokenizer, device, dtype, budget)
-    path = name = str(source)
+    name = str(source)
     if named := named_models.find(name):
         path, dtype = str(named.folder), dtype or named.dtype
+    else:
+        path = find_path(source)
     if isinstance(dtype, str):
-        dtype = None if dtype == "auto" else _parse_dtype(dtype)
+        dtype = None if dtype == "auto" else parse_dtype(dtype)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if Path(path).exists():
+        given.refuse(f"it is for Hub ids, and {path} is on this machine; leave it out", "revision")
     if Path(path).suffix == ".gguf":
         if weights == "streamed":
             raise LgaFastError(
@@ -94,18 +105,26 @@ def load(
                 "safetensors; load it resident once, save model.hf and model.tokenizer with "
                 "save_pretrained, and stream that folder"
             )
-        return _load_gguf(Path(path), tokenizer, device, dtype, budget)
-    editing, placement = _read_editing(Path(path) / "editing.json"), ""
+        return _load_gguf(Path(path), tokenizer, device, dtype, budget, given)
+    if weights == "streamed":
+        why = "streamed weights run in transformers' own classes; use weights='resident'"
+        given.refuse(why, "trust_remote_code")
+    editing, placement = read_editing(Path(path) / "editing.json"), ""
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = tokenizer or AutoTokenizer.from_pretrained(path)
-        if weights == "auto":
+        versioned = (revision or token) and not (trust_remote_code or Path(path).exists())
+        if weights != "resident" and versioned:
+            path = given.snapshot(path)
+        tokenizer = tokenizer or AutoTokenizer.from_pretrained(path, **given.of_files())
+        if weights == "auto" and trust_remote_code:
+            placement = "weights: resident, a checkpoint's own code cannot be streamed"
+        elif weights == "auto":
             weights, placement = _choose_weights(path, device, dtype, budget)
         if weights == "streamed":
-            model = _load_streamed(path, tokenizer, name, device, dtype, budget, editing)
+            model = _load_streamed(path, tokenizer, name, device, dtype, budget, editing, given)
         else:
-            hf = _load_resident(path, device, dtype)
+            hf = _load_resident(path, device, dtype, given)
             model = EditableModel(hf, tokenizer, name, budget, editing)
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise LgaFastError(
@@ -113,6 +132,12 @@ def load(
             f"({type(error).__name__}: {error}). The embedded model is 'atlas'."
         ) from error
     model.placement, model.source = placement, path
+    return _noted(model, given)
+
+
+def _noted(model: EditableModel, given: FromPretrained) -> EditableModel:
+    """The model, whose provenance has what of these options changes results."""
+    vars(model).update(loaded_with=given.provenance(model.hf))
     return model
 
 
@@ -141,7 +166,9 @@ def _choose_weights(
     return chosen, f"weights: {chosen}, {sizes}"
 
 
-def _load_resident(path: str, device: str | torch.device, dtype: torch.dtype | None) -> Any:
+def _load_resident(
+    path: str, device: str | torch.device, dtype: torch.dtype | None, given: FromPretrained
+) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
@@ -151,12 +178,14 @@ def _load_resident(path: str, device: str | torch.device, dtype: torch.dtype | N
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # to be told which
             device_map="auto" if device == "auto" else None,
+            **given.of_model(),
         )
     except RuntimeError as error:  # of tensors that become one, such as experts
         if memory.out_of_memory(error):
             raise
         raise ValueError(f"its tensors do not fit config.json: {error}") from error
     hf, info = loaded
+    refuse_adapters(hf)
     refuse_misfit(path, info["missing_keys"], info["mismatched_keys"], info["unexpected_keys"])
     return _placed(hf, device)
 
@@ -167,12 +196,14 @@ def _load_gguf(
     device: str | torch.device,
     dtype: torch.dtype | None,
     budget: int | None,
+    given: FromPretrained,
 ) -> EditableModel:
     hf, its_tokenizer = load_gguf(file, dtype, "auto" if device == "auto" else None)
+    given.set_attention(hf)
     model = EditableModel(_placed(hf, device), tokenizer or its_tokenizer, str(file), budget)
     if before := model.dequantised_from:
         model.placement = f"weights: resident, dequantised from {before} to {model.dtype}"
-    return model
+    return _noted(model, given)
 
 
 def _placed(hf: Any, device: str | torch.device) -> Any:
@@ -187,30 +218,19 @@ def _load_streamed(
     dtype: torch.dtype | None,
     budget: int | None,
     editing: dict[str, dict[str, Any]],
+    given: FromPretrained,
 ) -> StreamedModel:
     files = find_files(path)
     hf = meta_model(path, dtype, stored_dtype(files))
+    given.set_attention(hf)
     checkpoint = Checkpoint(hf, files)
     return StreamedModel(hf, tokenizer, name, checkpoint, torch.device(device), budget, editing)
-
-
-def _read_editing(file: Path) -> dict[str, dict[str, Any]]:
-    """A model's `editing.json`: options by editor."""
-    if not file.is_file():
-        return {}
-    try:
-        editing = json.loads(file.read_text(encoding="utf-8"))
-        if all(isinstance(options, dict) for options in editing.values()):
-            return editing
-        problem = f"got {editing!r}"
-    except (OSError, ValueError, AttributeError) as error:
-        problem = str(error)
-    raise LgaFastError(f"{file}: expected editors with their options, {problem}")
 
 
 def _wrap(hf: Any, tokenizer: Any, device: Any, dtype: Any, budget: int | None) -> EditableModel:
     if not hasattr(hf, "get_output_embeddings"):
         raise LgaFastError(f"expected a transformers model, a folder or a Hub id, got {type(hf)}")
+    refuse_adapters(hf)
     if tokenizer is None:
         raise LgaFastError("a model object needs its tokenizer: load(model, tokenizer=...)")
     if device is not None or dtype is not None:
@@ -219,22 +239,3 @@ def _wrap(hf: Any, tokenizer: Any, device: Any, dtype: Any, budget: int | None) 
         )
     name = getattr(hf, "name_or_path", "") or type(hf).__name__
     return EditableModel(hf, tokenizer, name, budget)
-
-
-def _parse_dtype(name: str) -> torch.dtype:
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise LgaFastError(f"dtype {name!r}: expected auto, float32, bfloat16, float16 or float64")
-    return dtype
-
-
-def parse_bytes(text: str) -> int:
-    """Bytes of a size such as "8GiB" or "500 MB".
-
-    Raises:
-        LgaFastError: it is not a number with a known unit.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
-    if not match or match[2].upper() not in _UNITS:
-        raise LgaFastError(f"memory size {text!r}: expected a number and a unit, such as 8GiB")
-    return int(float(match[1]) * _UNITS[match[2].upper()])

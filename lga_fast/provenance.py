@@ -50,6 +50,7 @@ def of(model: DescribedModel) -> dict[str, Any]:
         "dequantised_from": model.dequantised_from,
         "device": device_name(model.device),
         "kernel": _KERNELS[model.device.type],
+        **getattr(model, "loaded_with", {}),  # what `load` was asked for besides
     }
 
 
