@@ -43,7 +43,7 @@ class FromPretrained:
     def refuse(self, why: str, *names: str) -> None:
         """Raise `LgaFastError` if one of these is given, or any if none is named."""
         if wrong := [name for name in self.specified if not names or name in names]:
-            raise LgaFastError(f"load: {wrong[0]}={getattr(self, wrong[0])!r}: {why}")
+            raise LgaFastError(f"load: {wrong[0]}: {why}")  # without its value: a token is secret
 
     def set_attention(self, hf: Any) -> None:
         """Use the attention asked for in a model that was made without it."""

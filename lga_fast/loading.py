@@ -74,7 +74,7 @@ def load(
         OptionError: `memory_budget` is not a positive number of bytes.
         UnsupportedModel: no family fits the model.
     """
-    given = FromPretrained(revision, token, trust_remote_code, attn_implementation)
+    pretrained = FromPretrained(revision, token, trust_remote_code, attn_implementation)
     budget = parse_bytes(memory_budget) if isinstance(memory_budget, str) else memory_budget
     budget = checked(budget, int | None, {"min": 1}, "load: memory_budget")
     if weights not in get_args(Weights):
@@ -86,18 +86,20 @@ def load(
     if not isinstance(source, (str, Path)):
         if weights == "streamed":
             raise LgaFastError("a model object has its weights in memory: drop weights='streamed'")
-        given.refuse("a model object is used as it is; give it to from_pretrained yourself")
+        pretrained.refuse("a model object is used as it is; give it to from_pretrained yourself")
         return _wrap(source, tokenizer, device, dtype, budget)
     name = str(source)
     if named := named_models.find(name):
         path, dtype = str(named.folder), dtype or named.dtype
     else:
-        path = find_path(source)
+        path = find_path(source, on_hub=bool(revision or token))
     if isinstance(dtype, str):
         dtype = None if dtype == "auto" else parse_dtype(dtype)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if Path(path).exists():
-        given.refuse(f"it is for Hub ids, and {path} is on this machine; leave it out", "revision")
+        pretrained.refuse(
+            f"it is for Hub ids, and {path} is on this machine; leave it out", "revision"
+        )
     if Path(path).suffix == ".gguf":
         if weights == "streamed":
             raise LgaFastError(
@@ -105,26 +107,28 @@ def load(
                 "safetensors; load it resident once, save model.hf and model.tokenizer with "
                 "save_pretrained, and stream that folder"
             )
-        return _load_gguf(Path(path), tokenizer, device, dtype, budget, given)
+        return _load_gguf(Path(path), tokenizer, device, dtype, budget, pretrained)
     if weights == "streamed":
         why = "streamed weights run in transformers' own classes; use weights='resident'"
-        given.refuse(why, "trust_remote_code")
+        pretrained.refuse(why, "trust_remote_code")
     editing, placement = read_editing(Path(path) / "editing.json"), ""
     from transformers import AutoTokenizer
 
     try:
         versioned = (revision or token) and not (trust_remote_code or Path(path).exists())
         if weights != "resident" and versioned:
-            path = given.snapshot(path)
-        tokenizer = tokenizer or AutoTokenizer.from_pretrained(path, **given.of_files())
+            path = pretrained.snapshot(path)
+        tokenizer = tokenizer or AutoTokenizer.from_pretrained(path, **pretrained.of_files())
         if weights == "auto" and trust_remote_code:
             placement = "weights: resident, a checkpoint's own code cannot be streamed"
         elif weights == "auto":
             weights, placement = _choose_weights(path, device, dtype, budget)
         if weights == "streamed":
-            model = _load_streamed(path, tokenizer, name, device, dtype, budget, editing, given)
+            model = _load_streamed(
+                path, tokenizer, name, device, dtype, budget, editing, pretrained
+            )
         else:
-            hf = _load_resident(path, device, dtype, given)
+            hf = _load_resident(path, device, dtype, pretrained)
             model = EditableModel(hf, tokenizer, name, budget, editing)
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise LgaFastError(
@@ -132,12 +136,12 @@ def load(
             f"({type(error).__name__}: {error}). The embedded model is 'atlas'."
         ) from error
     model.placement, model.source = placement, path
-    return _noted(model, given)
+    return _noted(model, pretrained)
 
 
-def _noted(model: EditableModel, given: FromPretrained) -> EditableModel:
+def _noted(model: EditableModel, pretrained: FromPretrained) -> EditableModel:
     """The model, whose provenance has what of these options changes results."""
-    vars(model).update(loaded_with=given.provenance(model.hf))
+    vars(model).update(loaded_with=pretrained.provenance(model.hf))
     return model
 
 
@@ -167,7 +171,7 @@ def _choose_weights(
 
 
 def _load_resident(
-    path: str, device: str | torch.device, dtype: torch.dtype | None, given: FromPretrained
+    path: str, device: str | torch.device, dtype: torch.dtype | None, pretrained: FromPretrained
 ) -> Any:
     from transformers import AutoModelForCausalLM
 
@@ -178,7 +182,7 @@ def _load_resident(
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # to be told which
             device_map="auto" if device == "auto" else None,
-            **given.of_model(),
+            **pretrained.of_model(),
         )
     except RuntimeError as error:  # of tensors that become one, such as experts
         if memory.out_of_memory(error):
@@ -196,14 +200,14 @@ def _load_gguf(
     device: str | torch.device,
     dtype: torch.dtype | None,
     budget: int | None,
-    given: FromPretrained,
+    pretrained: FromPretrained,
 ) -> EditableModel:
     hf, its_tokenizer = load_gguf(file, dtype, "auto" if device == "auto" else None)
-    given.set_attention(hf)
+    pretrained.set_attention(hf)
     model = EditableModel(_placed(hf, device), tokenizer or its_tokenizer, str(file), budget)
     if before := model.dequantised_from:
         model.placement = f"weights: resident, dequantised from {before} to {model.dtype}"
-    return _noted(model, given)
+    return _noted(model, pretrained)
 
 
 def _placed(hf: Any, device: str | torch.device) -> Any:
@@ -218,11 +222,11 @@ def _load_streamed(
     dtype: torch.dtype | None,
     budget: int | None,
     editing: dict[str, dict[str, Any]],
-    given: FromPretrained,
+    pretrained: FromPretrained,
 ) -> StreamedModel:
     files = find_files(path)
     hf = meta_model(path, dtype, stored_dtype(files))
-    given.set_attention(hf)
+    pretrained.set_attention(hf)
     checkpoint = Checkpoint(hf, files)
     return StreamedModel(hf, tokenizer, name, checkpoint, torch.device(device), budget, editing)
 

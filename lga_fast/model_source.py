@@ -12,10 +12,11 @@ from lga_fast.errors import LgaFastError
 _ADAPTER = "adapter_config.json"
 
 
-def find_path(source: str | Path) -> str:
+def find_path(source: str | Path, on_hub: bool = False) -> str:
     """A Hub id as it is, or a path that exists; a GGUF file need not.
 
-    A path is what begins like one, has more parts than a Hub id, or is in a folder that exists.
+    A path is what begins like one, has more parts than a Hub id, or is in a folder that exists,
+    unless the Hub's cache has a model of this name or `on_hub` says that it is one.
 
     Raises:
         LgaFastError: there is nothing at the path, or it is the folder of a PEFT adapter.
@@ -34,14 +35,25 @@ def find_path(source: str | Path) -> str:
         return str(path)
     begins = path.is_absolute() or text.startswith((".", "~")) or "\\" in text
     parts = text.count("/") + (text.count(os.sep) if os.sep != "/" else 0)
-    in_folder = parts == 1 and path.parent.is_dir()
+    in_folder = parts == 1 and path.parent.is_dir() and not (on_hub or _cached(text))
     if not (isinstance(source, Path) or begins or parts > 1 or in_folder):
         return text
     names = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(str(path.parent / name) for name in near)}?" if near else ""
     missing = "there is none" if path.parent.is_dir() else f"there is no folder {path.parent}"
-    raise LgaFastError(f"{text}: expected a folder, {missing}.{hint}")
+    other = " If it is a Hub id, say which revision, such as 'main'." if in_folder else ""
+    raise LgaFastError(f"{text}: expected a folder, {missing}.{hint}{other}")
+
+
+def _cached(hub_id: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return isinstance(try_to_load_from_cache(hub_id, "config.json"), str)
+    except HFValidationError:
+        return False
 
 
 def refuse_adapters(hf: Any) -> None:

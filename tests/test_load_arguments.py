@@ -85,13 +85,14 @@ def test_options_that_cannot_be_kept_are_refused_with_the_reason(saved_model):
     model = tiny.model("gpt2")
     for source, options, says in [
         (model.hf, {"attn_implementation": "eager"}, "a model object is used as it is"),
-        (model.hf, {"token": "x"}, "a model object is used as it is"),
-        (saved_model, {"revision": "v2"}, "revision='v2': it is for Hub ids, and"),
+        (model.hf, {"token": "secret"}, "a model object is used as it is"),
+        (saved_model, {"revision": "v2"}, "revision: it is for Hub ids, and"),
         ("atlas", {"revision": "v2"}, "it is for Hub ids"),
         (saved_model, {"trust_remote_code": True, "weights": "streamed"}, "use weights='resident'"),
     ]:
-        with pytest.raises(LgaFastError, match=says):
+        with pytest.raises(LgaFastError, match=says) as caught:
             lga_fast.load(source, **options)
+        assert "secret" not in str(caught.value)
 
 
 def test_code_of_a_checkpoint_is_passed_on_and_not_streamed(hub):
@@ -124,6 +125,14 @@ def test_a_mistyped_path_fails_at_once(source, says, tmp_path, monkeypatch):
     (tmp_path / "model").mkdir()
     with pytest.raises(LgaFastError, match=says):
         lga_fast.load(source)
+
+
+def test_a_hub_id_beside_a_folder_of_its_name_is_told_by_its_revision(hub, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "org").mkdir()
+    with pytest.raises(LgaFastError, match="If it is a Hub id, say which revision, such as 'main'"):
+        lga_fast.load("org/name", device="cpu")
+    assert lga_fast.load("org/name", device="cpu", revision="main").name == "org/name"
 
 
 def test_the_folder_of_an_adapter_is_refused_with_the_call_that_merges_it(tmp_path):
