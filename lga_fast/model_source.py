@@ -35,14 +35,14 @@ def find_path(source: str | Path, on_hub: bool = False) -> str:
         return str(path)
     begins = path.is_absolute() or text.startswith((".", "~")) or "\\" in text
     parts = text.count("/") + (text.count(os.sep) if os.sep != "/" else 0)
-    in_folder = parts == 1 and path.parent.is_dir() and not (on_hub or _cached(text))
-    if not (isinstance(source, Path) or begins or parts > 1 or in_folder):
+    certain = isinstance(source, Path) or begins or parts > 1
+    if not certain and (parts == 0 or not path.parent.is_dir() or on_hub or _cached(text)):
         return text
     names = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(str(path.parent / name) for name in near)}?" if near else ""
     missing = "there is none" if path.parent.is_dir() else f"there is no folder {path.parent}"
-    other = " If it is a Hub id, say which revision, such as 'main'." if in_folder else ""
+    other = "" if certain else " If it is a Hub id, say which revision, such as 'main'."
     raise LgaFastError(f"{text}: expected a folder, {missing}.{hint}{other}")
 
 
