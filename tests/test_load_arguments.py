@@ -107,7 +107,7 @@ def test_code_of_a_checkpoint_is_passed_on_and_not_streamed(hub):
     [
         (
             "./mdoel",
-            r"\./mdoel: expected a folder, there is none\. Did you mean model",
+            r"\./mdoel: expected a folder, there is none\. Did you mean model\?$",
         ),
         ("models/gpt", r"models/gpt: expected a folder, .* Did you mean models/gpt2\?"),
         ("no/such/folder", "there is no folder no/such"),
