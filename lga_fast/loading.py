@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,6 +13,8 @@ from lga_fast import distributed, memory, named_models
 from lga_fast.chat import ChatTokenizer
 from lga_fast.errors import LgaFastError
 from lga_fast.gguf_file import load_gguf
+from lga_fast.load_arguments import FromPretrained, parse_bytes, parse_dtype, read_editing
+from lga_fast.model_source import find_path, refuse_adapters
 from lga_fast.models.editable import EditableModel
 from lga_fast.options import checked
 from lga_fast.streaming.checkpoint import Checkpoint
@@ -29,9 +29,6 @@ from lga_fast.streaming.streamed_model import StreamedModel
 
 Weights = Literal["resident", "streamed", "auto"]
 
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-
 
 def load(
     source: Any,
@@ -42,6 +39,10 @@ def load(
     weights: Weights = "resident",
     memory_budget: int | str | None = None,
     chat: bool = False,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    trust_remote_code: bool = False,
+    attn_implementation: str | None = None,
 ) -> EditableModel:
     """Load a causal language model.
 
@@ -64,33 +65,44 @@ def load(
             streamed ones, in bytes or e.g. "8GiB".
         chat: prompts are messages of a user, rendered by the tokenizer's chat template, contexts
             inside the message. For texts that are rendered already leave it off.
+        revision: branch, tag or commit of a Hub id; results record the commit.
+        token: for a Hub id that is not public; it is recorded nowhere.
+        trust_remote_code: run the code that comes with a checkpoint; for resident weights.
+        attn_implementation: "eager", "sdpa", ... as transformers names them; results record it.
 
     A folder may contain `editing.json`: by editor, options that suit the model and become that
     editor's defaults. The embedded models have one.
 
     Raises:
-        LgaFastError: the source cannot be loaded, or its checkpoint lacks tensors.
+        LgaFastError: the source cannot be loaded, or its checkpoint lacks tensors; with `chat`, the
+            tokenizer has no template.
         OptionError: `memory_budget` is not a positive number of bytes.
         UnsupportedModel: no family fits the model.
     """
+    pretrained = FromPretrained(revision, token, trust_remote_code, attn_implementation)
     budget = parse_bytes(memory_budget) if isinstance(memory_budget, str) else memory_budget
     budget = checked(budget, int | None, {"min": 1}, "load: memory_budget")
     if weights not in get_args(Weights):
         raise LgaFastError(f"weights={weights!r}: expected 'resident', 'streamed' or 'auto'")
     if weights == "streamed" and device == "auto":
-        raise LgaFastError(
-            "device='auto' spreads weights in memory; streamed ones run on one device"
-        )
+        raise LgaFastError("device='auto' spreads weights in memory; streamed run on one device")
     if not isinstance(source, (str, Path)):
         if weights == "streamed":
             raise LgaFastError("a model object has its weights in memory: drop weights='streamed'")
-        return _chatting(_wrap(source, tokenizer, device, dtype, budget), chat)
-    path = name = str(source)
+        pretrained.refuse("a model object is used as it is; give it to from_pretrained yourself")
+        return _finished(_wrap(source, tokenizer, device, dtype, budget), pretrained, chat)
+    name = str(source)
     if named := named_models.find(name):
         path, dtype = str(named.folder), dtype or named.dtype
+    else:
+        path = find_path(source, on_hub=bool(revision or token))
     if isinstance(dtype, str):
-        dtype = None if dtype == "auto" else _parse_dtype(dtype)
+        dtype = None if dtype == "auto" else parse_dtype(dtype)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if Path(path).exists():
+        pretrained.refuse(
+            f"it is for Hub ids, and {path} is on this machine; leave it out", "revision"
+        )
     if Path(path).suffix == ".gguf":
         if weights == "streamed":
             raise LgaFastError(
@@ -98,18 +110,28 @@ def load(
                 "safetensors; load it resident once, save model.hf and model.tokenizer with "
                 "save_pretrained, and stream that folder"
             )
-        return _chatting(_load_gguf(Path(path), tokenizer, device, dtype, budget), chat)
-    editing, placement = _read_editing(Path(path) / "editing.json"), ""
+        gguf = _load_gguf(Path(path), tokenizer, device, dtype, budget, pretrained)
+        return _finished(gguf, pretrained, chat)
+    if weights == "streamed":
+        why = "streamed weights run in transformers' own classes; use weights='resident'"
+        pretrained.refuse(why, "trust_remote_code")
+    editing, placement = read_editing(Path(path) / "editing.json"), ""
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = tokenizer or AutoTokenizer.from_pretrained(path)
-        if weights == "auto":
+        versioned = (revision or token) and not (trust_remote_code or Path(path).exists())
+        if weights != "resident" and versioned:
+            path = pretrained.snapshot(path)
+        tokenizer = tokenizer or AutoTokenizer.from_pretrained(path, **pretrained.of_files())
+        if weights == "auto" and trust_remote_code:
+            placement = "weights: resident, a checkpoint's own code cannot be streamed"
+        elif weights == "auto":
             weights, placement = _choose_weights(path, device, dtype, budget)
         if weights == "streamed":
-            model = _load_streamed(path, tokenizer, name, device, dtype, budget, editing)
+            more = budget, editing, pretrained
+            model = _load_streamed(path, tokenizer, name, device, dtype, *more)
         else:
-            hf = _load_resident(path, device, dtype)
+            hf = _load_resident(path, device, dtype, pretrained)
             model = EditableModel(hf, tokenizer, name, budget, editing)
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise LgaFastError(
@@ -117,10 +139,12 @@ def load(
             f"({type(error).__name__}: {error}). The embedded model is 'atlas'."
         ) from error
     model.placement, model.source = placement, path
-    return _chatting(model, chat)
+    return _finished(model, pretrained, chat)
 
 
-def _chatting(model: EditableModel, chat: bool) -> EditableModel:
+def _finished(model: EditableModel, pretrained: FromPretrained, chat: bool) -> EditableModel:
+    """The model, whose provenance has what of these options changes results."""
+    model.loaded_with = pretrained.provenance(model.hf)
     if chat:
         model.tokenizer = ChatTokenizer(model.tokenizer)
     return model
@@ -151,7 +175,9 @@ def _choose_weights(
     return chosen, f"weights: {chosen}, {sizes}"
 
 
-def _load_resident(path: str, device: str | torch.device, dtype: torch.dtype | None) -> Any:
+def _load_resident(
+    path: str, device: str | torch.device, dtype: torch.dtype | None, pretrained: FromPretrained
+) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
@@ -161,12 +187,14 @@ def _load_resident(path: str, device: str | torch.device, dtype: torch.dtype | N
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # to be told which
             device_map="auto" if device == "auto" else None,
+            **pretrained.of_model(),
         )
     except RuntimeError as error:  # of tensors that become one, such as experts
         if memory.out_of_memory(error):
             raise
         raise ValueError(f"its tensors do not fit config.json: {error}") from error
     hf, info = loaded
+    refuse_adapters(hf)
     refuse_misfit(path, info["missing_keys"], info["mismatched_keys"], info["unexpected_keys"])
     return _placed(hf, device)
 
@@ -177,8 +205,10 @@ def _load_gguf(
     device: str | torch.device,
     dtype: torch.dtype | None,
     budget: int | None,
+    pretrained: FromPretrained,
 ) -> EditableModel:
     hf, its_tokenizer = load_gguf(file, dtype, "auto" if device == "auto" else None)
+    pretrained.set_attention(hf)
     model = EditableModel(_placed(hf, device), tokenizer or its_tokenizer, str(file), budget)
     if before := model.dequantised_from:
         model.placement = f"weights: resident, dequantised from {before} to {model.dtype}"
@@ -197,30 +227,19 @@ def _load_streamed(
     dtype: torch.dtype | None,
     budget: int | None,
     editing: dict[str, dict[str, Any]],
+    pretrained: FromPretrained,
 ) -> StreamedModel:
     files = find_files(path)
     hf = meta_model(path, dtype, stored_dtype(files))
+    pretrained.set_attention(hf)
     checkpoint = Checkpoint(hf, files)
     return StreamedModel(hf, tokenizer, name, checkpoint, torch.device(device), budget, editing)
-
-
-def _read_editing(file: Path) -> dict[str, dict[str, Any]]:
-    """A model's `editing.json`: options by editor."""
-    if not file.is_file():
-        return {}
-    try:
-        editing = json.loads(file.read_text(encoding="utf-8"))
-        if all(isinstance(options, dict) for options in editing.values()):
-            return editing
-        problem = f"got {editing!r}"
-    except (OSError, ValueError, AttributeError) as error:
-        problem = str(error)
-    raise LgaFastError(f"{file}: expected editors with their options, {problem}")
 
 
 def _wrap(hf: Any, tokenizer: Any, device: Any, dtype: Any, budget: int | None) -> EditableModel:
     if not hasattr(hf, "get_output_embeddings"):
         raise LgaFastError(f"expected a transformers model, a folder or a Hub id, got {type(hf)}")
+    refuse_adapters(hf)
     if tokenizer is None:
         raise LgaFastError("a model object needs its tokenizer: load(model, tokenizer=...)")
     if device is not None or dtype is not None:
@@ -229,22 +248,3 @@ def _wrap(hf: Any, tokenizer: Any, device: Any, dtype: Any, budget: int | None) 
         )
     name = getattr(hf, "name_or_path", "") or type(hf).__name__
     return EditableModel(hf, tokenizer, name, budget)
-
-
-def _parse_dtype(name: str) -> torch.dtype:
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise LgaFastError(f"dtype {name!r}: expected auto, float32, bfloat16, float16 or float64")
-    return dtype
-
-
-def parse_bytes(text: str) -> int:
-    """Bytes of a size such as "8GiB" or "500 MB".
-
-    Raises:
-        LgaFastError: it is not a number with a known unit.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
-    if not match or match[2].upper() not in _UNITS:
-        raise LgaFastError(f"memory size {text!r}: expected a number and a unit, such as 8GiB")
-    return int(float(match[1]) * _UNITS[match[2].upper()])

@@ -28,6 +28,7 @@ class DescribedModel(Protocol):
     family_name: str
     family_guess: str
     tokenizer: Any
+    loaded_with: Mapping[str, str] | None
 
     @property
     def layers(self) -> int: ...
@@ -56,6 +57,7 @@ def of(model: DescribedModel) -> dict[str, Any]:
         "chat": isinstance(model.tokenizer, ChatTokenizer) or None,
         "device": device_name(model.device),
         "kernel": _KERNELS[model.device.type],
+        **(model.loaded_with or {}),
     }
 
 

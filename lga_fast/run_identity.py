@@ -26,6 +26,8 @@ def of(
         configuration: what else decides the results of this kind of run.
     """
     environment = {name: provenance[name] for name in _DECIDING}
+    if "attention" in provenance:  # only where one was asked for
+        environment["attention"] = provenance["attention"]
     requests = {"tokenizer": tokenizer, "requests_sha256": requests_sha256}
     return plain(environment | requests | configuration)
 

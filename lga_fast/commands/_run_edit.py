@@ -13,13 +13,13 @@ from rich.console import Console
 from lga_fast import named_models, select_layer, selectors
 from lga_fast.commands import _inputs
 from lga_fast.commands._notes import recorded_notes
-from lga_fast.datasets import FactToken, LoadedEdits
+from lga_fast.datasets import FactToken, LoadedEdits, load_edits
 from lga_fast.editors import Preset, edit, verbose_costs
 from lga_fast.errors import NoLayer
 from lga_fast.files import write_atomic
 from lga_fast.loading import Weights
 from lga_fast.models import EditableModel
-from lga_fast.records import EditRequest, find_subject
+from lga_fast.records import EditRequest
 from lga_fast.reports import answers, answers_table
 from lga_fast.weight_edit import WeightEdit
 
@@ -109,13 +109,14 @@ def _one_request(texts: dict[str, str | None]) -> EditRequest:
         if not text.strip():
             raise click.UsageError(f"{flag}: expected a text, got {text!r}")
     prompt, subject, target = map(str, texts.values())
-    span = find_subject(prompt, subject)
-    if span is None:
+    fact = {"case_id": subject, "prompt": prompt, "subject": subject, "target_new": target}
+    (request,) = load_edits([fact])
+    if request.subject_span is None:
         near = " in the same letter case" if subject.lower() in prompt.lower() else ""
         raise click.UsageError(
             f"--subject: expected a part of the prompt {prompt!r}{near}, got {subject!r}"
         )
-    return EditRequest(subject, prompt, target, subject, span)
+    return request
 
 
 def _solve(

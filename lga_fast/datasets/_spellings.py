@@ -63,16 +63,16 @@ def probes(record: Record, target_new: str, subject: str | None) -> list[Probe]:
     Raises:
         DataError: one of them has the wrong type, or a field is named like one but is none.
     """
-    found: list[Probe] = []
+    others: list[Probe] = []
     for kind, names in GROUPS.items():
-        found += _grouped(record, kind, spelled(record, names))
-        found += _flat(record, kind)
+        others += _grouped(record, kind, spelled(record, names))
+        others += _flat(record, kind)
     for name, (kind, group) in SHORT.items():
         if record.has(name):
-            found += _easyedit.items(record, kind, group, name, record.raw[name])
+            others += _easyedit.items(record, kind, group, name, record.raw[name])
     rephrases = _easyedit.rephrases(record, spelled(record, REPHRASE), target_new, subject)
     _refuse_others(record)
-    return [*rephrases, *found]
+    return [*rephrases, *others]
 
 
 def _grouped(record: Record, kind: ProbeKind, name: str) -> list[Probe]:

@@ -60,8 +60,8 @@ class Metric(Options):
         """`s`, from the means over the requests; none without all three of them."""
         if not all(name in means for name in _SCORES):
             return {}
-        count = min(means[name].count for name in _SCORES)
-        return {"s": Average(harmonic_mean([means[name].mean for name in _SCORES]), 0.0, count)}
+        score = harmonic_mean([means[name].mean for name in _SCORES])
+        return {"s": Average(float(score), 0.0, min(means[name].count for name in _SCORES))}
 
 
 def _contests(request: EditRequest) -> dict[str, list[tuple[str, str]]]:

@@ -57,6 +57,7 @@ class EditableModel(ModelStructure):
     shards: Any = None  # the `Checkpoint` that streamed weights are read from
     placement = ""  # why the weights are where and as they are, if `load` chose
     source: str | None = None  # folder or Hub id that it was loaded from
+    loaded_with: Mapping[str, str] | None = None  # what `load` was asked for and changes results
 
     def __init__(
         self,

@@ -196,6 +196,12 @@ def test_low_precision_is_reported(on_tiny, facts):
     assert "Rounding" not in text
 
 
+def test_the_prompt_may_be_a_template():
+    texts = {"--prompt": "The capital of {} is", "--subject": "France", "--target": "Rome"}
+    request = _run_edit._one_request(texts)
+    assert (request.prompt, request.subject_span) == ("The capital of France is", (15, 21))
+
+
 HELLO = ["--prompt", "The capital of France is", "--subject", "France", "--target", "Rome"]
 
 

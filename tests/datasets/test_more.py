@@ -10,7 +10,7 @@ import pytest
 from lga_fast.datasets import easyedit_requests, load, load_edits, of_file
 from lga_fast.errors import DataError
 from lga_fast.records import EditRequest, Probe
-from tests.datasets import more_records as made
+from tests.datasets import more_records as records
 
 ASKED = Probe("rephrase", "rephrase", "In which country is Lake Orta?", "Peru")
 COMO = Probe("locality", "neighborhood", "Lake Como is in", "Italy")
@@ -21,10 +21,10 @@ def spread(probes):
 
 
 def test_mquake(put):
-    edits = load_edits("mquake", put([made.mquake()]))
+    edits = load_edits("mquake", put([records.mquake()]))
     hops = [
         Probe("portability", "multi_hop", question, "Spanish", ("Castilian",))
-        for question in made.mquake()["questions"]
+        for question in records.mquake()["questions"]
     ]
     assert edits == [
         EditRequest("7", "Lake Orta is in", "Peru", "Lake Orta", (0, 9), "Italy", (ASKED, *hops))
@@ -33,9 +33,10 @@ def test_mquake(put):
 
 
 def test_mquake_with_several_edits_has_no_questions_for_one(put):
-    other = made.rewritten(subject="Lake Como")
-    records = [made.mquake(requested_rewrite=[made.rewritten(), other]), made.mquake(case_id=8)]
-    edits = load_edits("mquake", put(records))
+    other = records.rewritten(subject="Lake Como")
+    several = [records.mquake(requested_rewrite=[records.rewritten(), other])]
+    several += [records.mquake(case_id=8)]
+    edits = load_edits("mquake", put(several))
     assert [edit.case_id for edit in edits] == ["7/1", "7/2", "8"]
     assert [edit.subject for edit in edits[:2]] == ["Lake Orta", "Lake Como"]
     assert [len(edit.probes) for edit in edits] == [1, 1, 3]
@@ -43,21 +44,21 @@ def test_mquake_with_several_edits_has_no_questions_for_one(put):
         "questions[0]",
         "questions[1]",
     ]
-    assert easyedit_requests(records) == edits
+    assert easyedit_requests(several) == edits
     assert edits.first(2).report.count("needs_several_edits") == 2
     with pytest.raises(
         DataError, match=r"'requested_rewrite\[1\]\.prompt': expected text with '{}'"
     ):
-        bad = made.rewritten(prompt="no place")
-        load_edits("mquake", put([made.mquake(requested_rewrite=[made.rewritten(), bad])]))
+        bad = records.rewritten(prompt="no place")
+        load_edits("mquake", put([records.mquake(requested_rewrite=[records.rewritten(), bad])]))
 
 
 @pytest.mark.parametrize(
     ("record", "prompt", "others"),
     [
-        (made.akew(), "Lake Orta is in", 2),
-        (made.wikiupdate(), "In which country is Lake Orta?", 0),
-        (made.mquake(requested_rewrite=[made.text_of()]), "Lake Orta is in", 0),
+        (records.akew(), "Lake Orta is in", 2),
+        (records.wikiupdate(), "In which country is Lake Orta?", 0),
+        (records.mquake(requested_rewrite=[records.text_of()]), "Lake Orta is in", 0),
     ],
 )
 def test_akew(put, record, prompt, others):
@@ -66,7 +67,7 @@ def test_akew(put, record, prompt, others):
     assert of_file(put([record])) == "akew"
     assert (edit.prompt, edit.subject, edit.kind) == (prompt, "Lake Orta", "unstructured")
     assert edit.prompt[slice(*edit.subject_span or ())] == "Lake Orta"
-    assert edit.target_new == made.text_of()["fact_new_uns"] and edit.target_old is None
+    assert edit.target_new == records.text_of()["fact_new_uns"] and edit.target_old is None
     assert edit.probes[-1] == Probe("portability", "triplet", "Lake Orta is fed by", "Toce")
     assert len(edit.probes) == 1 + others and (COMO in edit.probes) == bool(others)
     counts = {finding.kind for finding in edits.report.findings}
@@ -74,12 +75,12 @@ def test_akew(put, record, prompt, others):
 
 
 def test_akew_text_that_does_not_state_its_fact(put):
-    record = made.akew(requested_rewrite=made.text_of() | {"verify_unsfact_GPT": False})
+    record = records.akew(requested_rewrite=records.text_of() | {"verify_unsfact_GPT": False})
     assert load_edits("akew", put([record])).report.count("unverified_text") == 1
 
 
 def test_mzsre(put):
-    edits = load_edits("mzsre", put([made.mzsre()]))
+    edits = load_edits("mzsre", put([records.mzsre()]))
     (edit,) = edits
     assert (edit.prompt, edit.target_new, edit.target_old) == (
         "Lake Orta is where?",
@@ -99,7 +100,7 @@ def test_mzsre(put):
 
 
 def test_cknowedit(put):
-    edits = load_edits("cknowedit", put([made.cknowedit()]))
+    edits = load_edits("cknowedit", put([records.cknowedit()]))
     (edit,) = edits
     assert (edit.target_new, edit.target_old, edit.subject) == ("秘鲁", "意大利", None)
     assert spread(edit.probes) == [
@@ -107,20 +108,20 @@ def test_cknowedit(put):
         ("locality", "neighborhood", "科莫湖在哪里？", "意大利"),
         ("portability", "one_hop", "那里说什么语言？", "西班牙语"),
     ]
-    assert edits.report.findings == [] and easyedit_requests([made.cknowedit()]) == edits
+    assert edits.report.findings == [] and easyedit_requests([records.cknowedit()]) == edits
 
 
-def table(*records):
+def table(*rows):
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(records[0]))
+    writer = csv.DictWriter(text, list(rows[0]))
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows(rows)
     return text.getvalue()
 
 
 def test_hallueditbench(put):
-    record = made.hallueditbench(question_6hop="", answer_5hop="")
-    path = put(table(record, made.hallueditbench()), "lake.csv")
+    record = records.hallueditbench(question_6hop="", answer_5hop="")
+    path = put(table(record, records.hallueditbench()), "lake.csv")
     edits = load_edits("hallueditbench", path)
     assert of_file(path) == "hallueditbench"
     edit = edits[0]
@@ -150,8 +151,8 @@ def test_broken_tables_are_refused_with_their_place(put, text, says):
 
 
 def test_editevery(put):
-    edits = load_edits("editevery", put([made.editevery()]))
-    answer = made.editevery()["answer"]
+    edits = load_edits("editevery", put([records.editevery()]))
+    answer = records.editevery()["answer"]
     assert edits == [EditRequest("7", "Write a poem about Lake Orta.", answer, kind="unstructured")]
     assert edits.report.fields("unused_field") == {"category": 1}
 
@@ -159,14 +160,14 @@ def test_editevery(put):
 @pytest.mark.parametrize(("name", "record"), [("zsre", "zsre_1037"), ("counterfact", "rome")])
 def test_longform_is_its_source_with_essays(put, make, name, record):
     plain = load_edits(name, put([getattr(make, record)()]))
-    path = put([getattr(make, record)() | made.essays()])
+    path = put([getattr(make, record)() | records.essays()])
     edits = load_edits("longform", path)
     assert edits == plain and of_file(path) == "longform"
     assert edits.report.fields("unused_field")["coupled_prompts_and_properties"] == 1
 
 
 def test_rippleedits_frames_come_from_the_file(put):
-    edits = load_edits("rippleedits", put([made.rippleedits()]))
+    edits = load_edits("rippleedits", put([records.rippleedits()]))
     (edit,) = edits
     assert edit.prompt == "The name of the country of Lake Orta is"
     assert (edit.subject, edit.subject_span) == ("Lake Orta", (27, 36))
@@ -188,11 +189,11 @@ def test_rippleedits_frames_come_from_the_file(put):
 
 
 def test_rippleedits_without_a_frame(put):
-    record = made.rippleedits(Relation_Specificity=[])
+    record = records.rippleedits(Relation_Specificity=[])
     edits = load_edits("rippleedits", put([record]))
     assert (edits[0].subject, edits[0].target_new) == (None, "Peru")
     assert edits.report.count("subject_absent") == 1
-    bare = made.rippleedits(Relation_Specificity=[])
+    bare = records.rippleedits(Relation_Specificity=[])
     del bare["edit"]["original_fact"]
     edits = load_edits("rippleedits", put([bare, record]))
     assert len(edits) == 1 and edits.report.records == 2

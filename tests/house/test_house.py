@@ -18,7 +18,7 @@ FLOORS = [
     "tokens memory provenance weight_edit ops atlas datasets named_models",
     "models",
     "forward streaming",
-    "loading gguf_file export scoring",
+    "loading load_arguments model_source gguf_file export scoring",
     "editors metrics",
     "sweep",
     "selectors evaluation",

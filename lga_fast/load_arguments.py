@@ -1,0 +1,116 @@
+"""What `load` is given: what transformers takes too, sizes, dtypes, a folder's editing options."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lga_fast.errors import LgaFastError
+
+_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # what streaming may need
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+@dataclass(frozen=True)
+class FromPretrained:
+    """What `load` passes on to transformers where it is given."""
+
+    revision: str | None = None
+    token: str | bool | None = None
+    trust_remote_code: bool = False
+    attn_implementation: str | None = None
+
+    @property
+    def specified(self) -> list[str]:
+        """Names of those that are given."""
+        return [name for name, value in vars(self).items() if value not in (None, False)]
+
+    def of_files(self) -> dict[str, Any]:
+        """Arguments of `from_pretrained` of configs and tokenizers, which have no attention."""
+        names = [name for name in self.specified if name != "attn_implementation"]
+        return {name: getattr(self, name) for name in names}
+
+    def of_model(self) -> dict[str, Any]:
+        """Arguments of `from_pretrained` of a model."""
+        return {name: getattr(self, name) for name in self.specified}
+
+    def refuse(self, why: str, *names: str) -> None:
+        """Raise `LgaFastError` if one of these is given, or any if none is named."""
+        if wrong := [name for name in self.specified if not names or name in names]:
+            raise LgaFastError(f"load: {wrong[0]}: {why}")  # without its value: a token is secret
+
+    def set_attention(self, hf: Any) -> None:
+        """Use the attention asked for in a model that was made without it."""
+        wanted = self.attn_implementation
+        if wanted is None:
+            return
+        hf.set_attn_implementation(wanted)
+        if (actual := hf.config._attn_implementation) != wanted:
+            raise LgaFastError(
+                f"load: attn_implementation={wanted!r}: expected one that {type(hf).__name__} can "
+                f"be set to, it stays at {actual!r}"
+            )
+
+    def snapshot(self, hub_id: str) -> str:
+        """The folder of this version on the Hub, downloaded; for readers that take no version."""
+        from huggingface_hub import snapshot_download
+
+        options = {"revision": self.revision, "token": self.token}
+        return snapshot_download(hub_id, allow_patterns=_FILES, **options)
+
+    def provenance(self, hf: Any) -> dict[str, str]:
+        """What changes results of those that are given."""
+        about: dict[str, str] = {}
+        if self.revision is not None:  # a branch moves; its commit stays
+            about["revision"] = getattr(hf.config, "_commit_hash", None) or self.revision
+        if self.attn_implementation is not None:
+            about["attention"] = self.attn_implementation
+        return about
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of a size such as "8GiB" or "500 MB".
+
+    Raises:
+        LgaFastError: it is not a number with a known unit.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    if not match or match[2].upper() not in _UNITS:
+        raise LgaFastError(f"memory size {text!r}: expected a number and a unit, such as 8GiB")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def parse_dtype(name: str) -> torch.dtype:
+    """The floating-point dtype of this name.
+
+    Raises:
+        LgaFastError: there is none.
+    """
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise LgaFastError(f"dtype {name!r}: expected auto, float32, bfloat16, float16 or float64")
+    return dtype
+
+
+def read_editing(file: Path) -> dict[str, dict[str, Any]]:
+    """A model's `editing.json`: options by editor; none if there is no such file.
+
+    Raises:
+        LgaFastError: it holds something else.
+    """
+    if not file.is_file():
+        return {}
+    try:
+        editing = json.loads(file.read_text(encoding="utf-8"))
+        if all(isinstance(options, dict) for options in editing.values()):
+            return editing
+        problem = f"got {editing!r}"
+    except (OSError, ValueError, AttributeError) as error:
+        problem = str(error)
+    raise LgaFastError(f"{file}: expected editors with their options, {problem}")
