@@ -105,7 +105,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     "ernie4_5_moe": _MIXTURE
     | {"moe_num_experts": 4, "moe_k": 2, "moe_num_shared_experts": 1, "moe_layer_start_index": 1},
     "lfm2": _SIZES
-    | {"layer_types": ["conv", "full_attention"] * 2 + ["conv"], "block_auto_adjust_ff_dim": False},
+    | {"layer_types": ["conv", *["full_attention"] * 3, "conv"], "block_auto_adjust_ff_dim": False},
     "minimax": _MIXTURE | {"layer_types": _LINEAR["layer_types"], "block_size": 8},
     "granitemoehybrid": _MIXTURE | _MAMBA | {"residual_multiplier": 0.5},
     "granitemoehybrid-dense": _SIZES | _MAMBA | {"num_local_experts": 0},

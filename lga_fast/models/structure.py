@@ -10,7 +10,14 @@ import torch
 from lga_fast.errors import EditError, UnsupportedModel
 from lga_fast.models import fingerprint
 from lga_fast.models.family_lookup import family_of
-from lga_fast.models.module_lookup import SHARED, Key, find_blocks, find_matrices, mixer_of
+from lga_fast.models.module_lookup import (
+    SHARED,
+    Key,
+    find_blocks,
+    find_matrices,
+    has_mixer,
+    mixer_of,
+)
 from lga_fast.models.tensor_utils import shape_of
 
 
@@ -87,6 +94,10 @@ class ModelStructure:
     def mlp_layers(self) -> list[int]:
         """Layers that have an MLP, be it of experts; others only mix tokens."""
         return sorted({layer for layer, _ in self._matrices} | self._experts.keys())
+
+    def mixes(self, layer: int) -> bool:
+        """Whether a block mixes tokens; some are an MLP alone."""
+        return has_mixer(self._blocks[layer], self.family)
 
     def part(self, layer: int, name: Literal["attention", "mlp", "block"]) -> Any:
         """A block, or the module in it whose output is its attention's or its MLP's.
