@@ -95,6 +95,11 @@ class ModelStructure:
         """Layers that have an MLP, be it of experts; others only mix tokens."""
         return sorted({layer for layer, _ in self._matrices} | self._experts.keys())
 
+    @property
+    def editable_layers(self) -> list[int]:
+        """Layers that have the matrix which editors rewrite; experts are not edited."""
+        return [layer for layer, role in self._matrices if role == self.family.edited]
+
     def mixes(self, layer: int) -> bool:
         """Whether a block mixes tokens; some are an MLP alone."""
         return has_mixer(self._blocks[layer], self.family)
