@@ -196,7 +196,8 @@ class ModelStructure:
         for layer, role in self._matrices:
             widths[layer] += max(self.shape(layer, role))
         for layer, experts in self._experts.items():
-            chosen = getattr(self.config, "num_experts_per_tok", None) or experts.count
+            named = getattr(self.config, "num_experts_per_tok", None)  # others name it otherwise
+            chosen = experts.count if experts.all_run else named or experts.count
             widths[layer] += chosen * sum(max(experts.shape(role)) for role in experts.roles)
         return max(widths)
 
