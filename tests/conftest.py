@@ -8,7 +8,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 
-class _KeepDouble(TorchFunctionMode):
+class KeepDouble(TorchFunctionMode):
     """Lets float64 models stay float64: transformers rounds norms and softmax to float32."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
@@ -36,7 +36,7 @@ def own_cache(tmp_path_factory):
 @pytest.fixture
 def keep_double():
     """float64 all the way through transformers' models."""
-    with _KeepDouble():
+    with KeepDouble():
         yield
 
 

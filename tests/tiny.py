@@ -105,7 +105,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     "ernie4_5_moe": _MIXTURE
     | {"moe_num_experts": 4, "moe_k": 2, "moe_num_shared_experts": 1, "moe_layer_start_index": 1},
     "lfm2": _SIZES
-    | {"layer_types": ["conv", "full_attention"] * 2 + ["conv"], "block_auto_adjust_ff_dim": False},
+    | {"layer_types": ["conv", *["full_attention"] * 3, "conv"], "block_auto_adjust_ff_dim": False},
     "minimax": _MIXTURE | {"layer_types": _LINEAR["layer_types"], "block_size": 8},
     "granitemoehybrid": _MIXTURE | _MAMBA | {"residual_multiplier": 0.5},
     "granitemoehybrid-dense": _SIZES | _MAMBA | {"num_local_experts": 0},
@@ -118,6 +118,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     "gemma3n_text": _SIZES | _WINDOWS | _PER_LAYER | {"num_kv_shared_layers": 2, "laurel_rank": 4},
 }
 VARIANTS = [name for name in _SPECIAL if "-" in name]  # other forms that a family comes in
+ENTANGLED = ["gemma3n_text", "gemma4_text-shared"]  # blocks read more of earlier ones
 MIXTURES = [name for name, sizes in _SPECIAL.items() if "num_experts" in sizes]
 
 
@@ -129,6 +130,11 @@ def names() -> list[str]:
 def dense() -> list[str]:
     """Every family that is no mixture of experts: what editors can edit."""
     return [name for name in names() if name not in MIXTURES and name not in VARIANTS]
+
+
+def one_stream() -> list[str]:
+    """`dense`, of families whose blocks take and return hidden states alone, so can be streamed."""
+    return [name for name in dense() if name not in ENTANGLED]
 
 
 def config(family: str) -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lga_fast.forward.partial_forward import RecordedForward
 from lga_fast.models.editable import EditableModel
-from lga_fast.models.module_patching import tuple_length, unwrap_output
+from lga_fast.models.module_patching import refuse_streams, tuple_length, unwrap_output
 
 Site = Literal["attention", "mlp", "block"]  # the module whose output is changed
 
@@ -74,6 +74,7 @@ def capture(
     """Hooks that record outputs of the layers' sites, and both sides of their edited matrices."""
 
     def pick(hidden: Tensor, at: Int[Tensor, "row position"]) -> Float[Tensor, "row position d"]:
+        refuse_streams(hidden, reads.ids.shape)
         rows = hidden.detach().reshape(*reads.ids.shape, -1)  # OPT's MLP sees them as one axis
         return rows.gather(1, at.to(hidden.device).unsqueeze(2).expand(-1, -1, rows.shape[2]))
 
@@ -92,6 +93,7 @@ def capture(
             matrix = model.matrix(layer, model.family.edited)
             hook = partial(save_matrix, layer)
             hooks.callback(matrix.register_forward_hook(hook).remove)
-            for module in (model.part(layer, site) for site in sites):
+            mixes = model.mixes(layer)  # an MLP alone has nothing to replay before it
+            for module in (model.part(layer, s) for s in sites if mixes or s != "attention"):
                 hooks.callback(module.register_forward_hook(save_output).remove)
         return hooks.pop_all()

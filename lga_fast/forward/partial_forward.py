@@ -44,6 +44,7 @@ class RecordedForward:
         self.model, self.ids, self.blocks = model, ids.to(model.device), sorted(blocks)
         self._block_inputs: dict[int, Float[Tensor, "row token d_model"]] = {}
         self._embedding = model.hf.get_input_embeddings()
+        self._embedded = torch.empty(0)  # [row token d_model], with what hooks added
         self._form = 0  # length of the tuple that a block returns; 0: it returns a tensor
         # Without masks of four axes, or with a sliding window, a row starts at its first token.
         short = ids.shape[1] <= model.window
@@ -58,15 +59,14 @@ class RecordedForward:
             self._block_inputs[block] = args[0]
 
         def embed(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-            self._block_inputs = dict.fromkeys(self.blocks, output)
+            self._embedded = output
 
         def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
             self._form = tuple_length(output)
 
         part = self.model.part
         with ExitStack() as stack:
-            if not self.model.restarts:  # every run starts at the embedding
-                stack.callback(self._embedding.register_forward_hook(embed).remove)
+            stack.callback(self._embedding.register_forward_hook(embed).remove)
             for block in self.blocks if self.model.restarts else ():
                 hook = partial(enter, block)
                 stack.callback(part(block, "block").register_forward_pre_hook(hook).remove)
@@ -174,24 +174,28 @@ class RecordedForward:
         inputs: Mapping[str, Any],
     ) -> Float[Tensor, "position vocab"]:
         """Logits of a forward of these tokens of recorded rows, from `block` on."""
-        model, block_inputs = self.model, self._block_inputs[block]
-        hidden = block_inputs[rows.to(block_inputs.device), positions.to(block_inputs.device)]
-        skipped = {
-            model.part(i, "block"): partial(_skip, self._form)
-            for i in range(block if model.restarts else 0)
-        }
+        model = self.model
+
+        def recorded(hidden: Float[Tensor, "row token d_model"]) -> Tensor:
+            return hidden[rows.to(hidden.device), positions.to(hidden.device)]
+
         with ExitStack() as stack:
             for module, change in on_output.items():
                 hook = partial(change_output, positions.shape, change)
                 stack.callback(module.register_forward_hook(hook).remove)
-            if model.restarts:
+            # Blocks may be handed more that follows from the embedding, e.g. inputs for each layer.
+            embedded = recorded(self._embedded)
+            embed = self._embedding.register_forward_hook(lambda module, args, out: embedded)
+            stack.callback(embed.remove)
+            if model.restarts:  # else every run starts at the embedding
+                hidden = recorded(self._block_inputs[block])
                 enter = model.part(block, "block").register_forward_pre_hook(
                     lambda module, args: (hidden, *args[1:])
                 )
-            else:
-                enter = self._embedding.register_forward_hook(lambda module, args, out: hidden)
-            stack.callback(enter.remove)
-            stack.enter_context(patched_forwards(forwards | skipped))
+                stack.callback(enter.remove)
+                skip = partial(_skip, self._form)
+                forwards = {model.part(i, "block"): skip for i in range(block)} | forwards
+            stack.enter_context(patched_forwards(forwards))
             return model.logits_at(self.ids[rows, positions], *reads, on_hidden, **inputs)[0]
 
 

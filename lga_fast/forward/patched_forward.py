@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lga_fast.forward.clean_run import CapturedOutput, CleanRun, Readout, Site, capture
 from lga_fast.forward.packed_suffix import PackedSuffix
 from lga_fast.forward.partial_forward import RecordedForward
+from lga_fast.models import module_patching
 from lga_fast.models.editable import EditableModel
 from lga_fast.models.module_patching import change_output, unwrap_output, wrap_output
 
@@ -97,6 +98,7 @@ class FullForward:
 
         def swap(hidden: Tensor) -> Tensor:
             row, token, here = (x.to(hidden.device) for x in (*reads, lens_at.positions))
+            module_patching.refuse_streams(outputs[-1], outputs[-1].shape[:2])
             early = norm(outputs[-1].to(hidden.device)[row, token])
             return torch.where(here.unsqueeze(1), early, hidden)
 
@@ -135,7 +137,7 @@ class SuffixForward(FullForward):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._replayed = _replayed(self.model, self.sites)
+        self._replayed = _replayed(self.model, [self.layer], self.sites)
         self._rows = torch.arange(len(self.reads.ids))
         self._layout: _Layout | None = None
 
@@ -180,7 +182,7 @@ class SuffixForward(FullForward):
         recording = RecordedForward(model, reads.ids, layers)
         start = reads.changed if recording.starts_at_tokens else torch.zeros_like(reads.changed)
         clean, positions = CleanRun(start, recording), reads.positions_from(start)
-        recorded = list(dict.fromkeys((*sites, *_replayed(model, sites))))
+        recorded = list(dict.fromkeys((*sites, *_replayed(model, layers, sites))))
         with (
             torch.no_grad(),
             capture(model, layers, recorded, reads, positions, clean),
@@ -218,14 +220,16 @@ class _Layout(NamedTuple):
     suffix: PackedSuffix | None = None  # where all rows share one token axis
 
 
-def _replayed(model: EditableModel, sites: Sequence[Site]) -> tuple[Site, ...]:
+def _replayed(
+    model: EditableModel, layers: Sequence[int], sites: Sequence[Site]
+) -> tuple[Site, ...]:
     """Sites whose outputs need not be computed again: as captured, apart from the change."""
     if not model.restarts:  # later blocks may read more of this one than its output
         return ()
     # A changed block output is all that counts; a changed attention output changes the MLP's.
-    if "attention" in sites:
-        return ("attention",)
-    return ("block",) if "block" in sites else ("attention", "mlp")
+    if "attention" in sites or "block" in sites:
+        return ("attention",) if "attention" in sites else ("block",)
+    return ("attention", "mlp") if any(map(model.mixes, layers)) else ("mlp",)
 
 
 def _added(

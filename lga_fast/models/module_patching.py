@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
+
+from lga_fast.errors import UnsupportedModel
 
 
 @contextmanager
@@ -41,6 +44,20 @@ def change_output(
     # OPT's MLP sees rows and tokens as one axis.
     hidden = change(unwrap_output(output).view(*shape, -1)).view_as(unwrap_output(output))
     return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+
+def refuse_streams(hidden: Tensor, shape: Sequence[int]) -> None:
+    """Refuse values that are not one vector for each token, of [row token] of this shape.
+
+    Raises:
+        UnsupportedModel: they are of several residual streams (Gemma 3n).
+    """
+    if hidden.shape[:-1].numel() != math.prod(shape):
+        raise UnsupportedModel(
+            f"expected hidden states of {tuple(shape)} rows and tokens, got shape "
+            f"{tuple(hidden.shape)}: the model's blocks have several residual streams, so their "
+            "outputs cannot be changed or read. Edit at the MLP, with loss_layer=None"
+        )
 
 
 def tuple_length(output: Any) -> int:

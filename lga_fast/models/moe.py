@@ -65,6 +65,8 @@ class Experts:
         UnsupportedModel: the module does not have that interface.
     """
 
+    all_run = False  # every expert on every token
+
     def __init__(self, module: Any, where: str) -> None:
         missing = [name for name in _INTERFACE if not hasattr(module, name)]
         if missing:
@@ -159,6 +161,8 @@ class BatchedExperts(Experts):
 
     Those of a token that is not sent to an expert are zero, and so is all that follows of them.
     """
+
+    all_run = True
 
     def __init__(self, module: Any) -> None:
         self.module, self.count = module, int(module.num_experts)

@@ -10,7 +10,14 @@ import torch
 from lga_fast.errors import EditError, UnsupportedModel
 from lga_fast.models import fingerprint
 from lga_fast.models.family_lookup import family_of
-from lga_fast.models.module_lookup import SHARED, Key, find_blocks, find_matrices, mixer_of
+from lga_fast.models.module_lookup import (
+    SHARED,
+    Key,
+    find_blocks,
+    find_matrices,
+    has_mixer,
+    mixer_of,
+)
 from lga_fast.models.tensor_utils import shape_of
 
 
@@ -87,6 +94,15 @@ class ModelStructure:
     def mlp_layers(self) -> list[int]:
         """Layers that have an MLP, be it of experts; others only mix tokens."""
         return sorted({layer for layer, _ in self._matrices} | self._experts.keys())
+
+    @property
+    def editable_layers(self) -> list[int]:
+        """Layers that have the matrix which editors rewrite; experts are not edited."""
+        return [layer for layer, role in self._matrices if role == self.family.edited]
+
+    def mixes(self, layer: int) -> bool:
+        """Whether a block mixes tokens; some are an MLP alone."""
+        return has_mixer(self._blocks[layer], self.family)
 
     def part(self, layer: int, name: Literal["attention", "mlp", "block"]) -> Any:
         """A block, or the module in it whose output is its attention's or its MLP's.
@@ -180,7 +196,8 @@ class ModelStructure:
         for layer, role in self._matrices:
             widths[layer] += max(self.shape(layer, role))
         for layer, experts in self._experts.items():
-            chosen = getattr(self.config, "num_experts_per_tok", None) or experts.count
+            named = getattr(self.config, "num_experts_per_tok", None)  # others name it otherwise
+            chosen = experts.count if experts.all_run else named or experts.count
             widths[layer] += chosen * sum(max(experts.shape(role)) for role in experts.roles)
         return max(widths)
 

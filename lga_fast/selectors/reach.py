@@ -44,7 +44,8 @@ class Selector(Resampling, EditingOptions, GradientSelector):
         """With the clamp that the editor has on this model, at whichever layer."""
         if self.clamp is not None:
             return self
-        editor, _, _ = editors.resolve(model, self.editor, 0, self.preset, self.config, {})
+        layer = min(model.editable_layers, default=0)  # any that has a matrix of its own
+        editor, _, _ = editors.resolve(model, self.editor, layer, self.preset, self.config, {})
         return replace(self, clamp=editor.clamp)
 
     def pass_options(self) -> ScoringOptions:

@@ -100,7 +100,7 @@ def test_each_layer_takes_its_part_of_what_the_ones_before_left(name, family):
     assert left_over[2] != pytest.approx(left_over[1], rel=1e-5) != left_over[0]
 
 
-@pytest.mark.parametrize("family", tiny.dense())
+@pytest.mark.parametrize("family", tiny.one_stream())
 def test_families_say_truly_whether_a_norm_follows_the_mlp(family):
     """A change of the MLP's output moves the stream by itself, unless a norm lies between."""
     model = tiny.model(family)

@@ -9,7 +9,12 @@ import pytest
 import tiny
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, BloomConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    BloomConfig,
+)
 
 import lga_fast
 from lga_fast.errors import UnsupportedModel
@@ -146,3 +151,29 @@ def test_a_refusal_shows_the_block_and_what_a_file_needs():
     assert isinstance(scope["FAMILY"], families.ModelFamily)
     assert scope["FAMILY"].blocks == "model.layers"
     assert scope["FAMILY"].experts == "mlp.experts"
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "text"), [("mistral3", "mistral"), ("llava", "llama"), ("internvl", "qwen2")]
+)
+def test_a_known_decoder_inside_a_wrapper_is_known(wrapper, text):
+    known, sizes = tiny.model(text, torch.float32), {"image_size": [8, 8], "patch_size": [4, 4]}
+    vision = tiny.config("gemma3").vision_config.to_dict() | {"head_dim": 8, "model_type": None}
+    vision |= sizes if wrapper == "internvl" else {}
+    del vision["model_type"]
+    config = AutoConfig.for_model(
+        wrapper,
+        text_config=known.hf.config.to_dict(),
+        vision_config=vision,
+        tie_word_embeddings=False,
+    )
+    hf = AutoModelForImageTextToText.from_config(config)
+    hf.model.language_model.load_state_dict(known.hf.model.state_dict())
+    hf.lm_head.load_state_dict(known.hf.lm_head.state_dict())
+    model = EditableModel(hf, known.tokenizer, "x")
+    assert model.family_name == text and not model.family_guess
+    assert model.family.blocks == "model.language_model.layers" and not model.takes_masks
+    got, want = (lga_fast.score_layers(m, [FACT], old="ground_truth") for m in (model, known))
+    np.testing.assert_allclose(got.per_request(), want.per_request(), rtol=1e-4, atol=1e-6)
+    edit = lga_fast.edit(model, [FACT], "r_rome", layer=2, steps=1, contexts=[])
+    assert list(edit.deltas) == ["model.language_model.layers.2.mlp.down_proj.weight"]

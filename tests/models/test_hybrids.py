@@ -1,0 +1,89 @@
+"""Stacks whose blocks differ: every layer can be edited, ranked and decoded, or says why not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+import lga_fast
+from lga_fast.errors import EditError
+from lga_fast.models import EditableModel
+from lga_fast.records import EditRequest
+
+FACT = EditRequest("a", "The capital of France is", "Rome", "France", (15, 21), "Paris")
+FACTS = [FACT, EditRequest("b", "Berlin is the capital of", "Italy", "Berlin", (0, 6), "Paris")]
+HYBRIDS = ["qwen3_5_text", "lfm2", "granitemoehybrid-dense", "gemma4_text-shared"]
+
+
+@pytest.fixture
+def nemotron_h() -> EditableModel:
+    """Layers of attention, of a state, and of an MLP alone."""
+    torch.manual_seed(0)
+    kinds = ["linear_attention", "mlp", "full_attention", "mlp", "linear_attention", "mlp"]
+    config = AutoConfig.for_model(
+        "nemotron_h",
+        **tiny._SIZES | {"num_hidden_layers": 6, "layers_block_type": kinds},
+        mamba_num_heads=4,
+        mamba_head_dim=16,
+        ssm_state_size=8,
+        n_groups=1,
+        chunk_size=8,
+    )
+    return EditableModel(AutoModelForCausalLM.from_config(config), tiny.byte_level(), "nemotron")
+
+
+@pytest.fixture
+def quick(tmp_path) -> str:
+    """A config of quick edits."""
+    path = tmp_path / "quick.yaml"
+    path.write_text("v_num_grad_steps: 1\ncontexts: []\n")
+    return str(path)
+
+
+@pytest.mark.parametrize("family", HYBRIDS)
+def test_brute_force_edits_at_every_layer(family, quick):
+    model = tiny.model(family, torch.float32)
+    before = {name: p.clone() for name, p in model.hf.state_dict().items()}
+    ranking = lga_fast.select_layer(model, [FACT], "brute_force", config=quick)
+    assert sorted(ranking.order) == list(range(5))
+    assert all(torch.equal(before[name], p) for name, p in model.hf.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "selector", ["lga", "salem", "reach", "cma", "brute_force", "random_layer"]
+)
+def test_layers_without_an_mlp_are_not_ranked(nemotron_h, selector, quick):
+    assert nemotron_h.mlp_layers == [1, 3, 5]
+    options = {"config": quick} if selector == "brute_force" else {}
+    ranking = lga_fast.select_layer(nemotron_h, FACTS, selector, **options)
+    assert set(ranking.order) <= {1, 3, 5} and {0, 2, 4} <= set(ranking.excluded)
+    notes = [note for note in ranking.notes if "they have no MLP of their own" in note]
+    assert len(notes) == (selector != "random_layer")
+    assert ranking.provenance["layers_without_mlp"] == [0, 2, 4]
+
+
+def test_a_layer_that_only_mixes_tokens_is_not_edited(nemotron_h):
+    message = "layer 2 .* its block has no MLP, it only mixes tokens. Layers with one: 1, 3, 5"
+    with pytest.raises(EditError, match=message):
+        lga_fast.edit(nemotron_h, [FACT], "r_rome", layer=2)
+    edit = lga_fast.edit(nemotron_h, [FACT], "r_rome", layer=3, steps=1, contexts=[])
+    assert list(edit.deltas) == ["model.layers.3.mixer.down_proj.weight"]
+
+
+def test_heads_may_differ_by_layer():
+    plain, mixed = (tiny.model(f"gemma4_text{v}", torch.float32) for v in ("-plain", ""))
+    width = plain.config.num_key_value_heads * (2 * 8 + 3 * 16)  # of keys: two sliding layers
+    assert plain.memory.cache_bytes == mixed.memory.cache_bytes == 2 * (width + 32) * 4
+
+
+def test_a_state_does_not_take_up_padding():
+    """Prompts of different lengths are continued apart: padding would change the state."""
+    model = tiny.model("qwen3_5_text")
+    assert model.window == 0 and not model.takes_masks
+    scores = lga_fast.score_layers(model, FACTS)
+    apart = [lga_fast.score_layers(model, [fact]) for fact in FACTS]
+    got = scores.per_request()
+    np.testing.assert_allclose(got, np.concatenate([s.per_request() for s in apart]), rtol=1e-4)
