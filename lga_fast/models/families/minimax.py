@@ -4,4 +4,6 @@ from dataclasses import replace
 
 from lga_fast.models.families.mixtral import FAMILY as MIXTRAL
 
-FAMILY = replace(MIXTRAL, post_mlp_norm=True, packs=False, decoding="equal")  # a factor, as Granite
+# Its MLP's output is scaled, as Granite's. It takes no cache but one of its own class, which blocks
+# that run one at a time are not given.
+FAMILY = replace(MIXTRAL, post_mlp_norm=True, packs=False, decoding="plain")
