@@ -16,7 +16,7 @@ from lga_fast.evaluation import evaluate as evaluating
 from lga_fast.records import EditRequest
 from lga_fast.selectors import estimate_selection_cost
 from lga_fast.studies import sweep
-from tests.conftest import _KeepDouble as KeepDouble
+from tests.conftest import KeepDouble
 from tests.studies.facts import CHEAP, NO_SUBJECT
 from tests.studies.facts import REQUESTS as EDITS
 

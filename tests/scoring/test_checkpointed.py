@@ -40,6 +40,9 @@ def all_checkpointed(monkeypatch):
 def test_every_family_gives_the_same_bits(family, all_checkpointed):
     """Packed and separate rows, several batches, sliding windows, experts, absolute sums."""
     model = tiny.model(family, torch.float32)
+    if not model.restarts:  # its activations have to fit
+        assert model.block_runner() is None
+        return
     before = {name: p.clone() for name, p in model.hf.state_dict().items()}
     options = {"batch_tokens": 60, "abs_new": True, "old": "ground_truth"}
     want = [score_layers(model, REQUESTS, **options), score_layers(model, REQUESTS, old=None)]

@@ -135,11 +135,15 @@ def test_a_token_keeps_no_more_than_the_plan_says(family):
     model = tiny.model(family, torch.float32)
     with torch.no_grad():
         cache = model.hf(torch.tensor([[5, 7, 9]]), use_cache=True)[CACHE]
-    kept = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    tensors = [getattr(one, name, None) for one in cache.layers for name in ("keys", "values")]
+    kept = sum(tensor.nbytes for tensor in tensors if tensor is not None)
     if family in ("gpt_neox", "opt"):  # which do not read this setting of the tiny models
         del model.config.num_key_value_heads
     hidden = 2 * 4 * model.config.hidden_size
-    assert kept <= 3 * (model.memory.cache_bytes - hidden) <= 2 * kept
+    planned = 3 * (model.memory.cache_bytes - hidden)
+    assert kept <= planned
+    if len(tensors) == sum(t is not None for t in tensors) and family != "deepseek_v3":
+        assert planned <= 2 * kept  # else some layers have a state or a latent key, which is less
 
 
 @pytest.mark.parametrize("weights", ["resident", "streamed"])
