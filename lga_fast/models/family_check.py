@@ -15,7 +15,7 @@ from lga_fast.models.families import ModelFamily
 from lga_fast.models.family_guess import NotUnderstood
 from lga_fast.models.fingerprint import at_rest
 from lga_fast.models.kv_cache import CACHE
-from lga_fast.models.module_lookup import Key, find_blocks, find_matrices, has_mixer, mixer_of
+from lga_fast.models.module_lookup import Key, find_blocks, find_matrices, mixer_of
 from lga_fast.models.module_patching import (
     patched_forwards,
     tuple_length,
@@ -126,7 +126,7 @@ def can_restart(hf: Any, family: ModelFamily, name: str) -> bool:
     Tried at the last block of each kind; the blocks before it do not run.
     """
     blocks, ids = find_blocks(hf, family, name), short_row(hf)
-    mixers = {b: mixer_of(b, family) for b in blocks if has_mixer(b, family)}
+    mixers = {b: mixer for b in blocks if (mixer := mixer_of(b, family)) is not None}
     hidden: dict[nn.Module, Tensor] = {}
     outputs: dict[nn.Module, Any] = {}
 

@@ -52,23 +52,13 @@ def find_matrices(
     return modules, experts
 
 
-def mixer_of(block: nn.Module, family: ModelFamily) -> nn.Module:
-    """The module of a block that mixes tokens; the first one if there are several.
+def mixer_of(block: nn.Module, family: ModelFamily) -> nn.Module | None:
+    """The module of a block that mixes tokens, the first one if there are several.
 
-    Raises:
-        UnsupportedModel: it has none where the family says.
+    None: the block is an MLP alone, or has it where the family does not say.
     """
-    if paths := _mixers(block, family):
-        return block.get_submodule(paths[0])
-    raise UnsupportedModel(
-        f"expected a block with {' or '.join(family.mixers)}, which mixes tokens, got a "
-        f"{type(block).__name__} with: {', '.join(dict(block.named_children()))}"
-    )
-
-
-def has_mixer(block: nn.Module, family: ModelFamily) -> bool:
-    """Whether a block mixes tokens; some are an MLP alone."""
-    return bool(_mixers(block, family))
+    paths = _mixers(block, family)
+    return block.get_submodule(paths[0]) if paths else None
 
 
 def left_out(block: nn.Module, family: ModelFamily) -> list[str]:

@@ -10,14 +10,7 @@ import torch
 from lga_fast.errors import EditError, UnsupportedModel
 from lga_fast.models import fingerprint
 from lga_fast.models.family_lookup import family_of
-from lga_fast.models.module_lookup import (
-    SHARED,
-    Key,
-    find_blocks,
-    find_matrices,
-    has_mixer,
-    mixer_of,
-)
+from lga_fast.models.module_lookup import SHARED, Key, find_blocks, find_matrices, mixer_of
 from lga_fast.models.tensor_utils import shape_of
 
 
@@ -44,6 +37,7 @@ class ModelStructure:
         self.config = hf.config.get_text_config()
         self._blocks = find_blocks(hf, self.family, self.family_name)
         self._matrices, self._experts = find_matrices(self._blocks, self.family, self.family_name)
+        self._mixers = [mixer_of(block, self.family) for block in self._blocks]
 
     @property
     def layers(self) -> int:
@@ -102,7 +96,7 @@ class ModelStructure:
 
     def mixes(self, layer: int) -> bool:
         """Whether a block mixes tokens; some are an MLP alone."""
-        return has_mixer(self._blocks[layer], self.family)
+        return self._mixers[layer] is not None
 
     def part(self, layer: int, name: Literal["attention", "mlp", "block"]) -> Any:
         """A block, or the module in it whose output is its attention's or its MLP's.
@@ -114,7 +108,13 @@ class ModelStructure:
         if name == "block":
             return block
         if name == "attention":
-            return mixer_of(block, self.family)
+            if (mixer := self._mixers[layer]) is not None:
+                return mixer
+            raise UnsupportedModel(
+                f"layer {layer} of {self.name!r}: expected a block with "
+                f"{' or '.join(self.family.mixers)}, which mixes tokens, got a "
+                f"{type(block).__name__} with: {', '.join(dict(block.named_children()))}"
+            )
         if layer not in self.whole_mlps:
             parts = [self.family.matrices[role] for at, role in self._matrices if at == layer]
             parts += [self.family.experts] if layer in self._experts else []
