@@ -11,7 +11,7 @@ from jaxtyping import Float
 from lga_fast.errors import ScoringError
 from lga_fast.records import Dropped, LayerRanking
 from lga_fast.selectors import _tukey
-from lga_fast.selectors._selector import with_notes, without_mlp, without_part
+from lga_fast.selectors._selector import excluded, with_notes, without_mlp, without_part
 
 
 def ranking(
@@ -49,7 +49,7 @@ def ranking(
         scores=tuple(mean.tolist()),
         order=tuple(order.tolist()),
         score_label=label,
-        excluded=tuple(without_mlp(provenance)),
+        excluded=excluded(len(mean), order.tolist()),
         stability=tuple(shares),
         positive_share=tuple((per_request > 0).mean(0).tolist()),
         requests=len(per_request),

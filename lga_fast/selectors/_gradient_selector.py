@@ -23,6 +23,7 @@ from lga_fast.selectors._selector import (
     FenceOptions,
     LayerSelector,
     Resampling,
+    excluded,
     refuse_equal,
     with_notes,
     without_mlp,
@@ -128,7 +129,7 @@ class FencedSelector(FenceOptions, Resampling, GradientSelector):
             scores=tuple(total.tolist()),
             order=tuple(order.tolist()),
             score_label=label,
-            excluded=tuple(sorted(set(range(len(total))) - set(order.tolist()))),
+            excluded=excluded(len(total), order.tolist()),
             fences=None if fences is None else (float(fences[0]), float(fences[1])),
             raw_argmax=int(layers[total[ranks].argmax()]),
             argmax_by_scope={

@@ -6,7 +6,7 @@ Facts whose measurements selectors share are in `_measured_facts`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -112,6 +112,11 @@ def without_part(per_request: Float[np.ndarray, "request layer"]) -> list[str]:
     count = int((per_request == 0).all(1).sum())
     facts = f"{count} of {len(per_request)} facts"
     return [f"{facts} score 0 at every layer and take no part in the choice."] if count else []
+
+
+def excluded(layers: int, order: Iterable[int]) -> tuple[int, ...]:
+    """Those of so many layers that are not in a ranking's order."""
+    return tuple(sorted(set(range(layers)) - set(order)))
 
 
 def without_mlp(provenance: Mapping[str, Any]) -> list[int]:

@@ -16,7 +16,7 @@ from lga_fast.options import option
 from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors._editing_options import EditingOptions
 from lga_fast.selectors._measured_facts import Choice, MeasuredFacts
-from lga_fast.selectors._selector import Cost, LayerSelector, Resampling, with_notes
+from lga_fast.selectors._selector import Cost, LayerSelector, Resampling, excluded, with_notes
 from lga_fast.sweep import statistics
 from lga_fast.sweep.layer_edits import check_layers
 from lga_fast.sweep.result import Sweep
@@ -124,7 +124,7 @@ class Selector(EditingOptions, Resampling, LayerSelector):
             scores=tuple(scores.tolist()),
             order=tuple(order),
             score_label=f"mean {self.metric} after an edit by {self.editor}",
-            excluded=tuple(sorted(set(range(layers)) - set(order))),
+            excluded=excluded(layers, order),
             stability=tuple(shares.tolist()),
             requests=len(swept.case_ids),
             known=int((swept.before["rewrite"] == 1).sum()),

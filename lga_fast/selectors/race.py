@@ -17,7 +17,14 @@ from lga_fast.options import option
 from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors._editing_options import EditingOptions
 from lga_fast.selectors._fact_edits import FactEdits
-from lga_fast.selectors._selector import TO_CHECK_SHARE, Cost, LayerSelector, Seeded, with_notes
+from lga_fast.selectors._selector import (
+    TO_CHECK_SHARE,
+    Cost,
+    LayerSelector,
+    Seeded,
+    excluded,
+    with_notes,
+)
 from lga_fast.sweep import layer_curve
 from lga_fast.sweep.layer_curve import LayerCurve
 from lga_fast.sweep.layer_edits import LayerEdits, check_layers
@@ -60,17 +67,12 @@ class Selector(Seeded, EditingOptions, LayerSelector):
         usable, dropped = with_subject(loaded, self.name)
         drawn = np.random.default_rng(self.seed).permutation(len(usable))
         facts = [usable[place] for place in drawn]
+        layers = model.mlp_layers
         edits = LayerEdits(
-            model,
-            self.editor,
-            METRICS,
-            model.mlp_layers,
-            preset=self.preset,
-            config=self.config,
+            model, self.editor, METRICS, layers, preset=self.preset, config=self.config
         )
         started = time.perf_counter()
         cheaper = edits.cheapen()
-        layers = model.mlp_layers
         brute_force = len(layers) * len(facts)
         budget = self.budget(len(layers), len(facts), cheaper)
         ranks = distributed.current()
@@ -87,7 +89,7 @@ class Selector(Seeded, EditingOptions, LayerSelector):
             selector=self.name,
             scores=tuple(scores.tolist()),
             order=tuple(order),
-            excluded=tuple(sorted(set(range(model.layers)) - set(layers))),
+            excluded=excluded(model.layers, order),
             score_label=f"how well edits by {self.editor} serve, of 1: half rewrite accuracy, half "
             "probabilities of rewrite, rephrase and locality",
             confidence=curve.probability_within(int(places[0]), TOLERANCE, self.seed),

@@ -12,7 +12,7 @@ from lga_fast import provenance
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors._measured_facts import Choice, MeasuredFacts
-from lga_fast.selectors._selector import Basis, LayerSelector, Seeded
+from lga_fast.selectors._selector import Basis, LayerSelector, Seeded, excluded
 
 _DRAWN = 3  # layers whose mean counts, as in arXiv 2602.20207, appendix E
 
@@ -37,7 +37,7 @@ class Selector(Seeded, LayerSelector):
             scores=tuple(scores.tolist()),
             order=tuple(order.tolist()),
             score_label="place in the draw",
-            excluded=tuple(sorted(set(range(model.layers)) - set(order.tolist()))),
+            excluded=excluded(model.layers, order.tolist()),
             requests=len(requests),
             provenance=provenance.of(model) | {"options": asdict(self)},
         )

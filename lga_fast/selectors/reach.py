@@ -17,7 +17,13 @@ from lga_fast.scoring.options import ScoringOptions
 from lga_fast.selectors import _averaged
 from lga_fast.selectors._editing_options import EditingOptions
 from lga_fast.selectors._gradient_selector import GradientSelector, zero_gradients
-from lga_fast.selectors._selector import Resampling, refuse_equal, with_notes, without_part
+from lga_fast.selectors._selector import (
+    Resampling,
+    excluded,
+    refuse_equal,
+    with_notes,
+    without_part,
+)
 from lga_fast.sweep import statistics
 
 
@@ -94,7 +100,7 @@ class Selector(Resampling, EditingOptions, GradientSelector):
             scores=tuple(mean.tolist()),
             order=tuple(order.tolist()),
             score_label="reach: first-order forecast of rewrite, rephrase and locality, mean, of 1",
-            excluded=tuple(sorted(set(range(len(mean))) - set(order.tolist()))),
+            excluded=excluded(len(mean), order.tolist()),
             stability=tuple(shares.tolist()),
             requests=len(forecast),
             known=int(scores.says_new.sum()),
