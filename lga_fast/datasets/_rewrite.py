@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lga_fast.datasets import _easyedit
 from lga_fast.datasets._fields import Record, note_edges, note_subject_place
 from lga_fast.datasets._templates import PLACE, filled
 from lga_fast.records import AnswerLists, EditRequest, Probe
@@ -34,6 +35,27 @@ class Rewrite:
             probes=tuple(probes),
             answers=answers,
         )
+
+
+def neighbors(record: Record, rewrite: Rewrite) -> list[Probe]:
+    """Probes from `neighborhood_prompts`, if there are any; their answer is the old one."""
+    if not record.has("neighborhood_prompts"):
+        return []
+    old = "requested_rewrite.target_true", rewrite.target_old
+    return [
+        probe
+        for i, prompt in enumerate(record.texts("neighborhood_prompts"))
+        for probe in _easyedit.probe(
+            record, "locality", "neighborhood", (f"neighborhood_prompts[{i}]", prompt), old
+        )
+    ]
+
+
+def case_ids(record: Record, edits: int) -> list[str]:
+    """An id for each edit of a record: its own, numbered if there are several."""
+    if edits == 1:
+        return [record.case_id]
+    return [f"{record.case_id}/{number}" for number in range(1, edits + 1)]
 
 
 def rewrite(record: Record) -> Rewrite:

@@ -9,7 +9,6 @@ each edit is a request; its multi-hop questions are about short answers, and `mq
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from lga_fast.datasets import _easyedit, _rewrite
@@ -32,14 +31,11 @@ def read(path: Path) -> LoadedEdits:
 
 def _requests(record: Record) -> list[EditRequest]:
     edits = record.children("requested_rewrite")
-    requests = [_request(record, inner) for inner in edits]
-    if len(edits) > 1:
-        ids = [f"{record.case_id}/{number}" for number in range(1, len(edits) + 1)]
-        requests = [replace(r, case_id=i) for r, i in zip(requests, ids, strict=True)]
-    return requests
+    ids = _rewrite.case_ids(record, len(edits))
+    return [_request(record, *edit) for edit in zip(edits, ids, strict=True)]
 
 
-def _request(record: Record, inner: Record) -> EditRequest:
+def _request(record: Record, inner: Record, case_id: str) -> EditRequest:
     rewrite = _rewrite.of(record, inner)
     asked = "prompt_full" if inner.has("prompt_full") else "question"
     prompt, subject, span = placed_subject(inner, asked, inner.text(asked), "subject")
@@ -47,15 +43,10 @@ def _request(record: Record, inner: Record) -> EditRequest:
     if inner.get("verify_unsfact_GPT") is False:
         record.note("unverified_text", "requested_rewrite.fact_new_uns")
     probes = _easyedit.rephrases(record, "paraphrase_prompts", text, subject)
-    neighbors = record.texts("neighborhood_prompts") if record.has("neighborhood_prompts") else []
-    for i, neighbor in enumerate(neighbors):
-        at = f"neighborhood_prompts[{i}]", neighbor
-        old = "requested_rewrite.target_true", rewrite.target_old
-        probes += _easyedit.probe(record, "locality", "neighborhood", at, old)
-    probes += _triplets(inner)
+    probes += _rewrite.neighbors(record, rewrite) + _triplets(inner)
     inner.close(unused=_INNER)
     return EditRequest(
-        record.case_id, prompt, text, subject, span, None, tuple(probes), kind="unstructured"
+        case_id, prompt, text, subject, span, None, tuple(probes), kind="unstructured"
     )
 
 

@@ -34,11 +34,7 @@ def _flat(record: Record) -> EditRequest:
 def _rome(record: Record) -> EditRequest:
     rewrite = _rewrite.rewrite(record)
     probes = _easyedit.rephrases(record, "paraphrase_prompts", rewrite.target_new, rewrite.subject)
-    neighbors = record.texts("neighborhood_prompts") if record.has("neighborhood_prompts") else []
-    for i, prompt in enumerate(neighbors):
-        at = f"neighborhood_prompts[{i}]", prompt
-        old = "requested_rewrite.target_true", rewrite.target_old
-        probes += _easyedit.probe(record, "locality", "neighborhood", at, old)
+    probes += _rewrite.neighbors(record, rewrite)
     return rewrite.request(record.case_id, [*probes, *_easyedit.one_hop(record)])
 
 

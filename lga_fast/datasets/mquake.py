@@ -33,11 +33,10 @@ def _requests(record: Record) -> list[EditRequest]:
     edits = record.children("requested_rewrite")
     probes = [*_hops(record, len(edits)), *_locality(record)]
     requests = []
-    for number, inner in enumerate(edits, start=1):
+    for inner, case_id in zip(edits, _rewrite.case_ids(record, len(edits)), strict=True):
         rewrite = _rewrite.of(record, inner)
         question = _easyedit.rephrases(inner, "question", rewrite.target_new, rewrite.subject)
         inner.close(unused=("relation_id",))
-        case_id = record.case_id if len(edits) == 1 else f"{record.case_id}/{number}"
         requests.append(rewrite.request(case_id, [*question, *probes]))
     return requests
 
