@@ -125,10 +125,10 @@ def steps_of(
             the most likely one.
         within: what is in effect while the forwards run.
     """
-    # Prompts are padded on the right: no query is ever without a key, which some attention
-    # code answers with NaN; a mask then hides the padding from the answer's tokens.
     if model.family.decoding == "plain":
         return (yield from _plain_steps(model, prompts, lengths, ends, choose, within))
+    # Prompts are padded on the right: no query is ever without a key, which some attention
+    # code answers with NaN; a mask then hides the padding from the answer's tokens.
     width = max(map(len, prompts))
     ids, rows = padded(prompts), torch.arange(len(prompts))
     mask = torch.tensor([[1] * len(p) + [0] * (width - len(p)) for p in prompts])
@@ -140,12 +140,7 @@ def steps_of(
         inputs["input_ids"] = ids.to(model.device)
         logits, cache = yield ForwardJob(inputs, rows, newest, within)
         ids = (choose(logits) if choose else most_likely(model, logits)).unsqueeze(1)
-        for row, token in enumerate(ids[:, 0].tolist()):
-            if token in ends[row]:
-                remaining[row] = 0
-            if remaining[row]:
-                answers[row].append(token)
-                remaining[row] -= 1
+        _take(ids[:, 0].tolist(), ends, remaining, answers)
         mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
         positions = (positions + 1).clamp(max=model.max_tokens - 1)  # of rows that have ended too
         newest = torch.zeros_like(positions)
@@ -172,13 +167,23 @@ def _plain_steps(
         newest = torch.tensor([len(row) - 1 for row in rows])
         logits, _ = yield ForwardJob(inputs, torch.arange(len(rows)), newest, within)
         tokens = choose(logits) if choose else most_likely(model, logits)
-        for row, token in enumerate(tokens.tolist()):
-            if token in ends[row]:
-                remaining[row] = 0
-            if remaining[row]:
-                answers[row].append(token)
-                remaining[row] -= 1
+        _take(tokens.tolist(), ends, remaining, answers)
     return answers
+
+
+def _take(
+    tokens: Sequence[int],
+    ends: Sequence[Collection[int]],
+    remaining: list[int],
+    answers: list[list[int]],
+) -> None:
+    """Add each row's next token to its answer, unless that has ended or ends with it."""
+    for row, token in enumerate(tokens):
+        if token in ends[row]:
+            remaining[row] = 0
+        if remaining[row]:
+            answers[row].append(token)
+            remaining[row] -= 1
 
 
 def decode_groups(
