@@ -23,6 +23,7 @@ from lga_fast.models.kv_cache import CACHE
 from lga_fast.models.module_patching import (
     change_output,
     patched_forwards,
+    skip_block,
     tuple_length,
     unwrap_output,
     wrap_output,
@@ -193,15 +194,10 @@ class RecordedForward:
                     lambda module, args: (hidden, *args[1:])
                 )
                 stack.callback(enter.remove)
-                skip = partial(_skip, self._form)
+                skip = partial(skip_block, self._form)
                 forwards = {model.part(i, "block"): skip for i in range(block)} | forwards
             stack.enter_context(patched_forwards(forwards))
             return model.logits_at(self.ids[rows, positions], *reads, on_hidden, **inputs)[0]
-
-
-def _skip(length: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """Forward of a block that is skipped."""
-    return wrap_output(hidden, length)
 
 
 def _where_read(

@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from lga_fast.models.fingerprint import at_rest
 
 TOKENS = 7
-_NOISE = (
-    64  # what a part may differ by at tokens whose inputs are the same, in the dtype's epsilons
-)
+_NOISE = 64  # by how many of the dtype's epsilons a part may differ where its inputs do not
 
 
 @dataclass(frozen=True)

@@ -194,14 +194,14 @@ class EditableModel(ModelStructure):
 
     def block_runner(self) -> BlockRunner | None:
         """Runs the model one block at a time, frozen by the caller; None: it cannot run so."""
+        if not self.restarts:
+            return None
         runner = BlockRunner(self)
         try:
-            if self.restarts:
-                runner.check()
-                return runner
+            runner.check()
         except UnsupportedModel:
-            pass
-        return None
+            return None
+        return runner
 
     def groups(self, sizes: Sequence[int], limit: int) -> list[list[int]]:
         """Which batches run together, as lists of their indices.

@@ -18,6 +18,7 @@ from lga_fast.models.kv_cache import CACHE
 from lga_fast.models.module_lookup import Key, find_blocks, find_matrices, mixer_of
 from lga_fast.models.module_patching import (
     patched_forwards,
+    skip_block,
     tuple_length,
     unwrap_output,
     wrap_output,
@@ -150,7 +151,7 @@ def can_restart(hf: Any, family: ModelFamily, name: str) -> bool:
         last, types = len(blocks) - 1, layer_types(hf)
         for layer in (last - i for i in one_of_each_kind([*blocks][::-1], types[::-1])):
             block = blocks[layer]
-            skipped = {b: partial(_skip, tuple_length(outputs[b])) for b in blocks[:layer]}
+            skipped = {b: partial(skip_block, tuple_length(outputs[b])) for b in blocks[:layer]}
             mixed = {mixers[block]: again(mixers[block])} if block in mixers else {}
             start = block.register_forward_pre_hook(lambda m, args: (hidden[m], *args[1:]))
             try:
@@ -181,10 +182,6 @@ def continues(hf: Any) -> bool:
     except FOREIGN:
         return False
     return True
-
-
-def _skip(length: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-    return wrap_output(hidden, length)
 
 
 def _alike(one: Tensor, other: Tensor) -> bool:

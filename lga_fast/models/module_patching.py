@@ -68,3 +68,8 @@ def tuple_length(output: Any) -> int:
 def wrap_output(hidden: Tensor, length: int) -> Any:
     """`hidden` in a tuple of this length, as a module returns it; 0: no tuple."""
     return (hidden, *[None] * (length - 1)) if length else hidden
+
+
+def skip_block(length: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """Forward of a block that is skipped; `length` as of `wrap_output`."""
+    return wrap_output(hidden, length)
