@@ -41,6 +41,14 @@ def test_every_architecture_works_or_is_refused_with_a_reason():
         assert sorted(table) == NAMES
 
 
+def test_readme_counts_as_the_table_does():
+    outcomes = [outcome for outcome, _ in rows().values()]
+    works, refused = outcomes.count("works"), outcomes.count("refused")
+    said = " ".join((TABLE.parents[1] / "README.md").read_text("utf-8").split())
+    assert f"Of {works + refused} architectures](docs/architectures.md) {works} work" in said
+    assert f"{refused} are refused with a reason" in said
+
+
 @pytest.mark.parametrize("name", [name for name in SAMPLE if name in NAMES])
 def test_a_sample_is_as_the_table_says(name):
     outcome = try_out(name)
