@@ -43,31 +43,29 @@ def target_row(tokenizer: Any, prompt: str, target: str) -> Row:
     where these open the joint ids; else (a merge across the join, a trailing space) where the
     target's characters begin; without offsets the two are tokenised apart. No end-of-text token.
     """
-    chats = isinstance(tokenizer, ChatTokenizer)
-    if chats:
+    asked, _, special = _as_given(tokenizer, prompt)
+    if isinstance(tokenizer, ChatTokenizer):
         text, first = tokenizer.answered(prompt, target)
     else:
         space = not (prompt[-1:].isspace() or target[:1].isspace()) and writes_spaces(prompt)
         text = prompt + " " * space + target
         first = len(text) - len(target.lstrip())  # offsets may or may not count the space
-    joint, offsets = encode(tokenizer, text, special=not chats)
-    alone = encode_prompt(tokenizer, prompt)
+    joint, offsets = encode(tokenizer, text, special)
+    alone, _ = encode(tokenizer, asked, special)
     if len(alone) < len(joint) and joint[: len(alone)] == alone:
         return Row(tuple(joint), len(alone))
     if offsets is not None:
         starts = [i for i, (_, end) in enumerate(offsets) if end > first]
         if starts and starts[0] > 0:
             return Row(tuple(joint), starts[0])
-    rest = text[len(tokenizer.prompt(prompt)[0] if chats else prompt) :]
-    apart = tokenizer(rest, add_special_tokens=False)["input_ids"]
+    apart = tokenizer(text[len(asked) :], add_special_tokens=False)["input_ids"]
     return Row((*alone, *apart), len(alone))
 
 
 def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
     """Ids of a prompt as the model gets it: in a chat, as a message of the user."""
-    if isinstance(tokenizer, ChatTokenizer):
-        return encode(tokenizer, tokenizer.prompt(prompt)[0], special=False)[0]
-    return encode(tokenizer, prompt)[0]
+    text, _, special = _as_given(tokenizer, prompt)
+    return encode(tokenizer, text, special)[0]
 
 
 def locate(tokenizer: Any, prompt: str) -> tuple[list[int], Offsets]:
@@ -76,11 +74,10 @@ def locate(tokenizer: Any, prompt: str) -> tuple[list[int], Offsets]:
     Raises:
         EditError: the tokenizer is a slow one, and decoding its ids gives another text.
     """
-    chats = isinstance(tokenizer, ChatTokenizer)
-    text, start = tokenizer.prompt(prompt) if chats else (prompt, 0)
-    ids, offsets = encode(tokenizer, text, special=not chats)
+    text, start, special = _as_given(tokenizer, prompt)
+    ids, offsets = encode(tokenizer, text, special)
     if offsets is None:
-        offsets = _decoded_offsets(tokenizer, text, ids, skip_special=not chats)
+        offsets = _decoded_offsets(tokenizer, text, ids, skip_special=special)
     return ids, [(a - start, b - start) for a, b in offsets]
 
 
@@ -135,6 +132,16 @@ def writes_spaces(prompt: str, target: str = "") -> bool:
     """
     last = next((c for c in reversed(prompt) if c.isalpha()), "a")
     return target[:1].isspace() or not unicodedata.name(last, "").startswith(_UNSPACED)
+
+
+def _as_given(tokenizer: Any, prompt: str) -> tuple[str, int, bool]:
+    """A prompt as the model gets it, where it begins there, and whether special tokens are added.
+
+    A chat template writes those itself.
+    """
+    if isinstance(tokenizer, ChatTokenizer):
+        return (*tokenizer.prompt(prompt), False)
+    return prompt, 0, True
 
 
 def _decoded_offsets(tokenizer: Any, text: str, ids: Sequence[int], skip_special: bool) -> Offsets:
