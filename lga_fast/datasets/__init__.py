@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lga_fast import registry
-from lga_fast.datasets._contradictions import contradictions
 from lga_fast.datasets._files import read_source
 from lga_fast.datasets._forms import loaders_for
 from lga_fast.datasets._report import (
@@ -39,7 +38,6 @@ __all__ = [
     "LoadedEdits",
     "Provenance",
     "Split",
-    "contradictions",
     "easyedit_requests",
     "load",
     "load_edits",

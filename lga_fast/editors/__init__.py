@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lga_fast.datasets import LoadedEdits, contradictions, easyedit_requests
+from lga_fast.datasets import LoadedEdits, easyedit_requests
 from lga_fast.editors._config import Config
 from lga_fast.editors._cost_messages import verbose_costs
 from lga_fast.editors._layer_editor import LayerEditor, Solver
@@ -159,7 +159,7 @@ def validate_requests(
     requests = easyedit_requests(edits)
     if not requests:
         raise EditError("edit: expected at least one request, got none")
-    if together and (against := contradictions(requests)):
+    if together and (against := _contradictions(requests)):
         more = f"; and {len(against) - _SHOWN} more" if len(against) > _SHOWN else ""
         warn(
             f"{len(against)} of {len(requests)} requests contradict an earlier one, and one edit "
@@ -177,6 +177,30 @@ def validate_requests(
             f"requests do not have: {'; '.join(examples)}{more}. Correct them or leave them out."
         )
     return requests
+
+
+def _contradictions(requests: Sequence[EditRequest]) -> list[str]:
+    """One sentence for each request whose prompt an earlier one wants to answer otherwise.
+
+    Prompts and answers are compared without regard to case and white space. Composite edits add an
+    answer to others, so that they do not contradict each other.
+    """
+    first: dict[str, EditRequest] = {}
+    sentences = []
+    for request in requests:
+        if request.kind == "composite":
+            continue
+        earlier = first.setdefault(_bare(request.prompt), request)
+        if _bare(earlier.target_new) != _bare(request.target_new):
+            sentences.append(
+                f"{earlier.case_id!r} wants {earlier.target_new!r} and {request.case_id!r} wants "
+                f"{request.target_new!r} for {request.prompt!r}"
+            )
+    return sentences
+
+
+def _bare(text: str) -> str:
+    return " ".join(text.split()).casefold()
 
 
 def _report(changes: Sequence[WeightEdit], about: dict[str, Any]) -> list[WeightEdit]:

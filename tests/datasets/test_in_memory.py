@@ -7,7 +7,7 @@ import tiny
 import torch
 
 from lga_fast import score_layers
-from lga_fast.datasets import contradictions, easyedit_requests, load_edits
+from lga_fast.datasets import easyedit_requests, load_edits
 from lga_fast.errors import DataError
 from lga_fast.records import EditRequest, Probe
 
@@ -208,15 +208,3 @@ def test_objects_that_are_whole_stay_as_they_are():
     assert easyedit_requests([whole]) == [whole]
     (edit,) = easyedit_requests([EditRequest("a", "p Orta", "t", "Orta")])
     assert edit.subject_span == (2, 6)
-
-
-def test_contradictions_are_named():
-    peru = EditRequest("a", "Lake Orta is in", "Peru")
-    same = EditRequest("b", "Lake  Orta is in", " peru")
-    chad = EditRequest("c", "lake orta is in ", "Chad")
-    assert contradictions([peru, same]) == []
-    assert contradictions([peru, same, chad]) == [
-        "'a' wants 'Peru' and 'c' wants 'Chad' for 'lake orta is in '"
-    ]
-    several = [EditRequest(str(i), "p", t, kind="composite") for i, t in enumerate("ab")]
-    assert contradictions(several) == []

@@ -9,7 +9,15 @@ import tiny
 import torch
 
 import lga_fast
-from lga_fast.editors import _contexts, _moments, _rank_one, _value_solver, r_rome, rome
+from lga_fast.editors import (
+    _contexts,
+    _moments,
+    _rank_one,
+    _value_solver,
+    r_rome,
+    rome,
+    validate_requests,
+)
 from lga_fast.editors._value_problem import answer_row
 from lga_fast.errors import EditError, LgaFastWarning, OptionError, UnknownName
 from lga_fast.forward.decoding import greedy
@@ -139,6 +147,16 @@ def test_requests_that_contradict_each_other_are_named_before_the_work(monkeypat
     says = "1 of 3 requests contradict an earlier one, .*'a' wants 'New York' and 'c' wants 'Rome'"
     with pytest.warns(LgaFastWarning, match=says), pytest.raises(pytest.fail.Exception):
         lga_fast.edit(model, [REQUEST, OTHER, against], "rome", layer=LAYER, contexts=CONTEXTS)
+
+
+def test_one_answer_written_twice_and_composite_edits_do_not_contradict(recwarn):
+    again = replace(REQUEST, case_id="c", prompt=f"{REQUEST.prompt} ", target_new=" new  york")
+    validate_requests([REQUEST, again], "rome", together=True)
+    several = [
+        replace(REQUEST, case_id=answer, target_new=answer, kind="composite") for answer in "xy"
+    ]
+    validate_requests(several, "rome", together=True)
+    assert not recwarn.list
 
 
 def test_what_there_is_to_know_of_a_request_is_said():
