@@ -37,6 +37,8 @@ class DescribedModel(Protocol):
     @property
     def mlp_layers(self) -> list[int]: ...
     @property
+    def last_reaching_layer(self) -> int: ...
+    @property
     def dtype(self) -> torch.dtype: ...
     @property
     def device(self) -> torch.device: ...
@@ -45,6 +47,7 @@ class DescribedModel(Protocol):
 
 def of(model: DescribedModel) -> dict[str, Any]:
     """Model, versions, device and kernels of a result, in plain JSON values."""
+    last = model.last_reaching_layer
     return environment() | {
         "model": model.name,
         "family": model.family_name,
@@ -52,6 +55,7 @@ def of(model: DescribedModel) -> dict[str, Any]:
         "model_fingerprint": model.fingerprint(),
         "layers": model.layers,
         "layers_without_mlp": sorted(set(range(model.layers)) - set(model.mlp_layers)) or None,
+        "last_reaching_layer": None if last == model.layers - 2 else last,
         "dtype": str(model.dtype).removeprefix("torch."),
         "dequantised_from": model.dequantised_from,
         "chat": isinstance(model.tokenizer, ChatTokenizer) or None,

@@ -94,6 +94,15 @@ class ModelStructure:
         """Layers that have the matrix which editors rewrite; experts are not edited."""
         return [layer for layer, role in self._matrices if role == self.family.edited]
 
+    @property
+    def last_reaching_layer(self) -> int:
+        """The last layer that later tokens can read, in a mixer above it; -1: there is none.
+
+        A mixer that takes the keys of an earlier layer reads nothing new.
+        """
+        own = self.layers - (getattr(self.config, "num_kv_shared_layers", 0) or 0)
+        return max((layer for layer in range(own) if self.mixes(layer)), default=0) - 1
+
     def mixes(self, layer: int) -> bool:
         """Whether a block mixes tokens; some are an MLP alone."""
         return self._mixers[layer] is not None

@@ -136,11 +136,19 @@ def with_notes(
             "they only mix tokens."
         )
     last = len(ranking.scores) - 1
-    if ranking.layer == last:
+    reaching = ranking.provenance.get("last_reaching_layer")
+    reaching = last - 1 if reaching is None else reaching
+    if ranking.layer > reaching:
+        which = " is the last one" if ranking.layer == last else ""
+        better = next((layer for layer in ranking.order if layer <= reaching), None)
         notes.append(
-            f"Layer {last} is the last one: an edit there cannot reach later tokens, because "
-            "nothing after it reads the subject's position. Prefer the next layer in the ranking"
-            + (f" ({ranking.order[1]})." if len(ranking.order) > 1 else ".")
+            f"Layer {ranking.layer}{which}: an edit there cannot reach later tokens, because "
+            "nothing after it reads the subject's position anew."
+            + (
+                f" Prefer the next one in the ranking that can ({better})."
+                if better is not None
+                else ""
+            )
         )
     if unspaced := ranking.provenance.get("unspaced"):
         notes.append(

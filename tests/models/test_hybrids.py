@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tiny
@@ -11,7 +13,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 import lga_fast
 from lga_fast.errors import EditError
 from lga_fast.models import EditableModel
-from lga_fast.records import EditRequest
+from lga_fast.models.module_patching import unwrap_output
+from lga_fast.records import EditRequest, LayerRanking
+from lga_fast.selectors._selector import with_notes
 
 FACT = EditRequest("a", "The capital of France is", "Rome", "France", (15, 21), "Paris")
 FACTS = [FACT, EditRequest("b", "Berlin is the capital of", "Italy", "Berlin", (0, 6), "Paris")]
@@ -71,6 +75,41 @@ def test_a_layer_that_only_mixes_tokens_is_not_edited(nemotron_h):
         lga_fast.edit(nemotron_h, [FACT], "r_rome", layer=2)
     edit = lga_fast.edit(nemotron_h, [FACT], "r_rome", layer=3, steps=1, contexts=[])
     assert list(edit.deltas) == ["model.layers.3.mixer.down_proj.weight"]
+
+
+@pytest.mark.parametrize("family", [*tiny.names(), "nemotron_h"])
+def test_which_layers_later_tokens_can_read(family, nemotron_h):
+    """Found by changing what a block gives the first token."""
+    model = nemotron_h if family == "nemotron_h" else tiny.model(family, torch.float32)
+    ids = torch.tensor([[5, 6, 7, 8]])
+
+    def change(module, args, output):
+        hidden = unwrap_output(output)
+        hidden[..., 0, :] += torch.linspace(0, 1, hidden.shape[-1])
+
+    with torch.no_grad(), model.frozen():
+        before = model.hf(ids, use_cache=False).logits[0, 1:]
+        for layer in range(model.layers):
+            hook = model.part(layer, "block").register_forward_hook(change)
+            after = model.hf(ids, use_cache=False).logits[0, 1:]
+            hook.remove()
+            reaches = not torch.allclose(after, before, rtol=1e-6, atol=1e-7)
+            assert reaches == (layer <= model.last_reaching_layer), layer
+
+
+def test_a_layer_that_later_tokens_cannot_read_is_named_with_a_better_one():
+    """Layers 3 and 4 take the keys of earlier ones."""
+    model = tiny.model("gemma4_text-shared")
+    provenance = lga_fast.score_layers(model, FACTS).provenance
+    assert (model.layers, provenance["last_reaching_layer"]) == (5, 1)
+    ranking = LayerRanking(
+        2, "x", (1.0, 2.0, 5.0, 4.0, 3.0), (2, 3, 4, 1, 0), provenance=provenance
+    )
+    (note,) = with_notes(ranking, []).notes
+    assert note.startswith("Layer 2: an edit there cannot reach later tokens")
+    assert note.endswith("Prefer the next one in the ranking that can (1).")
+    last = with_notes(replace(ranking, layer=4, order=(4, 3, 2)), []).notes[0]
+    assert last.startswith("Layer 4 is the last one: ") and last.endswith("position anew.")
 
 
 def test_heads_may_differ_by_layer():
