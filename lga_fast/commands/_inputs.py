@@ -13,18 +13,16 @@ from lga_fast.datasets import FactToken, LoadedEdits
 from lga_fast.editors import Preset, check_options
 from lga_fast.errors import RanksError
 from lga_fast.files import check_writable
-from lga_fast.loading import Weights, load
+from lga_fast.loading import load
 from lga_fast.models import EditableModel
 
 
-def load_model(
-    source: str,
-    device: str | None,
-    dtype: str | None,
-    memory_budget: str | None,
-    weights: Weights = "resident",
-    chat: bool = False,
-) -> EditableModel:
+def take_model(fields: dict[str, Any]) -> dict[str, Any]:
+    """Take the values of `_options.model` out of a command's; for `load_model`."""
+    return {name: fields.pop(name) for option in _options.model() if (name := option.name)}
+
+
+def load_model(source: str, device: str | None, **how: Any) -> EditableModel:
     """The model of `_options.model`; stderr says why its weights were placed where they are.
 
     With several ranks, each loads the model for itself, on a CUDA device of its own if there are
@@ -40,9 +38,7 @@ def load_model(
     if ranks.size > 1 and device in (None, "cuda"):
         device = ranks.device
     silence_transformers()
-    model = load(
-        source, device=device, dtype=dtype, weights=weights, memory_budget=memory_budget, chat=chat
-    )
+    model = load(source, device=device, **how)
     if model.placement and ranks.is_rank_zero:
         click.echo(model.placement, err=True)
     return model

@@ -64,6 +64,16 @@ def model() -> list[click.Option]:
         click.Option(
             ["--chat"], is_flag=True, help="Render prompts by the tokenizer's chat template."
         ),
+        click.Option(["--revision"], help="Branch, tag or commit of a Hub id."),
+        click.Option(
+            ["--trust-remote-code"],
+            is_flag=True,
+            help="Run the code that comes with the model's checkpoint.",
+        ),
+        click.Option(
+            ["--attn-implementation"],
+            help="eager, sdpa, ...; default: transformers' choice.",
+        ),
     ]
 
 

@@ -17,7 +17,6 @@ from lga_fast.datasets import FactToken, LoadedEdits, load_edits
 from lga_fast.editors import Preset, edit, verbose_costs
 from lga_fast.errors import NoLayer
 from lga_fast.files import write_atomic
-from lga_fast.loading import Weights
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
 from lga_fast.reports import answers, answers_table
@@ -25,12 +24,6 @@ from lga_fast.weight_edit import WeightEdit
 
 
 def run(
-    source: str,
-    device: str | None,
-    dtype: str | None,
-    memory_budget: str | None,
-    chat: bool,
-    weights: Weights,
     prompt: str | None,
     subject: str | None,
     target: str | None,
@@ -52,12 +45,13 @@ def run(
 ) -> None:
     """Edit the model, compare its answers, and write the edit."""
     _inputs.refuse_ranks("edit", "start it without torchrun")
+    how = _inputs.take_model(fields)
     _check_destinations(out, merge, peft)
-    requests, facts = _requests(source, prompt, subject, target, data, fact_token, limit)
+    requests, facts = _requests(how["source"], prompt, subject, target, data, fact_token, limit)
     if rephrase is not None and len(requests) > 1:
         raise click.UsageError(f"--rephrase is for one request, but there are {len(requests)}")
     arguments = _inputs.editor_arguments(editor, preset, config, layer, seed, fields)
-    model = _inputs.load_model(source, device, dtype, memory_budget, weights, chat)
+    model = _inputs.load_model(**how)
     with verbose_costs(), recorded_notes() as notes:
         change = _solve(model, requests, facts, layer, proxy, seed, arguments)
     notes = list(dict.fromkeys([*notes, *change.provenance["config_report"]["notes"]]))

@@ -20,19 +20,12 @@ from lga_fast.evaluation.evaluate import evaluate
 from lga_fast.evaluation.loop import EvalWhen, Mode
 from lga_fast.evaluation_records import Evaluation
 from lga_fast.files import write_atomic
-from lga_fast.loading import Weights
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
 from lga_fast.reports import evaluation
 
 
 def run(
-    source: str,
-    device: str | None,
-    dtype: str | None,
-    memory_budget: str | None,
-    chat: bool,
-    weights: Weights,
     data: str,
     fact_token: FactToken,
     limit: int | None,
@@ -52,6 +45,7 @@ def run(
     **fields: Any,
 ) -> None:
     """Evaluate the editor, print the summary and write results to `out`."""
+    how = _inputs.take_model(fields)
     arguments = _inputs.editor_arguments(editor, preset, config, layer, seed, fields) | {
         "mode": mode,
         "eval_when": eval_when,
@@ -62,7 +56,7 @@ def run(
     metric_members.choose(metrics, arguments["metric_options"])  # so that bad values are refused
     _inputs.check_folders(out)
     facts = _inputs.load_requests(data, fact_token)
-    model = _inputs.load_model(source, device, dtype, memory_budget, weights, chat)
+    model = _inputs.load_model(**how)
 
     def evaluate_at(layer: int | None, held_out: datasets.Split | None) -> Evaluation:
         test = _test(facts, held_out, skip_unusable)

@@ -15,7 +15,6 @@ from lga_fast import distributed, extras, progress, registry, selectors
 from lga_fast.commands import _field_options, _inputs
 from lga_fast.datasets import FactToken
 from lga_fast.files import write_atomic
-from lga_fast.loading import Weights
 from lga_fast.records import LayerRanking
 from lga_fast.reports import plot, ranking_table
 from lga_fast.scoring import CostEstimate
@@ -24,23 +23,18 @@ _SELECTORS = "lga_fast.selectors"
 
 
 def run(
-    source: str,
     data: str,
     fact_token: FactToken,
     proxy: int,
     seed: int,
     selector: list[str],
-    weights: Weights,
     plan: bool,
     as_json: bool,
     out: Path | None,
-    device: str | None,
-    dtype: str | None,
-    memory_budget: str | None,
-    chat: bool,
     **fields: Any,
 ) -> None:
     """Choose a layer with each selector, print the rankings and write them to `out`."""
+    how = _inputs.take_model(fields)
     options = _field_options.specified(fields)
     members = {name: registry.member(_SELECTORS, name).Selector for name in selector}
     if any("seed" in member.__dataclass_fields__ for member in members.values()):
@@ -49,7 +43,7 @@ def run(
     registry.configured_together(_SELECTORS, selector, "Selector", options)
     _inputs.check_folders(out, options.get("resume"))
     facts = _inputs.draw_proxy(_inputs.load_requests(data, fact_token), proxy, seed)
-    model = _inputs.load_model(source, device, dtype, memory_budget, weights, chat)
+    model = _inputs.load_model(**how)
     rank_zero = distributed.current().is_rank_zero
     if rank_zero and (plan or (model.streamed and not progress.shown())):
         cost = selectors.estimate_selection_cost(model, facts, selector, **options)

@@ -11,6 +11,8 @@ import pytest
 from running import run
 
 from lga_fast import registry
+from lga_fast.commands import _inputs
+from lga_fast.errors import LgaFastError
 from lga_fast.records import LayerRanking
 
 SELECTORS = registry.names("lga_fast.selectors")
@@ -103,6 +105,30 @@ def test_errors_are_one_paragraph(arguments, message, facts, saved_model):
     base |= dict(zip(arguments[::2], arguments[1::2], strict=True))
     text = run("select", *[part for pair in base.items() for part in pair], ok=False)
     assert message in text and "Traceback" not in text
+
+
+@pytest.mark.parametrize("command", ["select", "edit", "evaluate"])
+def test_a_model_is_loaded_as_the_options_say(command, monkeypatch):
+    asked = {}
+
+    def load(source, **how):
+        asked.update(how, source=source)
+        raise LgaFastError("that is all")
+
+    monkeypatch.setattr(_inputs, "load", load)
+    how = "--model org/name --dtype bfloat16 --revision v2 --attn-implementation eager"
+    run(command, *how.split(), "--trust-remote-code", "--chat", ok=False)
+    assert asked == {
+        "source": "org/name",
+        "device": None,
+        "dtype": "bfloat16",
+        "weights": "resident",
+        "memory_budget": None,
+        "chat": True,
+        "revision": "v2",
+        "trust_remote_code": True,
+        "attn_implementation": "eager",
+    }
 
 
 def test_list_names_every_member():
