@@ -230,8 +230,7 @@ def _load_streamed(
     pretrained: FromPretrained,
 ) -> StreamedModel:
     files = find_files(path)
-    hf = meta_model(path, dtype, stored_dtype(files))
-    pretrained.set_attention(hf)
+    hf = meta_model(path, dtype, stored_dtype(files), pretrained.attn_implementation)
     checkpoint = Checkpoint(hf, files)
     return StreamedModel(hf, tokenizer, name, checkpoint, torch.device(device), budget, editing)
 

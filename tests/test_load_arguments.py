@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -79,6 +80,18 @@ def test_attention_is_set_and_decides_what_is_the_same_run(saved_model, weights)
     torch.testing.assert_close(*map(torch.from_numpy, scores), rtol=1e-3, atol=0)
     with pytest.raises(LgaFastError):
         lga_fast.load(saved_model, attn_implementation="none such", **options)
+
+
+def test_attention_that_cannot_be_changed_later_is_set_from_the_start(tmp_path):
+    """Falcon picks its attention's class when it is made."""
+    falcon = tiny.model("falcon", torch.float32)
+    falcon.hf.save_pretrained(tmp_path)
+    falcon.tokenizer.save_pretrained(tmp_path)
+    for weights in ("resident", "streamed"):
+        how: dict[str, Any] = {"device": "cpu", "weights": weights, "attn_implementation": "eager"}
+        model = lga_fast.load(tmp_path, **how)
+        assert model.hf.config._attn_implementation == "eager"
+        assert provenance.of(model)["attention"] == "eager"
 
 
 def test_options_that_cannot_be_kept_are_refused_with_the_reason(saved_model):

@@ -11,13 +11,19 @@ from torch import Tensor, nn
 from lga_fast.errors import LgaFastError, UnsupportedModel
 
 
-def meta_model(source: str, dtype: torch.dtype | None, stored: torch.dtype) -> Any:
+def meta_model(
+    source: str,
+    dtype: torch.dtype | None,
+    stored: torch.dtype,
+    attn_implementation: str | None = None,
+) -> Any:
     """A transformers model on `meta` as config.json describes it.
 
     Args:
         source: folder or Hub id.
         dtype: of the weights; None: as config.json says, else as stored.
         stored: the checkpoint's dtype.
+        attn_implementation: as transformers takes it.
 
     Raises:
         LgaFastError: the weights are quantised.
@@ -32,7 +38,9 @@ def meta_model(source: str, dtype: torch.dtype | None, stored: torch.dtype) -> A
         )
     wanted = dtype or config.dtype or config.get_text_config().dtype or stored
     with torch.device("meta"):
-        hf = AutoModelForCausalLM.from_config(config, dtype=wanted)
+        hf = AutoModelForCausalLM.from_config(
+            config, dtype=wanted, attn_implementation=attn_implementation
+        )
     hf.requires_grad_(False).eval()
     with suppress(OSError):  # there need not be a generation_config.json
         hf.generation_config = GenerationConfig.from_pretrained(source)
