@@ -54,11 +54,11 @@ def guess(hf: Any) -> ModelFamily:
     Raises:
         NotUnderstood: the model has something that decoders of the known families do not have.
     """
-    if any(p.is_meta for p in hf.parameters()):
-        raise NotUnderstood("a guess needs weights in memory to be confirmed")
     path = blocks_path(hf)
     blocks = hf.get_submodule(path)
     layers = one_of_each_kind(blocks, layer_types(hf))
+    if any(p.is_meta for layer in layers for p in blocks[layer].parameters()):
+        raise NotUnderstood("a guess needs weights in memory to be confirmed")
     calls = record_calls(hf, path, layers)
     if looks_ahead(hf):
         raise NotUnderstood("a token's logits depend on later tokens, so it is no causal model")

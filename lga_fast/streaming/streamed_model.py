@@ -8,7 +8,7 @@ blocks for each, and one for its backward.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -20,7 +20,7 @@ from torch import Tensor
 from lga_fast import memory
 from lga_fast.errors import LgaFastError, UnsupportedModel
 from lga_fast.forward.layer_major import layer_major_logits, run_layer_major
-from lga_fast.models import fingerprint
+from lga_fast.models import families, fingerprint
 from lga_fast.models.block_runner import BlockRunner
 from lga_fast.models.editable import EditableModel, ForwardJob
 from lga_fast.streaming.block_loader import BlockLoader, assign
@@ -29,6 +29,7 @@ from lga_fast.streaming.edit_overlay import Overlays
 from lga_fast.streaming.lazy_embedding import LazyEmbedding
 from lga_fast.streaming.meta_model import fill_buffers
 from lga_fast.streaming.on_demand_forward import OnDemandWeights
+from lga_fast.streaming.skeleton import skeleton
 from lga_fast.streaming.streamed_memory import StreamedMemory
 
 
@@ -64,7 +65,10 @@ class StreamedModel(EditableModel):
         memory_budget: int | None = None,
         editing: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        super().__init__(hf, tokenizer, name, memory_budget, editing)
+        known = families.find(hf.config)
+        runs = nullcontext() if known else skeleton(hf, shards, device, memory_budget)
+        with runs:
+            super().__init__(hf, tokenizer, name, memory_budget, editing)
         if not self.restarts:
             raise UnsupportedModel(
                 f"{name!r}: blocks of {self.family_name!r} read more of earlier ones than hidden "

@@ -1,0 +1,113 @@
+"""A few blocks of a streamed model in memory: enough to find out how all of them are built."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from lga_fast.errors import LgaFastError
+from lga_fast.memory import format_bytes
+from lga_fast.models.block_calls import TOKENS, layer_types, one_of_each_kind
+from lga_fast.models.family_guess import NotUnderstood, blocks_path
+from lga_fast.models.module_patching import patched_forwards, tuple_length, wrap_output
+from lga_fast.streaming.block_loader import assign
+from lga_fast.streaming.checkpoint import Checkpoint
+from lga_fast.streaming.meta_model import fill_buffers
+
+
+@contextmanager
+def skeleton(
+    hf: Any, shards: Checkpoint, device: torch.device, memory_budget: int | None
+) -> Iterator[None]:
+    """A model on `meta` runs while inside, with the first and the last block of each kind alone.
+
+    The other blocks hand on what they are given. So a family can be guessed and confirmed with the
+    weights of few blocks, the head, and the tokens of a short row.
+
+    Raises:
+        LgaFastError: they take more than `memory_budget`, with gradients for those blocks.
+    """
+    try:
+        path = blocks_path(hf)
+    except NotUnderstood:  # as whoever guesses will say
+        yield
+        return
+    blocks, decoder = hf.get_submodule(path), path.rpartition(".")[0]
+    kept = _first_and_last_of_each_kind(blocks, layer_types(hf))
+    embedding, paths = hf.get_input_embeddings(), {m: name for name, m in hf.named_modules()}
+    head, rows = f"{paths[hf.get_output_embeddings()]}.", f"{paths[embedding]}.weight"
+    running = tuple(f"{path}.{layer}." for layer in kept)
+    empty = {
+        name: tensor
+        for name, tensor in hf.state_dict().items()
+        if name.startswith((f"{decoder}.", head))
+        and (name.startswith(running) or not name.startswith(f"{path}."))
+        and name != rows
+    }
+    sources = {name: shards.source(name) for name in empty}  # None: it is read with another one
+    _check_memory(shards, sources, running, memory_budget)
+    fill_buffers(hf, decoder, device)
+    read = shards.read(dict.fromkeys(filter(None, sources.values())))
+    weights = {name: read[source or name].to(device) for name, source in sources.items()}
+    del read
+    before = embedding.weight
+    try:
+        assign(hf, weights, strict=False)
+        del weights
+        tokens = range(min(TOKENS, len(before)))
+        few = shards.rows(shards.source(rows) or rows, tokens).to(device)
+        embedding.weight = nn.Parameter(few, requires_grad=False)
+        with _skipped(blocks, kept):
+            yield
+    finally:
+        assign(hf, empty, strict=False)
+        embedding.weight = before
+        hf.tie_weights()  # parameters that were assigned are not tied yet
+
+
+def _first_and_last_of_each_kind(blocks: Sequence[nn.Module], types: Sequence[str]) -> set[int]:
+    last = len(blocks) - 1
+    from_end = one_of_each_kind([*blocks][::-1], types[::-1])
+    return {*one_of_each_kind(blocks, types), *(last - i for i in from_end)}
+
+
+def _check_memory(
+    shards: Checkpoint,
+    sources: Mapping[str, str | None],
+    running: tuple[str, ...],
+    memory_budget: int | None,
+) -> None:
+    """Refuse what would not fit, before it is read."""
+    size = shards.loaded_bytes(dict.fromkeys(filter(None, sources.values())))
+    in_blocks = (source for name, source in sources.items() if source and name.startswith(running))
+    needed = size + shards.loaded_bytes(in_blocks)
+    if memory_budget is not None and needed > memory_budget:
+        raise LgaFastError(
+            f"no family file describes this model, and to find out how it is built takes "
+            f"{format_bytes(needed)} ({len(running)} of its blocks with gradients, and its head); "
+            f"memory_budget is {format_bytes(memory_budget)}. Give it more, or write a family file"
+        )
+
+
+@contextmanager
+def _skipped(blocks: nn.ModuleList, kept: Collection[int]) -> Iterator[None]:
+    """All blocks but these hand on their first input, in a tuple if those return one."""
+    length = 0
+
+    def seen(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        nonlocal length
+        length = tuple_length(output)
+
+    def skip(*args: Any, **kwargs: Any) -> Any:
+        return wrap_output([*args, *kwargs.values()][0], length)
+
+    with ExitStack() as stack:
+        for layer in kept:
+            stack.callback(blocks[layer].register_forward_hook(seen).remove)
+        rest = [block for layer, block in enumerate(blocks) if layer not in kept]
+        stack.enter_context(patched_forwards(dict.fromkeys(rest, skip)))
+        yield
