@@ -54,9 +54,12 @@ def layer_major_logits(
 ) -> Iterator[tuple[Float[Tensor, "position vocab"], Any]]:
     """See `EditableModel.logits_of`."""
     caches = [job.inputs.get(CACHE) for job in jobs]
+    # Whisper's config counts its encoder's layers; without one, a cache grows.
+    counted = getattr(model.config, "num_hidden_layers", None) == model.layers
+    config = model.config if counted else None
     for i, job in enumerate(jobs):
         if job.inputs.get("use_cache") and caches[i] is None:
-            caches[i] = DynamicCache(config=model.config)
+            caches[i] = DynamicCache(config=config)
     cached = [
         replace(job, inputs={**job.inputs, CACHE: cache}) if cache is not None else job
         for job, cache in zip(jobs, caches, strict=True)

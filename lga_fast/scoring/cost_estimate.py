@@ -96,8 +96,10 @@ def estimate_cost(
     streaming = None
     if model.streamed:
         waiting, heads = store_bytes(model, layouts), answers.reads + 1
+        backward = model.sweep_bytes(model.mlp_layers[0])  # no gradient goes further down
         streaming = Streaming(
-            read_bytes=(2 + answers.reads) * model.sweep_bytes()
+            read_bytes=heads * model.sweep_bytes()
+            + backward
             + heads * model.head_read_bytes()
             + model.fingerprint_bytes(),
             answer_reads=answers.reads,

@@ -83,6 +83,7 @@ class LayerMajorPass:
         assert runner is not None  # else no batch is checkpointed, and no model streamed
         self.scoring, self.runner, self.store = scoring, runner, store
         self.layers, self.show = scoring.model.layers, show_progress
+        self.lowest = scoring.model.mlp_layers[0]  # below it no gradient is asked for
         self.device = scoring.model.device
         self.batches = [(batch.pairs, scoring.layout(batch)) for batch in batches]
         self._block_inputs: list[BlockInputs] = []
@@ -104,7 +105,7 @@ class LayerMajorPass:
             self.store.put(f"entering-{layer + 1}", self._leaving(layer))
 
     def _backward(self, layers: int) -> None:
-        for layer in self._walk(range(layers - 1, -1, -1), "blocks backward"):
+        for layer in self._walk(range(layers - 1, self.lowest - 1, -1), "blocks backward"):
             self._finish(layer, self._from_block(layer))
 
     # -- one batch after the other -------------------------------------------------------------
@@ -130,8 +131,8 @@ class LayerMajorPass:
             with torch.enable_grad(), self.scoring.taps(*self.batches[i], [layer]):
                 output = self.runner.run(layer, hidden, self._block_inputs[i])
                 gradients = [leaving[key].to(output.device) for key in self._keys(i)]
-                entering = backward(output, gradients, hidden if layer else None)
-            yield from zip(self._keys(i), entering, strict=bool(layer))
+                entering = backward(output, gradients, hidden if layer > self.lowest else None)
+            yield from zip(self._keys(i), entering, strict=layer > self.lowest)
 
     def _keys(self, i: int) -> list[str]:
         """Names of a batch's gradients: of both answers together, or of each."""
@@ -161,8 +162,8 @@ class LayerMajorPass:
         """What enters a block (or the head), batch by batch, ready for a gradient."""
         waiting = self.store.get(f"entering-{layer}")
         for i in range(len(self.batches)):
-            # Before block 0 there is nothing that a gradient could be for.
-            yield waiting[str(i)].detach().to(self.device).requires_grad_(layer > 0)
+            entering = waiting[str(i)].detach().to(self.device)
+            yield entering.requires_grad_(layer > self.lowest)
 
     # -- what is finished ----------------------------------------------------------------------
     def _resumable(self) -> tuple[list[int], list[int]]:

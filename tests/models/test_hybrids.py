@@ -15,7 +15,10 @@ from lga_fast.errors import EditError
 from lga_fast.models import EditableModel
 from lga_fast.models.module_patching import unwrap_output
 from lga_fast.records import EditRequest, LayerRanking
+from lga_fast.scoring import estimate_cost
+from lga_fast.scoring.options import ScoringOptions
 from lga_fast.selectors._selector import with_notes
+from tests.both_placements import assert_same_bits, both
 
 FACT = EditRequest("a", "The capital of France is", "Rome", "France", (15, 21), "Paris")
 FACTS = [FACT, EditRequest("b", "Berlin is the capital of", "Italy", "Berlin", (0, 6), "Paris")]
@@ -67,6 +70,24 @@ def test_layers_without_an_mlp_are_not_ranked(nemotron_h, selector, quick):
     notes = [note for note in ranking.notes if "they have no MLP of their own" in note]
     assert len(notes) == (selector != "random_layer")
     assert ranking.provenance["layers_without_mlp"] == [0, 2, 4]
+
+
+def test_a_streamed_backward_ends_at_the_lowest_mlp(nemotron_h, tmp_path):
+    """Below it there is no gradient to send back, and no block to read."""
+    resident, streamed = both(tmp_path, nemotron_h, dtype="float32")
+    walked, walk = [], streamed._runner.walk
+    streamed._runner.walk = lambda layers, **more: (walked.append([*layers]), walk(layers, **more))[
+        1
+    ]
+    plan = estimate_cost(streamed, FACTS, ScoringOptions("ground_truth")).streaming
+    streamed.fingerprint()  # has been read
+    before = streamed.shards.bytes_read
+    scores = [lga_fast.score_layers(m, FACTS, old="ground_truth") for m in (streamed, resident)]
+    assert_same_bits(*scores)
+    assert walked[-2:] == [[0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1]]
+    assert plan is not None
+    rows_and_one_block = streamed.shards.bytes_read - before - plan.read_bytes
+    assert abs(rows_and_one_block) < streamed.block_bytes()
 
 
 def test_a_layer_that_only_mixes_tokens_is_not_edited(nemotron_h):
