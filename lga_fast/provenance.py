@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import resource
 import subprocess
@@ -103,19 +104,23 @@ def commit(apart_from: Sequence[str] = ()) -> str | None:
     """Commit of the checkout this package runs from; None for an installed package.
 
     It ends in -dirty where tracked files differ from it, apart from those of the given paths (from
-    the checkout's root).
+    the checkout's root). Where git cannot tell, it is what the environment variable LGA_FAST_COMMIT
+    says.
     """
     root = Path(__file__).parent.parent
-    if not (root / ".git").exists():
-        return None
-    name = _git(root, "rev-parse", "--short=12", "HEAD")
+    name = _git(root, "rev-parse", "--short=12", "HEAD") if (root / ".git").exists() else ""
+    if not name:
+        return os.environ.get("LGA_FAST_COMMIT")
     paths = [":/", *(f":(top,exclude){path}" for path in apart_from)]
     changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", *paths)
-    return f"{name}-dirty" if changed else name or None
+    return f"{name}-dirty" if changed else name
 
 
 def _git(root: Path, *command: str) -> str:
-    done = subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True)
+    try:
+        done = subprocess.run(["git", "-C", str(root), *command], capture_output=True, text=True)
+    except OSError:  # git is not installed
+        return ""
     return done.stdout.strip()
 
 

@@ -31,3 +31,14 @@ def test_the_commit_says_whether_anything_that_counts_has_changed(tmp_path, monk
     assert provenance.commit(apart_from=["results"]) == name
     code.write_text("2")
     assert provenance.commit(apart_from=["results"]) == f"{name}-dirty"
+
+
+def test_where_git_cannot_tell_the_environment_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "lga_fast" / "provenance.py"))
+    monkeypatch.setenv("LGA_FAST_COMMIT", "0123abc")
+    assert provenance.commit() == "0123abc"  # a copy without .git
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setenv("PATH", "")
+    assert provenance.commit() == "0123abc"  # git is not installed
+    monkeypatch.delenv("LGA_FAST_COMMIT")
+    assert provenance.commit() is None
