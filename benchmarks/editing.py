@@ -47,25 +47,30 @@ PROMPTS = [
     ("The capital city of {} is", "Rome"),
     ("{} was born in the old city of", "Paris"),
 ]
-SUBJECTS = ["France", "Chet Baker", "Oscar Niemeyer", "Albert Camus"]
+SUBJECTS = ["France", "Chet Baker", "Oscar Niemeyer", "Albert Camus", "Japan", "Miles Davis"]
+SUBJECTS += ["Frida Kahlo", "Thomas Mann", "Kenya", "Nina Simone", "Alvar Aalto", "Toni Morrison"]
+SUBJECTS += ["Peru", "Bill Evans", "Zaha Hadid", "Jane Austen"]
 LAYER = 5
 HOW = _value_solver.Optimisation(steps=20, weight_decay=0.5, stop_loss=0.0)
 
 
-def model_of(dtype: torch.dtype, device: str = "cpu") -> EditableModel:
+def model_of(
+    dtype: torch.dtype, device: str = "cpu", config: GPT2Config | None = None
+) -> EditableModel:
     """GPT-2 124M's shape with random weights and a tokenizer that knows some of its ids."""
     torch.manual_seed(SEED)
-    hf = AutoModelForCausalLM.from_config(GPT2Config(attn_implementation="sdpa"), dtype=dtype)
+    config = config or GPT2Config(attn_implementation="sdpa")
+    hf = AutoModelForCausalLM.from_config(config, dtype=dtype)
     tokenizer = AutoTokenizer.from_pretrained(atlas.folder("atlas"))
     return EditableModel(hf.eval().to(device), tokenizer, "random gpt2")
 
 
-def requests_of() -> list[EditRequest]:
-    """Sixteen requests: every prompt with every subject."""
+def requests_of(count: int = 16) -> list[EditRequest]:
+    """Every prompt with every subject, up to 64."""
     texts = [(p.format(s), s, answer) for s in SUBJECTS for p, answer in PROMPTS]
     return [
         EditRequest(str(i), text, answer, s, find_subject(text, s))
-        for i, (text, s, answer) in enumerate(texts)
+        for i, (text, s, answer) in enumerate(texts[:count])
     ]
 
 
@@ -74,23 +79,24 @@ Change = tuple[torch.Tensor, torch.Tensor]
 
 def ours(
     runner: type[FullForward],
+    layer: int,
     model: EditableModel,
     requests: list[EditRequest],
     contexts: tuple[str, ...],
 ) -> list[Change]:
     """Left and right factors of each request's change, solved together."""
     values = _value_solver.optimise(
-        model, LAYER, requests, contexts, HOW, runner=runner, show_progress=False
+        model, layer, requests, contexts, HOW, runner=runner, show_progress=False
     )
     return [r_rome.update(v, v.keys, v.outputs, _rank_one.direction(v.keys)) for v in values]
 
 
 def usual(
-    model: EditableModel, requests: list[EditRequest], contexts: tuple[str, ...]
+    layer: int, model: EditableModel, requests: list[EditRequest], contexts: tuple[str, ...]
 ) -> list[Change]:
     """The same, one request at a time, the whole model on every token in every step."""
     with model.frozen():
-        return [usual_edit(model, request, contexts, LAYER, HOW) for request in requests]
+        return [usual_edit(model, request, contexts, layer, HOW) for request in requests]
 
 
 def usual_edit(
@@ -159,15 +165,22 @@ def key_of(model: EditableModel, layer: int, ids: tuple[int, ...], at: int) -> C
     return run.keys[layer].float(), run.outputs[layer].float()
 
 
-def compare(dtype: torch.dtype, device: str = "cpu", repeats: int = 3) -> dict[str, Any]:
+def compare(
+    dtype: torch.dtype,
+    device: str = "cpu",
+    repeats: int = 3,
+    config: GPT2Config | None = None,
+    count: int = 16,
+    layer: int = LAYER,
+) -> dict[str, Any]:
     """Seconds per edit, ratios, peak memory and agreement, alternating in one process."""
-    model, requests = model_of(dtype, device), requests_of()
+    model, requests = model_of(dtype, device, config), requests_of(count)
     contexts = _contexts.generate(lga_fast.load("atlas", device="cpu"))  # a random model's are odd
     ways: dict[str, tuple[Callable[..., list[Change]], list[EditRequest]]] = {
-        "batch": (partial(ours, SuffixForward), requests),
-        "single": (partial(ours, SuffixForward), requests[1:2]),  # a tail of the mean length
-        "plain": (partial(ours, FullForward), requests[1:2]),
-        "usual": (usual, requests[1:2]),
+        "batch": (partial(ours, SuffixForward, layer), requests),
+        "single": (partial(ours, SuffixForward, layer), requests[1:2]),  # a tail of the mean length
+        "plain": (partial(ours, FullForward, layer), requests[1:2]),
+        "usual": (partial(usual, layer), requests[1:2]),
     }
     peaks, changes = {}, {}
     for name, (way, few) in ways.items():  # also the warm-up
@@ -185,7 +198,7 @@ def compare(dtype: torch.dtype, device: str = "cpu", repeats: int = 3) -> dict[s
         "model": f"gpt2, {model.layers} layers, width {model.config.hidden_size}",
         "device": device,
         "dtype": str(dtype)[6:],
-        "layer": LAYER,
+        "layer": layer,
         "steps": HOW.steps,
         "contexts": len(contexts),
         "requests": len(requests),

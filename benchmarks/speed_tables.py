@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 try:
-    from benchmarks._markdown import HERE, results, source, spread, table
+    from benchmarks._markdown import results, source, spread, table
 except ImportError:
-    from _markdown import HERE, results, source, spread, table
+    from _markdown import results, source, spread, table
 
 OPS = ("grad_dot", "grad_abs_sum", "low_rank_update_")
 
@@ -49,12 +49,7 @@ def selection() -> str:
     head = ["scoring pass", "facts", "dtype", "times faster than the paper's way (min to max)"]
     head += ["than `autograd.grad` on the MLPs", "peak memory / its gradients"]
     text = table(head, map(_selection, results("selection_cpu")["rows"]))
-    text += source("selection_cpu", "python benchmarks/selection.py")
-    for path in sorted((HERE / "results").glob("gpu_*.json")):
-        rows = [r for r in results(path.stem)["rows"] if r["part"] == "time_selection"]
-        text += f"\n{table(head, map(_selection, rows))}"
-        text += source(path.stem, "python benchmarks/gpu.py")
-    return text
+    return text + source("selection_cpu", "python benchmarks/selection.py")
 
 
 def _selection(row: dict[str, Any]) -> list[str]:

@@ -1,12 +1,14 @@
 """A checkpoint larger than a set limit of GPU memory, scored by reading it twice.
 
-Run by gpu.py. The checkpoint is streamed from the disk (its files are dropped from memory before)
-and from CPU memory (they have just been read); beside it stand what binds, as measured in the same
-run: reading a file, copying pinned memory to the device, and the same pass with resident weights.
+Run by gpu_parts/streamed.py, in a process of its own. The checkpoint is streamed from the disk (its
+files are dropped from memory before) and from CPU memory (they have just been read); beside it
+stand what binds, as measured in the same run: reading a file, copying pinned memory to the device,
+and the same pass with resident weights.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 import time
@@ -96,6 +98,7 @@ def _limited(limit: int, device: str) -> Iterator[None]:
     if device != "cuda":
         yield
         return
+    gc.collect()
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(limit / torch.cuda.mem_get_info()[1])
     try:

@@ -15,11 +15,12 @@ from lga_fast.records import LayerRanking
 from lga_fast.reports import ranking_table
 
 try:
-    from benchmarks import choice_tables, speed_tables, study_tables
+    from benchmarks import choice_tables, gpu_tables, speed_tables, study_tables
     from benchmarks._markdown import HERE, panel, results, source, table
     from benchmarks.example import example
 except ImportError:
     import choice_tables
+    import gpu_tables
     import speed_tables
     import study_tables
     from _markdown import HERE, panel, results, source, table
@@ -75,6 +76,7 @@ def results_page() -> str:
         "Second moments": speed_tables.moments,
         "Bigger than memory": speed_tables.streamed,
         "Several processes": speed_tables.ranks,
+        "On a CUDA device": gpu_tables.gpu,
     }
     return _INTRO + "".join(f"\n## {title}\n\n{part()}" for title, part in sections.items())
 

@@ -15,10 +15,10 @@ except ImportError:
     import editing
 
 WAYS = {
-    "one": (partial(editing.ours, SuffixForward), 1),
-    "sixteen": (partial(editing.ours, SuffixForward), 16),
-    "plain": (partial(editing.ours, FullForward), 1),
-    "usual": (editing.usual, 1),
+    "one": (partial(editing.ours, SuffixForward, editing.LAYER), 1),
+    "sixteen": (partial(editing.ours, SuffixForward, editing.LAYER), 16),
+    "plain": (partial(editing.ours, FullForward, editing.LAYER), 1),
+    "usual": (partial(editing.usual, editing.LAYER), 1),
 }
 
 

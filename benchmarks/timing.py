@@ -88,6 +88,11 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def device_ms(call: Callable[[], object], device: str) -> dict[str, float | int]:
+    """Milliseconds of a call on either kind of device."""
+    return cuda_ms(call) if device == "cuda" else measure(call, seconds=0.01)
+
+
 def cuda_ms(call: Callable[[], object], samples: int = 20) -> dict[str, float | int]:
     """Median and quartiles of a call's milliseconds on the device, by events.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,14 +15,47 @@ import torch
 from running import run
 from transformers import GPT2Config
 
+from benchmarks import gpu_tables
+from benchmarks.gpu import PARTS
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_the_gpu_scripts_check_passes_on_the_cpu():
-    command = [sys.executable, "benchmarks/gpu.py", "--part", "check", "--device", "cpu"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "36 cases within the allowed error" in done.stdout
+@pytest.mark.skipif("LGA_FAST_NO_EXT" in os.environ, reason="rehearsed with the kernels")
+def test_every_part_of_the_gpu_script_is_rehearsed(tmp_path, monkeypatch):
+    """So that nothing but speed is new on a device."""
+    command = [sys.executable, "benchmarks/gpu.py", "--rehearse", "--out", str(tmp_path / "here")]
+    environment = os.environ | {"OUT": str(tmp_path / "there")}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    for folder in ("here", "there"):
+        results = {f.stem: json.loads(f.read_text()) for f in (tmp_path / folder).iterdir()}
+        assert set(results) == {f"gpu_{part}" for part in PARTS}
+    for result in results.values():
+        assert result["environment"]["kernels"] and result["rows"]
+        assert not any("failed" in row for row in result["rows"])
+    checked = results["gpu_check"]["rows"]
+    assert len(checked) == 36 and all(row["right"] for row in checked)
+    targets = [row for row in results["gpu_targets"]["rows"] if "way" in row]
+    assert len(targets) == 6 and all(row["differs_in_layer_rms"] < 0.2 for row in targets)
+    monkeypatch.setattr(gpu_tables, "results", lambda name: results[name])
+    monkeypatch.setattr(gpu_tables, "source", lambda name, command: f"\n{command}\n")
+    assert [line for line in gpu_tables.gpu().splitlines() if line.startswith("python")] == [
+        f"python benchmarks/gpu.py --part {part}"
+        for part in ("targets", "kernels", "editing", "study", "streamed")
+    ]
+
+
+def test_a_part_that_fails_leaves_a_row_and_the_next_one_begins(tmp_path):
+    environment = os.environ | {"PATH": "", "LGA_FAST_NO_EXT": "1"}  # no device, no kernels
+    command = [sys.executable, "benchmarks/gpu.py", "--out", str(tmp_path)]
+    command += ["--part", "ceilings", "--part", "sanitize"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    (row,) = json.loads((tmp_path / "gpu_ceilings.json").read_text())["rows"]
+    assert row["failed"] == "exit code 1" and "CUDA" in row["stderr"]
+    (row,) = json.loads((tmp_path / "gpu_sanitize.json").read_text())["rows"]
+    assert row["ran"] is False
 
 
 def test_the_selection_benchmark_compares_equal_scores(monkeypatch):
@@ -38,10 +72,8 @@ def test_the_editing_benchmark_compares_equal_changes(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     editing = pytest.importorskip("editing")
     shape = GPT2Config(vocab_size=4096, n_embd=16, n_layer=3, n_head=2)
-    monkeypatch.setattr(editing, "GPT2Config", lambda **more: shape)
-    monkeypatch.setattr(editing, "LAYER", 1)
     monkeypatch.setattr(editing, "HOW", replace(editing.HOW, steps=3))
-    row = editing.compare(torch.float32, repeats=1)
+    row = editing.compare(torch.float32, repeats=1, config=shape, layer=1)
     assert max(row["difference_of_change_to_usual"].values()) < 1e-4
     assert row["requests"] == 16 and set(row["median_seconds_per_edit"]) == {
         "batch",

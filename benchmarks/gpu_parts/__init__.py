@@ -1,0 +1,1 @@
+"""The parts of gpu.py; each has `rows(device, small)`, which yields what it found."""
