@@ -60,6 +60,7 @@ class Checkpoint:
         transforms = get_model_conversion_mapping(hf)
         info = self._fit(transforms)
         self._dtypes = {name: tensor.dtype for name, tensor in hf.state_dict().items()}
+        self._split_from: dict[str, str] = {}  # the first tensor of a split one, by the others
         self._groups = self._grouped(transforms)
         missing = [name for name in info.missing_keys if self.source(name) is None]
         wrong = info.mismatched_keys, info.unexpected_keys, info.conversion_errors
@@ -107,7 +108,17 @@ class Checkpoint:
             if name in known:
                 converter = by_pattern[pattern] if pattern is not None else None
                 groups.setdefault(name, _Group(converter)).keys.append((key, pattern))
+                first, *others = converter.target_patterns if converter else [""]
+                parts = (name.replace(first, other) for other in others)
+                self._split_from |= {part: name for part in parts if part in known}
         return groups
+
+    def _group(self, name: str) -> _Group:
+        return self._groups[self._split_from.get(name, name)]
+
+    def _firsts(self, names: Iterable[str]) -> Iterable[str]:
+        """Of tensors that are split from one, only the first one's name."""
+        return dict.fromkeys(self._split_from.get(name, name) for name in names)
 
     # -- contents ------------------------------------------------------------------------------
     def names(self, prefix: str) -> list[str]:
@@ -118,24 +129,24 @@ class Checkpoint:
         """The name under which a tensor of the model can be read: its own or one it is tied to."""
         ties = self._hf.all_tied_weights_keys
         tied = [ties.get(name), *(target for target, source in ties.items() if source == name)]
-        return next((n for n in (name, *tied) if n in self._groups), None)
+        return next((n for n in (name, *tied) if n in self._groups or n in self._split_from), None)
 
     def stored_bytes(self, names: Iterable[str]) -> int:
         """Bytes of these tensors in the files."""
-        keys = (key for name in names for key, _ in self._groups[name].keys)
+        keys = (key for name in self._firsts(names) for key, _ in self._groups[name].keys)
         return sum(self._stored[key].nbytes for key in keys)
 
     def loaded_bytes(self, names: Iterable[str]) -> int:
         """Bytes of these tensors in memory."""
         return sum(
             self._stored[key].numel() * self._dtypes[name].itemsize
-            for name in names
+            for name in self._firsts(names)
             for key, _ in self._groups[name].keys
         )
 
     def conversion_bytes(self, names: Iterable[str]) -> int:
         """Peak bytes beside these tensors while one of them is converted."""
-        return max((self._conversion_bytes(name) for name in names), default=0)
+        return max(map(self._conversion_bytes, self._firsts(names)), default=0)
 
     def _conversion_bytes(self, name: str) -> int:
         group, dtype = self._groups[name], self._dtypes[name]
@@ -165,7 +176,7 @@ class Checkpoint:
     def read(self, names: Iterable[str]) -> dict[str, Tensor]:
         """These tensors, on the CPU, in memory of their own."""
         tensors: dict[str, Tensor] = {}
-        for name in names:
+        for name in self._firsts(names):
             group, dtype = self._groups[name], self._dtypes[name]
             if group.converter is None:
                 tensors[name] = self._tensor(group.keys[0][0], dtype)
@@ -183,7 +194,7 @@ class Checkpoint:
         Raises:
             UnsupportedModel: the matrix is converted from several stored tensors.
         """
-        group = self._groups[name]
+        group = self._group(name)
         if group.converter is not None:
             raise UnsupportedModel(
                 f"{name} is converted from several tensors of the checkpoint, so that its rows "
@@ -211,7 +222,7 @@ class Checkpoint:
 
     def _locations(self, name: str, count: int) -> list[tuple[str, int]] | None:
         """Where so many values of a tensor are stored; None: it is converted in an unknown way."""
-        group = self._groups[name]
+        group = self._group(name)
         numbers = _spread(sum(self._stored[key].numel() for key, _ in group.keys), count)
         if group.converter is None:
             return [(group.keys[0][0], i) for i in numbers]

@@ -48,11 +48,11 @@ def skeleton(
         and (name.startswith(running) or not name.startswith(f"{path}."))
         and name != rows
     }
-    sources = {name: shards.source(name) for name in empty}  # None: it is read with another one
+    sources = {name: shards.source(name) for name in empty}
     _check_memory(shards, sources, running, memory_budget)
     fill_buffers(hf, decoder, device)
-    read = shards.read(dict.fromkeys(filter(None, sources.values())))
-    weights = {name: read[source or name].to(device) for name, source in sources.items()}
+    read = shards.read(filter(None, sources.values()))
+    weights = {name: read[source].to(device) for name, source in sources.items() if source}
     del read
     before = embedding.weight
     try:
@@ -61,7 +61,7 @@ def skeleton(
         tokens = range(min(TOKENS, len(before)))
         few = shards.rows(shards.source(rows) or rows, tokens).to(device)
         embedding.weight = nn.Parameter(few, requires_grad=False)
-        with _skipped(blocks, kept):
+        with _skipped(blocks, kept), _without_weights_refused(hf, f"{path}."):
             yield
     finally:
         assign(hf, empty, strict=False)
@@ -82,7 +82,7 @@ def _check_memory(
     memory_budget: int | None,
 ) -> None:
     """Refuse what would not fit, before it is read."""
-    size = shards.loaded_bytes(dict.fromkeys(filter(None, sources.values())))
+    size = shards.loaded_bytes(filter(None, sources.values()))
     in_blocks = (source for name, source in sources.items() if source and name.startswith(running))
     needed = size + shards.loaded_bytes(in_blocks)
     if memory_budget is not None and needed > memory_budget:
@@ -110,4 +110,23 @@ def _skipped(blocks: nn.ModuleList, kept: Collection[int]) -> Iterator[None]:
             stack.callback(blocks[layer].register_forward_hook(seen).remove)
         rest = [block for layer, block in enumerate(blocks) if layer not in kept]
         stack.enter_context(patched_forwards(dict.fromkeys(rest, skip)))
+        yield
+
+
+@contextmanager
+def _without_weights_refused(hf: nn.Module, blocks: str) -> Iterator[None]:
+    """Calling a module on `meta` that is in no block says which one it is."""
+
+    def refuse(path: str) -> None:
+        raise NotUnderstood(
+            f"{path} runs outside of the text decoder and the head, whose weights alone are "
+            "streamed; load it with weights='resident'"
+        )
+
+    with ExitStack() as stack:
+        for path, module in hf.named_modules():
+            on_meta = any(p.is_meta for p in module.parameters(recurse=False))
+            if on_meta and not path.startswith(blocks):
+                hook = module.register_forward_pre_hook(lambda *_, path=path: refuse(path))
+                stack.callback(hook.remove)
         yield
