@@ -53,6 +53,8 @@ def main() -> None:
         parser.error("--rehearse writes no results: give it --out FOLDER")
     folders = [asked.out or ROOT / "benchmarks" / "results"]
     folders += [Path(os.environ["OUT"])] if os.environ.get("OUT") else []
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
     parts = asked.part or list(PARTS)
     if asked.child:
         measure(parts[0], folders, asked.rehearse)
@@ -104,7 +106,6 @@ def run(part: str, folders: list[Path], arguments: list[str]) -> str:
 def write(part: str, folders: list[Path], result: dict[str, Any]) -> None:
     """Each file whole or not at all."""
     for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
         unfinished = folder / f".gpu_{part}.json"
         unfinished.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         unfinished.replace(folder / f"gpu_{part}.json")

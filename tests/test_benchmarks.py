@@ -29,11 +29,13 @@ def test_every_part_of_the_gpu_script_is_rehearsed(tmp_path, monkeypatch):
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     for folder in ("here", "there"):
-        results = {f.stem: json.loads(f.read_text()) for f in (tmp_path / folder).iterdir()}
+        files = (tmp_path / folder).glob("gpu_*.json")
+        results = {file.stem: json.loads(file.read_text()) for file in files}
         assert set(results) == {f"gpu_{part}" for part in PARTS}
     for result in results.values():
         assert result["environment"]["kernels"] and result["rows"]
         assert not any("failed" in row for row in result["rows"])
+    assert (tmp_path / "there" / "trace.json.gz").stat().st_size
     checked = results["gpu_check"]["rows"]
     assert len(checked) == 36 and all(row["right"] for row in checked)
     targets = [row for row in results["gpu_targets"]["rows"] if "way" in row]
