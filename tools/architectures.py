@@ -30,9 +30,11 @@ What becomes of each causal architecture in transformers {version}: of {count}, 
 
 "Works" means: scores equal autograd's over all weights of a block that neither mix tokens nor \
 route them; an edit at the first, the middle and the last layer of each kind gives what whole \
-forwards give, and comes off bit by bit; a batch is decoded as its rows are one by one. Experts \
-are scored and selected, not edited. "Guessed" means that there is no family file, so that the \
-model is run and checked against autograd when it is loaded.
+forwards give, and comes off bit by bit; a batch is decoded as its rows are one by one; and, where \
+nothing else is said, scores, an edit and decoded answers are the same bits with weights that are \
+read from their files while they are used. Experts are scored and selected, not edited. "Guessed" \
+means that there is no family file, so that the model is run and checked against autograd when it \
+is loaded.
 
 | architecture | outcome | about |
 | --- | --- | --- |

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 import lga_fast
 from lga_fast.editors import _value_solver
-from lga_fast.errors import EditError, UnsupportedModel
+from lga_fast.errors import EditError, LgaFastError, UnsupportedModel
 from lga_fast.forward.decoding import greedy
 from lga_fast.forward.patched_forward import FullForward, SuffixForward
 from lga_fast.models import EditableModel
@@ -23,6 +25,7 @@ from lga_fast.records import EditRequest
 from lga_fast.scoring.options import ScoringOptions
 from lga_fast.scoring.pairs import build_pairs
 from tests.architectures.configs import small_config
+from tests.both_placements import assert_same_bits
 from tests.conftest import KeepDouble
 from tests.editors.value_cases import HOW
 
@@ -62,6 +65,9 @@ def try_out(name: str) -> Outcome:
     with torch.no_grad():
         for p in hf.parameters():
             p.add_(torch.randn_like(p) * 0.05)
+        embedding = hf.get_input_embeddings()
+        if getattr(embedding, "padding_idx", None) is not None:
+            embedding.weight[embedding.padding_idx] = 0  # as Youtu's code does on loading
     try:
         with KeepDouble():
             model = EditableModel(hf.double().eval(), tiny.byte_level(), f"tiny-{name}")
@@ -70,13 +76,14 @@ def try_out(name: str) -> Outcome:
             model = EditableModel(hf.float(), tiny.byte_level(), f"tiny-{name}")
         except UnsupportedModel as error:
             return Outcome(name, False, _reason(str(error)))
-    kinds = _kinds(model)
+    kinds = list(_kinds(model))
     with KeepDouble():
         _check_scores(model)
         _check_greedy(model)
     assert 0 <= int(lga_fast.select_layer(model, [FACT], "lga_new")) < model.layers
-    fixed = [layer for kind in kinds for layer in kind if not _edits(model, layer)]
-    return Outcome(name, True, _about(model, sorted(set(fixed))))
+    for layer in sorted(set().union(*kinds)):
+        _check_edit(model, layer)
+    return Outcome(name, True, "; ".join([*_about(model), *_not_streamed(model)]))
 
 
 class NoModel(Exception):
@@ -85,10 +92,11 @@ class NoModel(Exception):
 
 def _reason(message: str) -> str:
     """The part of a refusal that says why."""
-    return message.partition("It cannot be guessed: ")[2].splitlines()[0].replace("|", "/")
+    _, guessed, why = message.partition("It cannot be guessed: ")
+    return (why if guessed else message).splitlines()[0].replace("|", "/")
 
 
-def _about(model: EditableModel, fixed: list[int]) -> str:
+def _about(model: EditableModel) -> list[str]:
     """In a few words, what it is taken for, and what does not work."""
     family, mixture = model.family, len(model._experts)
     dense = len(model.mlp_layers) - mixture
@@ -100,7 +108,42 @@ def _about(model: EditableModel, fixed: list[int]) -> str:
     parts += ["no cache"] * (family.decoding == "plain")
     parts += ["every run starts at the embedding"] * (not model.restarts)
     parts += ["tried in float32"] * (model.dtype == torch.float32)
-    return "; ".join(parts)
+    return parts
+
+
+def _not_streamed(model: EditableModel) -> list[str]:
+    """Why weights are not read while they are used; nothing if that gives the same bits."""
+    with TemporaryDirectory() as folder:
+        model.hf.save_pretrained(folder)
+        load = partial(
+            lga_fast.load,
+            folder,
+            tokenizer=model.tokenizer,
+            device="cpu",
+            dtype="float32",
+            attn_implementation="eager",
+        )
+        try:
+            resident = load()
+        except LgaFastError:
+            return ["not streamed: transformers does not load what it wrote"]
+        try:
+            streamed = load(weights="streamed")
+        except LgaFastError as error:
+            return [f"not streamed: {_reason(str(error)).removeprefix(f'{folder!r}: ')}"]
+        scores = [
+            lga_fast.score_layers(m, [FACT], old="ground_truth") for m in (resident, streamed)
+        ]
+        assert_same_bits(scores[1], scores[0])
+        for layer in resident.editable_layers[-1:]:
+            how: dict[str, Any] = {"layer": layer, "steps": 2, "contexts": []}
+            edits = [lga_fast.edit(m, [FACT], **how).deltas for m in (resident, streamed)]
+            for name, delta in edits[0].items():
+                assert torch.equal(delta.left, edits[1][name].left)
+                assert torch.equal(delta.right, edits[1][name].right)
+        rows, counts = [[5, 6, 7], [8, 9]], [3, 2]
+        assert greedy(streamed, rows, counts) == greedy(resident, rows, counts)
+    return []
 
 
 def _kinds(model: EditableModel) -> Iterator[set[int]]:
@@ -185,14 +228,14 @@ def _check_greedy(model: EditableModel) -> None:
                 ids.append(token)
 
 
-def _edits(model: EditableModel, layer: int) -> bool:
-    """Whether a layer can be edited: the short way of it is right, and comes back bit by bit."""
+def _check_edit(model: EditableModel, layer: int) -> None:
+    """An edit is right the short way and comes off bit by bit, where there is a matrix for it."""
     before = {name: p.clone() for name, p in model.hf.state_dict().items()}
     try:
         edit = lga_fast.edit(model, [FACT], "r_rome", layer=layer, steps=2, contexts=[])
     except EditError as error:
         assert "has no 'down' matrix of its own" in str(error), error
-        return False
+        return
     with model.edited(edit):
         assert not torch.equal(
             before[next(iter(edit.deltas))], model.hf.state_dict()[next(iter(edit.deltas))]
@@ -204,4 +247,3 @@ def _edits(model: EditableModel, layer: int) -> bool:
         for runner in (FullForward, SuffixForward)
     )
     np.testing.assert_allclose(suffix[0].losses, full[0].losses, rtol=1e-5)
-    return True

@@ -12,7 +12,8 @@ from tests.architectures.outcomes import try_out
 
 TABLE = Path(__file__).parents[2] / "docs" / "architectures.md"
 # Dense, latent attention and experts, states, layers without an MLP, keys of other layers,
-# several residual streams; and refusals: two MLPs, no decoder, not causal.
+# several residual streams, a config that counts other layers; and refusals: two MLPs, no decoder,
+# not causal.
 SAMPLE = [
     "apertus",
     "axk1",
@@ -22,7 +23,7 @@ SAMPLE = [
     "olmo_hybrid",
     "gemma3n_text",
 ]
-SAMPLE += ["longcat_flash", "bert", "xlnet", "deepseek_v4"]
+SAMPLE += ["whisper", "longcat_flash", "bert", "xlnet", "deepseek_v4"]
 
 
 def rows() -> dict[str, tuple[str, str]]:
