@@ -11,7 +11,7 @@ from torch import nn
 
 from lga_fast.errors import LgaFastError
 from lga_fast.memory import format_bytes
-from lga_fast.models.block_calls import TOKENS, layer_types, one_of_each_kind
+from lga_fast.models.block_calls import layer_types, one_of_each_kind, short_ids
 from lga_fast.models.family_guess import NotUnderstood, blocks_path
 from lga_fast.models.module_patching import patched_forwards, tuple_length, wrap_output
 from lga_fast.streaming.block_loader import assign
@@ -58,10 +58,14 @@ def skeleton(
     try:
         assign(hf, weights, strict=False)
         del weights
-        tokens = range(min(TOKENS, len(before)))
-        few = shards.rows(shards.source(rows) or rows, tokens).to(device)
+        ids = short_ids(embedding)
+        few = shards.rows(shards.source(rows) or rows, ids).to(device)
         embedding.weight = nn.Parameter(few, requires_grad=False)
-        with _skipped(blocks, kept), _without_weights_refused(hf, f"{path}."):
+        with (
+            _renumbered(embedding, ids),
+            _skipped(blocks, kept),
+            _without_weights_refused(hf, f"{path}."),
+        ):
             yield
     finally:
         assign(hf, empty, strict=False)
@@ -91,6 +95,22 @@ def _check_memory(
             f"{format_bytes(needed)} ({len(running)} of its blocks with gradients, and its head); "
             f"memory_budget is {format_bytes(memory_budget)}. Give it more, or write a family file"
         )
+
+
+@contextmanager
+def _renumbered(embedding: Any, ids: list[int]) -> Iterator[None]:
+    """These ids are looked up as 0, 1, ... while inside."""
+    numbers = torch.full((embedding.num_embeddings,), -1)
+    numbers[ids] = torch.arange(len(ids))
+    padding, embedding.padding_idx = embedding.padding_idx, None  # it may lie beyond the rows
+    hook = embedding.register_forward_pre_hook(
+        lambda module, args: (numbers[args[0].cpu()].to(args[0].device),)
+    )
+    try:
+        yield
+    finally:
+        hook.remove()
+        embedding.padding_idx = padding
 
 
 @contextmanager

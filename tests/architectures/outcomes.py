@@ -124,9 +124,10 @@ def _not_streamed(model: EditableModel) -> list[str]:
             attn_implementation="eager",
         )
         try:
-            resident = load()
-        except LgaFastError:
+            AutoModelForCausalLM.from_pretrained(folder)
+        except ValueError:
             return ["not streamed: transformers does not load what it wrote"]
+        resident = load()
         try:
             streamed = load(weights="streamed")
         except LgaFastError as error:

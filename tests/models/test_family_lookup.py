@@ -82,6 +82,18 @@ def test_a_guessed_model_scores_as_a_known_one_and_says_so(dtype):
         assert ranking.notes[0] == model.family_guess
 
 
+def test_an_embedding_of_padding_that_is_zero_confuses_no_guess():
+    """Norms of queries and keys have no gradient there."""
+    hf = unknown("gemma4_text-plain")
+    embedding = hf.get_input_embeddings().weight
+    with torch.no_grad():
+        embedding[0] = 0
+    ids = torch.arange(7).unsqueeze(0)
+    hf(ids, use_cache=False).logits.logsumexp(-1).sum().backward()
+    assert embedding.grad is not None and embedding.grad.isnan().any()
+    EditableModel(hf, tiny.byte_level(), "new")
+
+
 def test_an_mlp_that_adds_the_stream_is_not_where_an_editor_works():
     config = BloomConfig(vocab_size=400, hidden_size=32, n_layer=2, n_head=4)
     hf = AutoModelForCausalLM.from_config(config)
