@@ -164,4 +164,43 @@ DotSums gram_unit(const TokenRow& old_row, const TokenRow& new_row, int64_t tile
   return out;
 }
 
+// Where both rows have the same a. A tile of a's Gram matrix meets four tiles of d's: within the
+// old row, within the new one, and between them; on the diagonal the two between are each other's
+// mirror.
+template <class S>
+DotSums shared_gram_unit(const TokenRow& old_row, const TokenRow& new_row, int64_t tile_i,
+                         int64_t tile_j, void* scratch) {
+  GramScratch<S>& s = *static_cast<GramScratch<S>*>(scratch);
+  const int64_t tokens = old_row.a.rows;
+  const TokenRange i = gram_range(tokens, tile_i), j = gram_range(tokens, tile_j);
+  const bool diagonal = tile_i == tile_j;
+
+  gram_tile(old_row.a, new_row.a, i, j, s);
+  for (int64_t m = 0; m < i.size(); ++m)
+    for (int64_t n = diagonal ? m : 0; n < j.size(); ++n) {
+      const S sum = sum_lanes<S>(s.sums[m * kGramPad + n]);
+      s.a[m * kGramPad + n] = sum;
+      if (diagonal) s.a[n * kGramPad + m] = sum;
+    }
+
+  // Tokens of the new row come after the old row's.
+  auto with_d = [&](bool i_new, bool j_new) {
+    const int64_t i_shift = i_new ? tokens : 0, j_shift = j_new ? tokens : 0;
+    gram_tile(old_row.d, new_row.d, {i.begin + i_shift, i.end + i_shift},
+              {j.begin + j_shift, j.end + j_shift}, s);
+    const bool within = i_new == j_new, triangle = diagonal && within;
+    double total = 0;
+    for (int64_t m = 0; m < i.size(); ++m)
+      for (int64_t n = triangle ? m : 0; n < j.size(); ++n) {
+        const double product =
+            double(s.a[m * kGramPad + n]) * double(sum_lanes<S>(s.sums[m * kGramPad + n]));
+        total += within && !(triangle && m == n) ? 2 * product : product;
+      }
+    return total;
+  };
+  DotSums out = {with_d(false, true), with_d(false, false), with_d(true, true)};
+  if (!diagonal) out.dot += with_d(true, false);
+  return out;
+}
+
 }  // namespace lga_fast::LGA_LEVEL

@@ -49,6 +49,13 @@ DotSums gram_unit_any(const TokenRow& old_row, const TokenRow& new_row, int64_t 
                                            : gram_unit<float>(old_row, new_row, i, j, scratch);
 }
 
+DotSums shared_gram_unit_any(const TokenRow& old_row, const TokenRow& new_row, int64_t i, int64_t j,
+                             void* scratch) {
+  return old_row.a.dtype == Dtype::kDouble
+             ? shared_gram_unit<double>(old_row, new_row, i, j, scratch)
+             : shared_gram_unit<float>(old_row, new_row, i, j, scratch);
+}
+
 DotSums tile_unit_any(const TokenRow& old_row, const TokenRow& new_row, int64_t x, int64_t y,
                       void* scratch) {
   return old_row.a.dtype == Dtype::kDouble ? tile_unit<double>(old_row, new_row, x, y, scratch)
@@ -74,8 +81,9 @@ constexpr int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 #define LGA_STRING(name) LGA_STRING_OF(name)
 constexpr CpuKernels kTable = {
     LGA_STRING(LGA_LEVEL), larger(sizeof(GramScratch<double>), sizeof(TileScratch<double>)),
-    gram_unit_any,         tile_unit_any,
-    abs_unit_any,          update_unit_any,
+    gram_unit_any,         shared_gram_unit_any,
+    tile_unit_any,         abs_unit_any,
+    update_unit_any,
 };
 
 }  // namespace

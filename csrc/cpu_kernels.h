@@ -52,6 +52,10 @@ struct CpuKernels {
   // pair's tokens, old before new; tile_i <= tile_j < gram_tiles(tokens).
   DotSums (*gram_unit)(const TokenRow& old_row, const TokenRow& new_row, int64_t tile_i,
                        int64_t tile_j, void* scratch);
+  // The same where both rows have one and the same a: tiles are over the tokens of one of them, so
+  // that a's Gram matrix is computed once, not four times; tile_i <= tile_j < gram_tiles(a.rows).
+  DotSums (*shared_gram_unit)(const TokenRow& old_row, const TokenRow& new_row, int64_t tile_i,
+                              int64_t tile_j, void* scratch);
   // grad_dot, tiled form: the share of the tile of G at (x, y), x along the wider side of G.
   DotSums (*tile_unit)(const TokenRow& old_row, const TokenRow& new_row, int64_t x, int64_t y,
                        void* scratch);

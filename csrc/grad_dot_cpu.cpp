@@ -8,20 +8,29 @@ namespace lga_fast {
 
 namespace {
 
+enum class Form { kGram, kSharedGram, kTile };
+
 struct Unit {
-  int64_t pair, i, j;  // Gram form: tile (i, j); tiled form: x and y of the tile
-  bool gram;
+  int64_t pair, i, j;  // Gram forms: tile (i, j); tiled form: x and y of the tile
+  Form form;
 };
 
+// Whether two rows have the same inputs, as both answers' have that share a packed row.
+bool same(const Matrix& x, const Matrix& y) {
+  return x.data == y.data && x.rows == y.rows && x.row_stride == y.row_stride &&
+         x.col_stride == y.col_stride;
+}
+
 // Compares multiply-adds for n tokens, old and new together: n(n+1)/2 Gram entries over d_in +
-// d_out columns against n outer products of d_in x d_out plus three sums over the tiles. Vectorized
-// axes are rounded up to whole AVX-512 vectors at every level: the choice must not depend on the
-// level.
-bool gram_is_cheaper(int64_t n, int64_t d_in, int64_t d_out) {
+// d_out columns, a quarter of those over d_in where a is shared, against n outer products of
+// d_in x d_out plus three sums over the tiles. Vectorized axes are rounded up to whole AVX-512
+// vectors at every level: the choice must not depend on the level.
+bool gram_is_cheaper(int64_t n, int64_t d_in, int64_t d_out, bool shared) {
   constexpr int64_t kWidestVector = 16;
   auto whole = [](int64_t d) { return double(ceil_div(d, kWidestVector) * kWidestVector); };
   const double wide = whole(std::max(d_in, d_out)), other = double(std::min(d_in, d_out));
-  const double gram = 0.5 * double(n) * double(n + 1) * (whole(d_in) + whole(d_out));
+  const double columns = whole(d_out) + (shared ? 0.25 : 1.0) * whole(d_in);
+  const double gram = 0.5 * double(n) * double(n + 1) * columns;
   return gram <= double(n + 3) * wide * other;
 }
 
@@ -30,13 +39,16 @@ void add_units(int64_t pair, const TokenRow& old_row, const TokenRow& new_row,
   const int64_t n = old_row.a.rows + new_row.a.rows;
   const int64_t d_in = old_row.a.cols, d_out = old_row.d.cols;
   if (n == 0) return;
-  if (gram_is_cheaper(n, d_in, d_out)) {
-    for (int64_t i = 0; i < gram_tiles(n); ++i)
-      for (int64_t j = i; j < gram_tiles(n); ++j) units.push_back({pair, i, j, true});
+  const bool shared = same(old_row.a, new_row.a);
+  if (gram_is_cheaper(n, d_in, d_out, shared)) {
+    const int64_t tiles = gram_tiles(shared ? old_row.a.rows : n);
+    for (int64_t i = 0; i < tiles; ++i)
+      for (int64_t j = i; j < tiles; ++j)
+        units.push_back({pair, i, j, shared ? Form::kSharedGram : Form::kGram});
   } else {
     const TileGrid tiles = TileGrid::of_grad(d_in, d_out);
     for (int64_t tile = 0; tile < tiles.size(); ++tile)
-      units.push_back({pair, tiles.x(tile), tiles.y(tile), false});
+      units.push_back({pair, tiles.x(tile), tiles.y(tile), Form::kTile});
   }
 }
 
@@ -55,8 +67,10 @@ Tensor grad_dot_cpu(const Tensor& a_old, const Tensor& d_old, const Tensor& rows
   const CpuKernels& kernels = cpu_kernels();
   for_each_unit(static_cast<int64_t>(units.size()), [&](int64_t index, void* scratch) {
     const Unit& unit = units[index];
-    partial[index] = (unit.gram ? kernels.gram_unit : kernels.tile_unit)(
-        old_rows[unit.pair], new_rows[unit.pair], unit.i, unit.j, scratch);
+    const auto share = unit.form == Form::kGram         ? kernels.gram_unit
+                       : unit.form == Form::kSharedGram ? kernels.shared_gram_unit
+                                                        : kernels.tile_unit;
+    partial[index] = share(old_rows[unit.pair], new_rows[unit.pair], unit.i, unit.j, scratch);
   });
 
   std::vector<double> sums(3 * pairs);
