@@ -71,6 +71,7 @@ def results_page() -> str:
         "What each selector's layer loses": choice_tables.readings,
         "Studies on the embedded models": study_tables.studies,
         "Scoring pass": speed_tables.selection,
+        "Beside others": speed_tables.peers,
         "Ops": speed_tables.ops,
         "Editing": speed_tables.editing,
         "Second moments": speed_tables.moments,
