@@ -184,8 +184,3 @@ Tensor grad_dot_cuda(const Tensor& a_old, const Tensor& d_old, const Tensor& row
 STABLE_TORCH_LIBRARY_IMPL(lga_fast, CUDA, m) { m.impl("grad_dot", TORCH_BOX(&grad_dot_cuda)); }
 
 }  // namespace lga_fast
-
-// Read when the library is loaded (lga_fast/ops/_library.py).
-extern "C" __attribute__((visibility("default"))) const char* lga_fast_cuda_archs() {
-  return LGA_CUDA_ARCHS;
-}

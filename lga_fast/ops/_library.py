@@ -4,8 +4,9 @@ The reference is registered for every device; a compiled library, once loaded, a
 CPU or CUDA, which the dispatcher prefers. So call sites have one code path.
 
 - `lga_fast/_C` (pybind11) holds the CPU kernels and is loaded if present.
-- `lga_fast/lib/liblga_fast_cuda.so` is loaded only if `torch.cuda.is_available()`.
-- A missing library: the reference serves, and `kernels()` says so.
+- `lga_fast/lib/liblga_fast_cuda.so` is loaded only if `torch.cuda.is_available()` and, as a second
+  library beside it finds out, the devices can run what was built.
+- A missing library, or one built for other devices: the reference serves, and `kernels()` says so.
 - A library that is there but does not load: `BuildError`, never a silent fallback.
 - `LGA_FAST_NO_EXT=1`: nothing is loaded, which one line on the `lga_fast` logger states (not a
   warning: the user asked for it, and a test suite's warning filter must not make it an error).
@@ -31,6 +32,7 @@ SCHEMAS = (
     "low_rank_update_(Tensor(a!) weight, Tensor left, Tensor right, float scale) -> ()",
 )
 CUDA_LIBRARY = Path(__file__).resolve().parents[1] / "lib" / "liblga_fast_cuda.so"
+CUDA_PROBE = CUDA_LIBRARY.with_name("liblga_fast_cuda_probe.so")
 REBUILD = "rebuild with `python setup.py build_ext --inplace`, or set LGA_FAST_NO_EXT=1"
 
 _definitions = torch.library.Library("lga_fast", "DEF")
@@ -74,14 +76,49 @@ def _load_cuda() -> tuple[list[str], str]:
     if not CUDA_LIBRARY.exists():
         return [], f"torch reference ({CUDA_LIBRARY.name} is not built)"
     try:
-        probe = ctypes.CDLL(str(CUDA_LIBRARY)).lga_fast_cuda_archs
-        probe.restype = ctypes.c_char_p
-        archs = probe().decode().split(",")
+        probe = ctypes.CDLL(str(CUDA_PROBE))
+        probe.lga_fast_cuda_archs.restype = probe.lga_fast_cuda_probe.restype = ctypes.c_char_p
+        archs = probe.lga_fast_cuda_archs().decode().split(",")
+        unfit = _why_not_here(probe, archs)
+        if unfit is None:
+            ctypes.CDLL(str(CUDA_LIBRARY))
     except (OSError, AttributeError) as error:
         raise BuildError(
             f"{CUDA_LIBRARY.name} is there but does not load: {error}; {REBUILD}"
         ) from error
+    if unfit is not None:
+        logging.getLogger("lga_fast").warning(
+            "CUDA kernels are not loaded, the torch reference serves: %s", unfit
+        )
+        return [], f"torch reference ({unfit})"
     return archs, f"CUDA ({', '.join(archs)})"
+
+
+def _why_not_here(probe: ctypes.CDLL, archs: list[str]) -> str | None:
+    """Why the CUDA kernels cannot run on the devices of this machine; None if they can.
+
+    A kernel that runs is the last proof: the static CUDA runtime may be newer than the driver. It
+    runs on the device of this process alone, as each process on a device takes memory there.
+    """
+    count = torch.cuda.device_count()
+    error = probe.lga_fast_cuda_probe(int(os.environ.get("LOCAL_RANK", "0")) % max(count, 1))
+    for device in range(count):
+        capability = probe.lga_fast_cuda_capability(device)
+        if capability and not any(_runs_on(arch, capability) for arch in archs):
+            return (
+                f"built for {', '.join(archs)}, but device {device} is sm_{capability}: rebuild "
+                f"with TORCH_CUDA_ARCH_LIST={capability // 10}.{capability % 10}"
+            )
+    return error and f"a first kernel did not run: {error.decode()}"
+
+
+def _runs_on(arch: str, capability: int) -> bool:
+    """Whether code for `arch` runs on a device, whose capability 8.6 is 86 here."""
+    kind, _, number = arch.partition("_")
+    if number.endswith("a"):  # of one architecture only
+        return kind == "sm" and int(number[:-1]) == capability
+    same_major = int(number) // 10 == capability // 10
+    return int(number) <= capability and (kind == "compute" or same_major)
 
 
 def _load() -> tuple[dict[str, Any], dict[str, str]]:
