@@ -17,8 +17,9 @@ DEVICES = [
     ),
 ]
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
-# contiguous; columns cut from a wider buffer; stored column by column; every second column
-LAYOUTS = ["contiguous", "sliced", "transposed", "strided"]
+# contiguous; the first columns of a wider buffer; some in its middle; every second one; stored
+# column by column. The rows of the buffer are aligned to 16 bytes, its middle is not.
+LAYOUTS = ["contiguous", "padded", "sliced", "strided", "transposed"]
 
 
 def matrix(
@@ -36,8 +37,14 @@ def matrix(
         return values
     if layout == "transposed":
         return values.T.contiguous().T
-    buffer = torch.full((rows + 2, 2 * cols + 3), torch.nan, dtype=dtype, device=device)
-    view = buffer[1 : rows + 1, 3 : cols + 3] if layout == "sliced" else buffer[1:-1, 1:-2:2]
+    width = -(-(2 * cols + 3) // 8) * 8
+    buffer = torch.full((rows + 2, width), torch.nan, dtype=dtype, device=device)
+    columns = {
+        "padded": slice(0, cols),
+        "sliced": slice(3, cols + 3),
+        "strided": slice(0, 2 * cols, 2),
+    }
+    view = buffer[1 : rows + 1, columns[layout]]
     view.copy_(values)
     return view
 

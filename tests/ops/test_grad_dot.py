@@ -141,6 +141,17 @@ def test_nothing_in_nothing_out(device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("d", [2, 40, 300])
+def test_a_side_without_tokens(device, d):
+    """There is nothing to be read on it, in either form."""
+    a, d, rows = matrix(9, d, device=device), matrix(9, d + 1, device=device), packed_rows(9)
+    none = a[:0], d[:0], packed_rows(0)
+    dot, norm2_old, norm2_new = ops.grad_dot(a, d, rows, *none)[0]
+    assert dot == norm2_new == 0 and norm2_old > 0
+    assert ops.grad_dot(*none, a, d, rows)[0].tolist() == [0, 0, norm2_old]
+
+
+@pytest.mark.parametrize("device", DEVICES)
 def test_nan_and_inf_of_other_tokens_stay_out_and_own_ones_come_through(device):
     a, d = matrix(12, 40, device=device), matrix(12, 30, device=device, seed=1)
     a[3:5] = torch.inf
