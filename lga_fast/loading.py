@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import psutil
 import torch
 from safetensors import SafetensorError
 
-from lga_fast import distributed, memory, named_models
+from lga_fast import memory, named_models
 from lga_fast.chat import ChatTokenizer
 from lga_fast.errors import LgaFastError
 from lga_fast.gguf_file import load_gguf
@@ -160,10 +159,7 @@ def _choose_weights(
 
     if getattr(AutoConfig.from_pretrained(path), "quantization_config", None):
         return "resident", "weights: resident, quantised ones cannot be streamed"
-    if torch.device(device).type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-    else:
-        free = psutil.virtual_memory().available // distributed.current().local_world_size
+    free = memory.available_on(torch.device(device))
     try:
         files = find_files(path)
     except LgaFastError:

@@ -46,9 +46,7 @@ class Memory:
         """The model's memory budget, or half of what its device has free."""
         if self._model.memory_budget is not None:
             return self._model.memory_budget
-        if self._device.type == "cuda":
-            return torch.cuda.mem_get_info(self._device)[0] // 2
-        return available() // 2
+        return available_on(self._device) // 2
 
     @property
     def activation_budget(self) -> int:
@@ -129,6 +127,18 @@ class Memory:
 def available() -> int:
     """Free CPU memory; with several ranks on this machine, each one's share."""
     return psutil.virtual_memory().available // distributed.current().local_world_size
+
+
+def available_on(device: torch.device) -> int:
+    """Free memory of a device; on CUDA with what torch's allocator keeps for later tensors.
+
+    Without the latter, a second pass of a process would plan smaller batches than the first, and
+    so round otherwise.
+    """
+    if device.type != "cuda":
+        return available()
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + cached
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import tiny
 import torch
@@ -58,6 +60,24 @@ def test_without_a_budget_half_of_what_is_free_is_used():
 
     half = psutil.virtual_memory().available / 2
     assert tiny.model("gpt2").memory.activation_budget == pytest.approx(half, rel=0.2)
+
+
+def test_what_torch_keeps_of_a_device_is_free(monkeypatch):
+    """A second pass of a process plans the batches of the first, and so rounds alike."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (6 << 30, 16 << 30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 5 << 30)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1 << 30)
+    config = SimpleNamespace(hidden_size=8)
+    model = SimpleNamespace(
+        device=torch.device("cuda"),
+        dtype=torch.float32,
+        config=config,
+        layers=2,
+        memory_budget=None,
+    )
+    assert memory.Memory(model).budget == 5 << 30  # half of 6 + (5 - 1)
+    model.memory_budget = 7
+    assert memory.Memory(model).budget == 7
 
 
 def test_batches_that_are_decoded_in_step_keep_the_limits(tmp_path):
