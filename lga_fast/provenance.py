@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -92,12 +93,18 @@ def environment() -> dict[str, Any]:
     """Versions and commit, whatever the model."""
     return {
         "lga_fast": __version__,
-        "commit": commit(),
+        "commit": commit_at_start(),
         "torch": torch.__version__,
         "transformers": metadata.version("transformers"),
         "python": platform.python_version(),
         "threads": torch.get_num_threads(),
     }
+
+
+@functools.cache
+def commit_at_start() -> str | None:
+    """The commit of the code that runs, which a later change to its files does not change."""
+    return commit()
 
 
 def commit(apart_from: Sequence[str] = ()) -> str | None:

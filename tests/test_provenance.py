@@ -42,3 +42,14 @@ def test_where_git_cannot_tell_the_environment_does(tmp_path, monkeypatch):
     assert provenance.commit() == "0123abc"  # git is not installed
     monkeypatch.delenv("LGA_FAST_COMMIT")
     assert provenance.commit() is None
+
+
+def test_git_is_asked_once_for_a_process(monkeypatch):
+    asked = []
+    monkeypatch.setattr(provenance, "commit", lambda: asked.append(1) or "0123456789ab")
+    provenance.commit_at_start.cache_clear()
+    try:
+        found = [provenance.environment()["commit"] for _ in range(3)]
+    finally:
+        provenance.commit_at_start.cache_clear()
+    assert found == ["0123456789ab"] * 3 and len(asked) == 1
