@@ -10,7 +10,8 @@ from tests.ops.closeness import assert_no_worse_than_torch
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(
-    "d_in, d_out", [(1, 1), (1, 300), (257, 1), (2, 67), (49, 257), (97, 61), (301, 513)]
+    "d_in, d_out",
+    [(1, 1), (1, 300), (257, 1), (2, 67), (49, 257), (128, 192), (97, 61), (301, 513)],
 )
 def test_rows_of_every_length(device, dtype, d_in, d_out):
     rows = packed_rows(17, 1, 0, 128, 31, 129, gap=1)

@@ -141,11 +141,23 @@ def test_nothing_in_nothing_out(device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("d", [1, 70])
+def test_more_pairs_than_one_launch_takes(device, d):
+    lengths = [1 + i % 7 for i in range(150)]
+    rows = packed_rows(*lengths)
+    a = matrix(sum(lengths), d, device=device)
+    d = matrix(sum(lengths), 90, device=device, seed=1)
+    assert_close_to_oracle(a, d, rows, a, d, rows.flip(0))
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("d", [2, 40, 300])
 def test_a_side_without_tokens(device, d):
     """There is nothing to be read on it, in either form."""
-    a, d, rows = matrix(9, d, device=device), matrix(9, d + 1, device=device), packed_rows(9)
-    none = a[:0], d[:0], packed_rows(0)
+    a, d = matrix(40, d, device=device), matrix(40, d + 1, device=device)
+    rows = packed_rows(40)
+    none = matrix(0, a.shape[1], device=device), matrix(0, d.shape[1], device=device)
+    none = *none, packed_rows(0)
     dot, norm2_old, norm2_new = ops.grad_dot(a, d, rows, *none)[0]
     assert dot == norm2_new == 0 and norm2_old > 0
     assert ops.grad_dot(*none, a, d, rows)[0].tolist() == [0, 0, norm2_old]
