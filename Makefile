@@ -13,8 +13,9 @@ TORCH_OLDEST ?= $(TORCH)
 # Processes that test, one thread each.
 JOBS ?= 2
 BIN := .venv/bin
+CPP := csrc/* $(wildcard tests/cuda_on_cpu/*.c* tests/cuda_on_cpu/emulator/*)
 
-.PHONY: demo real real-short test test-newest test-oldest dist-check lock bench lint format clean
+.PHONY: demo real real-short test test-sanitize test-planted test-newest test-oldest dist-check lock bench lint format clean
 .DELETE_ON_ERROR:
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
@@ -50,12 +51,21 @@ real-short: .venv/built
 lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror csrc/*
+	$(BIN)/clang-format --dry-run --Werror $(CPP)
 	$(BIN)/pyright
 
 test: lint .venv/built
 	LGA_FAST_NO_EXT=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS)
+
+# Of the kernels, the CUDA ones included, which run on the CPU (tests/cuda_on_cpu): their tests under
+# AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer; some ten minutes.
+test-sanitize: .venv/built
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/cuda_on_cpu/check_sanitizers.py
+
+# Whether those tests find the bugs of tests/cuda_on_cpu/planted_bugs.py; some five minutes.
+test-planted: .venv/built
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) tests/cuda_on_cpu/check_planted_bugs.py
 
 # $(call test-in,ENVIRONMENT) runs the suite once, on the native kernels. Those are built in place and
 # so replace .venv's, which the next `make test` builds again.
@@ -107,7 +117,7 @@ bench: .venv/test .venv/built
 format: .venv/test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i csrc/*
+	$(BIN)/clang-format -i $(CPP)
 
 clean:
 	rm -rf .venv .venv-* build dist out *.egg-info lga_fast/_C*.so lga_fast/lib
