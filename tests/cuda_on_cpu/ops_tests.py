@@ -32,11 +32,13 @@ def run_ops_tests(
     env |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     env["LGA_FAST_EMULATED"] = str(emulated or "")
     env["LGA_FAST_CPU_KERNELS"] = str(cpu_kernels or "")
-    libraries = [_library(f"lib{name}.so") for name in LIBRARIES.get(sanitizer, ())]
-    if libraries:
+    if sanitizer:
+        libraries = [_library(f"lib{name}.so") for name in LIBRARIES[sanitizer]]
         env["LD_PRELOAD"] = " ".join([*libraries, *map(str, preload)])
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.cuda_on_cpu.plugin"]
     command += ["-p", "no:cacheprovider", "-p", "no:xdist", "--ignore", LEFT_OUT]
+    if sanitizer:
+        command.append("--capture=no")  # or its last words are lost with the process
     return subprocess.run(
         [*command, *(arguments or ["tests/ops"])],
         env=env,
