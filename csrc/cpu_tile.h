@@ -21,7 +21,7 @@ constexpr int kTileM = 12;
 #else
 constexpr int kTileM = 6;
 #endif
-constexpr int64_t kTileTokens = 128;  // tokens packed at a time
+constexpr int64_t kTileTokens = 32;  // packed at a time, and the longest chain of additions
 
 // An odd number of cache lines: at a multiple of 1 KiB all tokens would map to the same few sets of
 // the L1 cache.
@@ -35,14 +35,13 @@ struct TileScratch {
   alignas(64) S g[2][kGradTileY * kGradTileX];
 };
 
-// g [M x N vectors] += y^T x over `tokens`, or = if `first`.
+// g [M x N vectors] += y^T x over `tokens`, or = if `first`. The sum over these tokens is formed on
+// its own: a sum of short sums is more accurate than one long chain.
 template <class S, int M, int N>
 void outer_block(const S* x, const S* y, int64_t tokens, bool first, S* g) {
   Vec<S> acc[M][N];
   LGA_UNROLL for (int i = 0; i < M; ++i) {
-    LGA_UNROLL for (int j = 0; j < N; ++j) {
-      acc[i][j] = first ? Vec<S>{} : load(g + i * kGradTileX + j * kLanes<S>);
-    }
+    LGA_UNROLL for (int j = 0; j < N; ++j) acc[i][j] = Vec<S>{};
   }
   for (int64_t t = 0; t < tokens; ++t, x += kTokenStride<S>, y += kGradTileY) {
     Vec<S> right[N];
@@ -52,7 +51,10 @@ void outer_block(const S* x, const S* y, int64_t tokens, bool first, S* g) {
     }
   }
   LGA_UNROLL for (int i = 0; i < M; ++i) {
-    LGA_UNROLL for (int j = 0; j < N; ++j) store<S>(g + i * kGradTileX + j * kLanes<S>, acc[i][j]);
+    LGA_UNROLL for (int j = 0; j < N; ++j) {
+      S* to = g + i * kGradTileX + j * kLanes<S>;
+      store<S>(to, first ? acc[i][j] : load(to) + acc[i][j]);
+    }
   }
 }
 

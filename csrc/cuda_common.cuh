@@ -108,10 +108,12 @@ struct SharedTiles {
   alignas(16) S y[kDepth][kSharedStride];
 };
 
-// acc[i][j] += sum_k y[k][4 ty + i] * x[k][4 tx + j]
+// acc[i][j] += sum_k y[k][4 ty + i] * x[k][4 tx + j], the sum over a slice formed on its own: a sum
+// of short sums is more accurate than one long chain, for 16 additions after 512 multiply-adds.
 template <class S>
 __device__ inline void multiply_accumulate(const SharedTiles<S>& s, S (&acc)[4][4]) {
   const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
+  S slice[4][4] = {};
 #pragma unroll 8
   for (int k = 0; k < kDepth; ++k) {
     S x[4], y[4];
@@ -123,8 +125,12 @@ __device__ inline void multiply_accumulate(const SharedTiles<S>& s, S (&acc)[4][
 #pragma unroll
     for (int i = 0; i < 4; ++i)
 #pragma unroll
-      for (int j = 0; j < 4; ++j) acc[i][j] += y[i] * x[j];
+      for (int j = 0; j < 4; ++j) slice[i][j] += y[i] * x[j];
   }
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+#pragma unroll
+    for (int j = 0; j < 4; ++j) acc[i][j] += slice[i][j];
 }
 
 // ---- sums in a fixed order

@@ -70,13 +70,20 @@ __device__ void for_each_entry_thin(const Sides<T>& side, int64_t start, int64_t
   const int64_t col = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (col >= side.x.cols) return;
   S g[kThin] = {};
-  for (int64_t t = start; t < start + length; ++t) {
-    const S x = static_cast<S>(widen(side.x.data[t * side.x.row_stride + col * side.x.col_stride]));
+  const int64_t end = start + length;
+  for (int64_t first = start; first < end; first += kDepth) {
+    S slice[kThin] = {};  // as in multiply_accumulate()
+    for (int64_t t = first; t < min(first + kDepth, end); ++t) {
+      const S x =
+          static_cast<S>(widen(side.x.data[t * side.x.row_stride + col * side.x.col_stride]));
 #pragma unroll
-    for (int r = 0; r < kThin; ++r)
-      if (r < side.y.cols)
-        g[r] +=
-            static_cast<S>(widen(side.y.data[t * side.y.row_stride + r * side.y.col_stride])) * x;
+      for (int r = 0; r < kThin; ++r)
+        if (r < side.y.cols)
+          slice[r] +=
+              static_cast<S>(widen(side.y.data[t * side.y.row_stride + r * side.y.col_stride])) * x;
+    }
+#pragma unroll
+    for (int r = 0; r < kThin; ++r) g[r] += slice[r];
   }
 #pragma unroll
   for (int r = 0; r < kThin; ++r) use(r, g[r]);

@@ -49,7 +49,8 @@ BUGS = [
         ("grad_abs_sum", "operator()<__nv_bfloat16, float>", "operator()<__half, float>"),
         ("grad_dot", "operator()<double, double>", "operator()<double, float>"),
         # sums
-        ("grad_dot", "acc[i][j] += y[i] * x[j]", "acc[i][j] += y[j] * x[i]"),
+        ("grad_dot", "slice[i][j] += y[i] * x[j]", "slice[i][j] += y[j] * x[i]"),
+        ("grad_dot", "acc[i][j] += slice[i][j]", "acc[i][j] = slice[i][j]"),
         ("grad_abs_sum", "0xffffffffu", "0x0000ffffu"),
         ("grad_abs_sum", "int offset = 16;", "int offset = 8;"),
         ("grad_abs_sum", "if (lane == 0) warps", "if (lane == 1) warps"),
@@ -85,7 +86,12 @@ BUGS = [
         ("grad_abs_sum", "if (col >= side.x.cols) return;", ""),
         ("grad_abs_sum", "if (r < side.y.cols)", "if (r < kThin)"),
         ("grad_abs_sum", "(side.x.cols + kTile - 1) / kTile", "side.x.cols / kTile + 1"),
-        ("grad_abs_sum", "int64_t t = start; t < start + length", "int64_t t = start; t < length"),
+        (
+            "grad_abs_sum",
+            "int64_t first = start; first < end",
+            "int64_t first = start; first < length",
+        ),
+        ("grad_abs_sum", "g[r] += slice[r]", "g[r] = slice[r]"),
     ),
     *_bugs(
         "grad_dot_cuda.cu",

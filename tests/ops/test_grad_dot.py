@@ -45,6 +45,23 @@ def test_long_rows(device, d_in, d_out):
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("tokens, d_in, d_out", [(400, 520, 520), (1000, 2, 300), (70, 4000, 3000)])
+def test_roundings_of_long_sums_do_not_add_up(device, tokens, d_in, d_out):
+    """Terms that are all the same are all rounded the same way; they are exact in float32."""
+    if ops.kernels()[device].startswith("torch reference"):
+        pytest.skip("torch adds 1000 terms one after another where a side has two columns")
+    a = torch.full((2 * tokens, d_in), 1.9, dtype=torch.bfloat16, device=device)
+    d = torch.full((2 * tokens, d_out), 1.9, dtype=torch.bfloat16, device=device)
+    rows = packed_rows(tokens, tokens)
+    dots = ops.grad_dot(a, d, rows, a, d, rows.flip(0)).double()
+    exact = (a[0, 0].double() ** 4 * tokens**2 * d_in * d_out).expand_as(dots)
+    torch.testing.assert_close(dots, exact, rtol=1e-6, atol=0)
+    sums = ops.grad_abs_sum(a, d, rows).double()
+    exact = (a[0, 0].double() ** 2 * tokens * d_in * d_out).expand_as(sums)
+    torch.testing.assert_close(sums, exact, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 @pytest.mark.parametrize("d_in, d_out", [(1, 130), (130, 77)])
