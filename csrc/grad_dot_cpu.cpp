@@ -38,7 +38,7 @@ void add_units(int64_t pair, const TokenRow& old_row, const TokenRow& new_row,
                std::vector<Unit>& units) {
   const int64_t n = old_row.a.rows + new_row.a.rows;
   const int64_t d_in = old_row.a.cols, d_out = old_row.d.cols;
-  if (n == 0) return;
+  if (n == 0 || d_in == 0 || d_out == 0) return;  // the sums stay 0
   const bool shared = same(old_row.a, new_row.a);
   if (gram_is_cheaper(n, d_in, d_out, shared)) {
     const int64_t tiles = gram_tiles(shared ? old_row.a.rows : n);

@@ -103,6 +103,7 @@ BUGS = [
         ("grad_dot", 'check_launch("grad_dot: combine_kernel");', ""),
         ("grad_dot", "group.size == kSlots", "group.size == kSlots + 1"),
         ("grad_dot", "if (tokens == 0) continue;", ""),
+        ("grad_dot", "if (d_in == 0 || d_out == 0) return out;", ""),
         ("grad_dot", "{tiles_at_once * entries}", "{tiles_at_once * entries / 2}"),
         ("grad_dot", "int64_t(blockIdx.y) * gridDim.x + blockIdx.x) * 3", "blockIdx.x) * 3"),
         (

@@ -75,6 +75,7 @@ def test_nothing_in_nothing_out(device):
     assert ops.grad_abs_sum(a, d, packed_rows()).shape == (0,)
     assert ops.grad_abs_sum(a[:0], d[:0], packed_rows(0)).tolist() == [0]
     assert ops.grad_abs_sum(a[:, :0], d, packed_rows(4)).tolist() == [0]
+    assert ops.grad_abs_sum(a[:, :0], d[:, :0], packed_rows(4)).tolist() == [0]
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -155,6 +155,8 @@ def test_nothing_in_nothing_out(device):
     empty = packed_rows(0)
     assert ops.grad_dot(a[:0], d[:0], empty, a, d, packed_rows(4))[0, :2].tolist() == [0, 0]
     assert ops.grad_dot(a[:, :0], d, packed_rows(4), a[:, :0], d, empty).tolist() == [[0, 0, 0]]
+    for ad in ((a[:, :0], d), (a, d[:, :0]), (a[:, :0], d[:, :0])):
+        assert ops.grad_dot(*ad, packed_rows(4), *ad, packed_rows(4)).tolist() == [[0, 0, 0]]
 
 
 @pytest.mark.parametrize("device", DEVICES)
