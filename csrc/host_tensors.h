@@ -53,6 +53,26 @@ inline int64_t dtype_bytes(Dtype dtype) {
   return dtype == Dtype::kDouble ? 8 : dtype == Dtype::kFloat ? 4 : 2;
 }
 
+// From the first byte of a tensor to the one after its last.
+struct Extent {
+  const char *begin, *end;
+};
+inline Extent extent_of(const Tensor& x, const char* op, const char* argument) {
+  const auto* begin = static_cast<const char*>(x.const_data_ptr());
+  int64_t last = 0;
+  for (int64_t axis = 0; axis < x.dim(); ++axis) {
+    if (x.size(axis) == 0) return {begin, begin};
+    last += (x.size(axis) - 1) * x.stride(axis);
+  }
+  return {begin, begin + (last + 1) * dtype_bytes(dtype_of(x, op, argument))};
+}
+
+// x, or a copy of it where writing to `written` might change it.
+inline Tensor apart_from(const Tensor& written, const Tensor& x, const char* op) {
+  const Extent w = extent_of(written, op, "weight"), r = extent_of(x, op, "left and right");
+  return r.begin < w.end && w.begin < r.end ? torch::stable::clone(x) : x;
+}
+
 // A stretch of the token axis: one sequence.
 struct RowSpan {
   int64_t start, length;

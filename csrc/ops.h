@@ -49,7 +49,8 @@ inline GradDotArgs grad_dot_args(const Tensor& a_old, const Tensor& d_old, const
 //   weight [d_out d_in] += scale * left [d_out rank] . right [d_in rank]^T
 //
 // The product and the addition run in float (in double for a double weight) and are rounded once,
-// when stored. `weight` may have any strides.
+// when stored. `weight` may have any strides. Factors that lie in the memory of the weight are
+// copied first: the update is of their values before it.
 //
 // Kernels take a weight whose columns have the smaller stride, and the factors transposed: left
 // [rank rows], right [rank cols]. For a weight stored column by column (the Conv1D of GPT-2 viewed
@@ -57,12 +58,15 @@ inline GradDotArgs grad_dot_args(const Tensor& a_old, const Tensor& d_old, const
 struct LowRankUpdateArgs {
   MutableMatrix weight;
   Matrix left, right;
+  Tensor left_memory, right_memory;  // what these two point into
 };
 inline LowRankUpdateArgs low_rank_update_args(const Tensor& weight, const Tensor& left,
                                               const Tensor& right) {
   const char* op = "low_rank_update_";
   LGA_CHECK(weight.dim() == 2, op, "weight", "2 axes");
-  const Matrix l = matrix_of(left, op, "left"), r = matrix_of(right, op, "right");
+  const Tensor left_memory = apart_from(weight, left, op),
+               right_memory = apart_from(weight, right, op);
+  const Matrix l = matrix_of(left_memory, op, "left"), r = matrix_of(right_memory, op, "right");
   LGA_CHECK(l.rows == weight.size(0), op, "left", "[d_out rank]");
   LGA_CHECK(r.rows == weight.size(1), op, "right", "[d_in rank]");
   LGA_CHECK(l.cols == r.cols, op, "right", "the rank of left");
@@ -73,10 +77,11 @@ inline LowRankUpdateArgs low_rank_update_args(const Tensor& weight, const Tensor
             op, "left and right", "the device of weight");
   MutableMatrix w = {weight.mutable_data_ptr(), weight.size(0),   weight.size(1),
                      weight.stride(0),          weight.stride(1), dtype_of(weight, op, "weight")};
-  if (w.col_stride <= w.row_stride) return {w, transposed(l), transposed(r)};
+  if (w.col_stride <= w.row_stride)
+    return {w, transposed(l), transposed(r), left_memory, right_memory};
   std::swap(w.rows, w.cols);
   std::swap(w.row_stride, w.col_stride);
-  return {w, transposed(r), transposed(l)};
+  return {w, transposed(r), transposed(l), left_memory, right_memory};
 }
 
 }  // namespace lga_fast

@@ -101,6 +101,7 @@ def low_rank_update_(
     `weight += scale · left·rightᵀ` in float32 arithmetic (float64 for a float64 weight), rounded
     once when stored. `weight` may have any strides: for a weight stored `[d_in d_out]` (GPT-2's
     Conv1D) pass `weight.T`, for a fused matrix a slice; memory outside its elements is not touched.
+    `left` and `right` may be views of `weight`: their values before the update count.
 
     Subtracting the same edit does not restore the bits of `weight`: keep a copy for that. Errors as
     for `grad_dot`, also for elements that share memory.

@@ -76,6 +76,23 @@ def test_the_rest_of_the_buffer_is_untouched(device, transposed):
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("shared", ["left", "right"])
+def test_factors_may_be_views_of_the_weight(device, transposed, shared):
+    """As in plain torch, where the product is there before anything is written."""
+    weight = matrix(300, 300, device=device)
+    weight = weight.T if transposed else weight
+    factors = {
+        "left": matrix(300, 3, device=device, seed=1),
+        "right": matrix(300, 3, device=device, seed=2),
+    }
+    expected = weight.clone()
+    reference.low_rank_update_(expected, **factors | {shared: weight[:, 100:103].clone()}, scale=1)
+    ops.low_rank_update_(weight, **factors | {shared: weight[:, 100:103]})
+    torch.testing.assert_close(weight, expected)
+
+
+@pytest.mark.parametrize("device", DEVICES)
 def test_nothing_to_add_changes_nothing(device):
     weight = matrix(6, 5, torch.bfloat16, device)
     before = weight.clone()
