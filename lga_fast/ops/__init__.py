@@ -42,6 +42,9 @@ def grad_dot(
     neither on threads nor on other pairs. Inputs may have any strides, and one tensor may be both
     old and new; a row of length 0 gives 0.
 
+    A CUDA graph keeps the rows it was captured with, since kernels take them as parameters: replay
+    it with other values of `a` and `d`, but capture it anew for other rows.
+
     Raises:
         TypeError, ValueError: an argument has the wrong type, shape, dtype, device or bounds.
 
