@@ -15,6 +15,7 @@ implementation that serves each device.
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from lga_fast.ops._library import build_info, kernels
 
@@ -134,6 +135,12 @@ def low_rank_update_(
     )
     _check_like(op, left, "left", right, "right")
     _check_no_overlap(op, weight)
+    _require(
+        torch.compiler.is_compiling() or not weight.is_neg(),
+        f"{op}: weight: expected one that is stored as it is, got a view with the negative bit "
+        "(torch.imag of a conjugate): update a copy, weight.resolve_neg()",
+    )
+    left, right = left.resolve_neg(), right.resolve_neg()
     torch.ops.lga_fast.low_rank_update_(weight, left, right, float(scale))
     # a backward pass that saved the old weight must notice, and kernels bypass the counter
     torch.autograd.graph.increment_version(weight)
@@ -150,6 +157,10 @@ def _require(condition: bool, message: str) -> None:
 def _check_matrix(op: str, name: str, x: Tensor, dtypes: tuple[torch.dtype, ...]) -> None:
     if not isinstance(x, Tensor):
         raise TypeError(f"{op}: {name}: expected a Tensor, got {type(x).__name__}")
+    _require(
+        x.layout == torch.strided,
+        f"{op}: {name}: expected a dense tensor (pass {name}.to_dense()), got {x.layout}",
+    )
     _require(x.ndim == 2, f"{op}: {name}: expected 2 axes, got shape {tuple(x.shape)}")
     _require(
         x.dtype in dtypes,
@@ -159,6 +170,11 @@ def _check_matrix(op: str, name: str, x: Tensor, dtypes: tuple[torch.dtype, ...]
         not x.requires_grad,
         f"{op}: {name}: expected a tensor without requires_grad (the op has no gradient; "
         f"pass {name}.detach()), got one that requires it",
+    )
+    _require(
+        forward_ad.unpack_dual(x).tangent is None,
+        f"{op}: {name}: expected a tensor without a tangent (the op has no derivative in forward "
+        "mode either), got one that has it",
     )
 
 

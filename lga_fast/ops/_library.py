@@ -17,6 +17,7 @@ import importlib
 import importlib.util
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +45,32 @@ for _schema in SCHEMAS:
 
 @torch.library.register_fake("lga_fast::grad_dot")
 def _grad_dot_fake(a_old, d_old, rows_old, a_new, d_new, rows_new):
+    _check_fake("grad_dot", (a_old, d_old, a_new, d_new), (rows_old, rows_new))
     dtype = reference.accumulation_dtype(a_old.dtype)
     return a_old.new_empty((rows_old.shape[0], 3), dtype=dtype)
 
 
 @torch.library.register_fake("lga_fast::grad_abs_sum")
 def _grad_abs_sum_fake(a, d, rows):
+    _check_fake("grad_abs_sum", (a, d), (rows,))
     return a.new_empty((rows.shape[0],), dtype=reference.accumulation_dtype(a.dtype))
 
 
 @torch.library.register_fake("lga_fast::low_rank_update_")
 def _low_rank_update_fake(weight, left, right, scale):
+    _check_fake("low_rank_update_", (weight, left, right), ())
     return None
+
+
+def _check_fake(op: str, tensors: Sequence[torch.Tensor], rows: Sequence[torch.Tensor]) -> None:
+    """One meta tensor among others leads here, where nothing would be computed."""
+    devices = {x.device for x in tensors}
+    if len(devices) > 1:
+        raise ValueError(f"{op}: expected tensors on one device, got {sorted(map(str, devices))}")
+    (device,) = devices
+    for x in rows:
+        if x.device.type != "cpu" and device.type != "meta":
+            raise ValueError(f"{op}: rows: expected a CPU tensor, got {x.device}")
 
 
 def _load_cpu() -> tuple[dict[str, Any] | None, str]:
