@@ -59,7 +59,7 @@ test: lint .venv/built
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS)
 
 # Of the kernels, the CUDA ones included, which run on the CPU (tests/cuda_on_cpu): their tests under
-# AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer; some ten minutes.
+# AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer; seven minutes of one core.
 test-sanitize: .venv/built
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/cuda_on_cpu/check_sanitizers.py
 
