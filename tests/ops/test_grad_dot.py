@@ -45,7 +45,7 @@ def test_long_rows(device, d_in, d_out):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("tokens, d_in, d_out", [(400, 520, 520), (1000, 2, 300), (70, 4000, 3000)])
+@pytest.mark.parametrize("tokens, d_in, d_out", [(400, 520, 520), (1000, 2, 300), (70, 4000, 1000)])
 def test_roundings_of_long_sums_do_not_add_up(device, tokens, d_in, d_out):
     """Terms that are all the same are all rounded the same way; they are exact in float32."""
     if ops.kernels()[device].startswith("torch reference"):
