@@ -216,11 +216,11 @@ def _check_rows(op: str, name: str, rows: Tensor, tokens: int) -> None:
     if torch.compiler.is_compiling():
         return  # values are unknown while tracing; the kernels check the bounds themselves
     for row, (start, length) in enumerate(rows.tolist()):
-        _require(
-            start >= 0 and length >= 0 and start + length <= tokens,
-            f"{op}: {name}[{row}]: expected 0 <= start, 0 <= length, "
-            f"start + length <= {tokens} tokens, got start {start}, length {length}",
-        )
+        if start < 0 or length < 0 or start + length > tokens:  # no message is built for the others
+            raise ValueError(
+                f"{op}: {name}[{row}]: expected 0 <= start, 0 <= length, "
+                f"start + length <= {tokens} tokens, got start {start}, length {length}"
+            )
 
 
 def _check_no_overlap(op: str, weight: Tensor) -> None:
