@@ -81,7 +81,7 @@ def test_what_needs_one_process_says_so(monkeypatch):
     with pytest.raises(RanksError, match="lga-fast study runs in one process, got 2: --jobs N"):
         _inputs.refuse_ranks("study", "--jobs N")
     with pytest.raises(RanksError, match="start lga-fast without torchrun"):
-        _inputs.load_model("atlas", "auto", None, None)
+        _inputs.load_model("atlas", "auto")
 
 
 def torchrun(*arguments):

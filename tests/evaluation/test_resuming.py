@@ -69,7 +69,7 @@ def test_other_surroundings_are_written_down(tmp_path, monkeypatch):
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:3]))
     commit = json.loads(lines[0])["made"][0]["commit"]
-    monkeypatch.setattr(provenance, "commit", lambda: "another")
+    monkeypatch.setattr(provenance, "commit_at_start", lambda: "another")
     made = evaluate(model, out=path).provenance["made"]
     assert [(at["cases_before"], at["commit"]) for at in made] == [(0, commit), (2, "another")]
     assert json.loads(path.read_text().splitlines()[0])["made"] == made
