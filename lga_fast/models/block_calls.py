@@ -49,6 +49,12 @@ def one_of_each_kind(blocks: Iterable[nn.Module], types: Sequence[str]) -> list[
     return list(kinds.values())
 
 
+def last_of_each_kind(blocks: Iterable[nn.Module], types: Sequence[str]) -> list[int]:
+    """The last layer of each kind; see `one_of_each_kind`."""
+    from_end = [*blocks][::-1]
+    return [len(from_end) - 1 - i for i in one_of_each_kind(from_end, types[::-1])]
+
+
 def record_calls(hf: Any, blocks: str, layers: Collection[int]) -> list[Call]:
     """Calls in a forward of a short row: of modules in these blocks, all blocks, and outside."""
     calls: list[Call] = []

@@ -10,7 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lga_fast.models.block_calls import TOKENS, layer_types, one_of_each_kind, short_row
+from lga_fast.models.block_calls import (
+    TOKENS,
+    last_of_each_kind,
+    layer_types,
+    one_of_each_kind,
+    short_row,
+)
 from lga_fast.models.families import ModelFamily
 from lga_fast.models.family_guess import NotUnderstood
 from lga_fast.models.fingerprint import at_rest
@@ -148,8 +154,7 @@ def can_restart(hf: Any, family: ModelFamily, name: str) -> bool:
             for block in blocks:
                 stack.callback(block.register_forward_pre_hook(enter).remove)
             whole = hf(input_ids=ids, use_cache=False).logits
-        last, types = len(blocks) - 1, layer_types(hf)
-        for layer in (last - i for i in one_of_each_kind([*blocks][::-1], types[::-1])):
+        for layer in last_of_each_kind(blocks, layer_types(hf)):
             block = blocks[layer]
             skipped = {b: partial(skip_block, tuple_length(outputs[b])) for b in blocks[:layer]}
             mixed = {mixers[block]: again(mixers[block])} if block in mixers else {}

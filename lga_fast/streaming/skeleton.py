@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from lga_fast.errors import LgaFastError
 from lga_fast.memory import format_bytes
-from lga_fast.models.block_calls import layer_types, one_of_each_kind, short_ids
+from lga_fast.models.block_calls import last_of_each_kind, layer_types, one_of_each_kind, short_ids
 from lga_fast.models.family_guess import NotUnderstood, blocks_path
 from lga_fast.models.module_patching import patched_forwards, tuple_length, wrap_output
 from lga_fast.streaming.block_loader import assign
@@ -37,7 +37,8 @@ def skeleton(
         yield
         return
     blocks, decoder = hf.get_submodule(path), path.rpartition(".")[0]
-    kept = _first_and_last_of_each_kind(blocks, layer_types(hf))
+    types = layer_types(hf)
+    kept = {*one_of_each_kind(blocks, types), *last_of_each_kind(blocks, types)}
     embedding, paths = hf.get_input_embeddings(), {m: name for name, m in hf.named_modules()}
     head, rows = f"{paths[hf.get_output_embeddings()]}.", f"{paths[embedding]}.weight"
     running = tuple(f"{path}.{layer}." for layer in kept)
@@ -71,12 +72,6 @@ def skeleton(
         assign(hf, empty, strict=False)
         embedding.weight = before
         hf.tie_weights()  # parameters that were assigned are not tied yet
-
-
-def _first_and_last_of_each_kind(blocks: Sequence[nn.Module], types: Sequence[str]) -> set[int]:
-    last = len(blocks) - 1
-    from_end = one_of_each_kind([*blocks][::-1], types[::-1])
-    return {*one_of_each_kind(blocks, types), *(last - i for i in from_end)}
 
 
 def _check_memory(
