@@ -73,19 +73,15 @@ def record_calls(hf: Any, blocks: str, layers: Collection[int]) -> list[Call]:
 
 
 def short_row(hf: Any) -> Int[Tensor, "1 token"]:
-    """The ids of `short_ids` as a row, where the model is."""
-    embedding = hf.get_input_embeddings()
-    return torch.tensor([short_ids(embedding)], device=embedding.weight.device)
-
-
-def short_ids(embedding: Any) -> list[int]:
     """A few token ids from the middle of the vocabulary.
 
     The first ones are special, and norms of an embedding that is zero, as that of padding is, may
     have no gradient.
     """
+    embedding = hf.get_input_embeddings()
     count = embedding.num_embeddings
-    return [(count // 2 + i) % count for i in range(TOKENS)]
+    ids = [(count // 2 + i) % count for i in range(TOKENS)]
+    return torch.tensor([ids], device=embedding.weight.device)
 
 
 def parts_of(block: nn.Module) -> Iterator[str]:

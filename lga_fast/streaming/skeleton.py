@@ -11,7 +11,7 @@ from torch import nn
 
 from lga_fast.errors import LgaFastError
 from lga_fast.memory import format_bytes
-from lga_fast.models.block_calls import last_of_each_kind, layer_types, one_of_each_kind, short_ids
+from lga_fast.models.block_calls import last_of_each_kind, layer_types, one_of_each_kind
 from lga_fast.models.family_guess import NotUnderstood, blocks_path
 from lga_fast.models.module_patching import patched_forwards, tuple_length, wrap_output
 from lga_fast.streaming.block_loader import assign
@@ -39,8 +39,9 @@ def skeleton(
     blocks, decoder = hf.get_submodule(path), path.rpartition(".")[0]
     types = layer_types(hf)
     kept = {*one_of_each_kind(blocks, types), *last_of_each_kind(blocks, types)}
-    embedding, paths = hf.get_input_embeddings(), {m: name for name, m in hf.named_modules()}
-    head, rows = f"{paths[hf.get_output_embeddings()]}.", f"{paths[embedding]}.weight"
+    paths = {module: name for name, module in hf.named_modules()}
+    head = f"{paths[hf.get_output_embeddings()]}."
+    rows = f"{paths[hf.get_input_embeddings()]}.weight"  # which are read when they are used
     running = tuple(f"{path}.{layer}." for layer in kept)
     empty = {
         name: tensor
@@ -55,23 +56,13 @@ def skeleton(
     read = shards.read(filter(None, sources.values()))
     weights = {name: read[source].to(device) for name, source in sources.items() if source}
     del read
-    before = embedding.weight
     try:
         assign(hf, weights, strict=False)
         del weights
-        ids = short_ids(embedding)
-        few = shards.rows(shards.source(rows) or rows, ids).to(device)
-        embedding.weight = nn.Parameter(few, requires_grad=False)
-        with (
-            _renumbered(embedding, ids),
-            _skipped(blocks, kept),
-            _without_weights_refused(hf, f"{path}."),
-        ):
+        with _skipped(blocks, kept), _without_weights_refused(hf, f"{path}."):
             yield
     finally:
         assign(hf, empty, strict=False)
-        embedding.weight = before
-        hf.tie_weights()  # parameters that were assigned are not tied yet
 
 
 def _check_memory(
@@ -90,22 +81,6 @@ def _check_memory(
             f"{format_bytes(needed)} ({len(running)} of its blocks with gradients, and its head); "
             f"memory_budget is {format_bytes(memory_budget)}. Give it more, or write a family file"
         )
-
-
-@contextmanager
-def _renumbered(embedding: Any, ids: list[int]) -> Iterator[None]:
-    """These ids are looked up as 0, 1, ... while inside."""
-    numbers = torch.full((embedding.num_embeddings,), -1)
-    numbers[ids] = torch.arange(len(ids))
-    padding, embedding.padding_idx = embedding.padding_idx, None  # it may lie beyond the rows
-    hook = embedding.register_forward_pre_hook(
-        lambda module, args: (numbers[args[0].cpu()].to(args[0].device),)
-    )
-    try:
-        yield
-    finally:
-        hook.remove()
-        embedding.padding_idx = padding
 
 
 @contextmanager

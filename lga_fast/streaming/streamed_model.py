@@ -65,6 +65,12 @@ class StreamedModel(EditableModel):
         memory_budget: int | None = None,
         editing: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
+        self.shards, self._device = shards, device
+        self._shapes = {name: p.shape for name, p in hf.named_parameters()}
+        paths = {module: path for path, module in hf.named_modules()}
+        embedding = hf.get_input_embeddings()
+        embedding_name = self._source(f"{paths[embedding]}.weight")
+        LazyEmbedding(embedding, partial(shards.rows, embedding_name), device)
         known = families.find(hf.config)
         runs = nullcontext() if known else skeleton(hf, shards, device, memory_budget)
         with runs:
@@ -74,16 +80,12 @@ class StreamedModel(EditableModel):
                 f"{name!r}: blocks of {self.family_name!r} read more of earlier ones than hidden "
                 "states, so they cannot run one at a time; load it with weights='resident'"
             )
-        self.shards, self._device = shards, device
         self._edit_stack = self._overlays = Overlays(self.family.orientation, self.loaded)
-        self._shapes = {name: p.shape for name, p in hf.named_parameters()}
         self._base_samples: dict[str, Tensor] = {}  # of the fingerprint, without edits
         self._runner = BlockRunner(self, self._walk, self.head)
         decoder = self.family.blocks.rpartition(".")[0]
         fill_buffers(hf, decoder, device)
-        paths = {module: path for path, module in hf.named_modules()}
-        embedding, self._head = hf.get_input_embeddings(), hf.get_output_embeddings()
-        embedding_name = self._source(f"{paths[embedding]}.weight")
+        self._head = hf.get_output_embeddings()
         heads = {n: f"{paths[self._head]}.{n}" for n in self._head.state_dict()}
         self._head_names = {n: self._source(name) for n, name in heads.items()}
         for name in hf.get_submodule(decoder).state_dict(prefix=f"{decoder}."):
@@ -96,7 +98,6 @@ class StreamedModel(EditableModel):
         names = shards.names(f"{decoder}.")
         self._resident_names = [name for name in names if name not in on_demand]
         assign(hf, self._to_device(shards.read(self._resident_names)), strict=False)
-        LazyEmbedding(embedding, partial(shards.rows, embedding_name), device)
         OnDemandWeights(hf, self._blocks, self._loader, self.head, self._overlays.in_effect)
 
     def _source(self, name: str) -> str:
