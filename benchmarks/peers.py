@@ -168,14 +168,10 @@ def compare(
         "tokens": [prompt, answer],
         "cpu_seconds": seconds,
         "median_cpu_seconds": medians,
-        "times_two_forwards": _spread([ours / least for ours, least, _ in pairs]),
-        "times_faster_than_dattri": _spread([theirs / ours for ours, _, theirs in pairs]),
+        "times_two_forwards": selection._spread([ours / least for ours, least, _ in pairs]),
+        "times_faster_than_dattri": selection._spread([theirs / ours for ours, _, theirs in pairs]),
         "differ_in_layer_rms": apart,
     }
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def shape(name: str) -> PretrainedConfig:

@@ -44,14 +44,19 @@ class Numbers:
 
 def facts_of(number: int, prompt: int, answer: int, vocabulary: int) -> list[EditRequest]:
     """Random requests with the given numbers of prompt and answer tokens."""
+    return requests_of([[prompt, answer, answer]] * number, vocabulary)
+
+
+def requests_of(lengths: list[list[int]], vocabulary: int) -> list[EditRequest]:
+    """Random requests with these numbers of tokens in prompt, old and new answer."""
     draw = random.Random(SEED)
 
-    def words(n: int) -> str:
-        return " ".join(str(draw.randrange(vocabulary)) for _ in range(n))
+    def words(count: int) -> str:
+        return " ".join(str(draw.randrange(vocabulary)) for _ in range(count))
 
     return [
-        EditRequest(str(i), words(prompt), words(answer), target_old=words(answer))
-        for i in range(number)
+        EditRequest(str(i), words(prompt), words(new), target_old=words(old))
+        for i, (prompt, old, new) in enumerate(lengths)
     ]
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -61,7 +60,7 @@ def rows(device: str, small: bool) -> Iterator[dict[str, Any]]:
     for name, config in shapes(small).items():
         model = selection.model_of(config, device, torch.bfloat16)
         for data, lengths in LENGTHS.items():
-            requests = requests_of(lengths[: 3 if small else None], config.vocab_size)
+            requests = selection.requests_of(lengths[: 3 if small else None], config.vocab_size)
             trace = "trace.json.gz" if name == next(iter(shapes(small))) and data == "zsre" else ""
             about = {"model": name, "data": data, "requests": len(requests)}
             fast = {"ours": selection.ours, "bmm": _by_bmm}
@@ -93,19 +92,6 @@ def rows(device: str, small: bool) -> Iterator[dict[str, Any]]:
                 }
             )
         del model
-
-
-def requests_of(lengths: list[list[int]], vocabulary: int) -> list[EditRequest]:
-    """Random requests with these numbers of tokens in prompt, old and new answer."""
-    draw = random.Random(selection.SEED)
-
-    def words(count: int) -> str:
-        return " ".join(str(draw.randrange(vocabulary)) for _ in range(count))
-
-    return [
-        EditRequest(str(i), words(prompt), words(new), target_old=words(old))
-        for i, (prompt, old, new) in enumerate(lengths)
-    ]
 
 
 def _by_bmm(model: EditableModel, requests: list[EditRequest]) -> torch.Tensor:
