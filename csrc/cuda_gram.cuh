@@ -109,7 +109,8 @@ __global__ void __launch_bounds__(kThreads)
     for (int j = 0; j < 4; ++j) to[(4 * ty + i) * kTile + 4 * tx + j] = acc[i][j];
 }
 
-template <class S>
+// kSums is 3, or 6 with those of the bias, whose gradient is the sum of d over tokens.
+template <class S, int kSums>
 __global__ void __launch_bounds__(kThreads)
     combine_kernel(PairSlots pairs, int64_t d_in, int64_t d_out, int64_t first_tile,
                    int64_t slot_parts, int64_t slot_tiles, const S* workspace, double* partial) {
@@ -122,24 +123,28 @@ __global__ void __launch_bounds__(kThreads)
   tile_position(tile, &tile_i, &tile_j);
   const S* from =
       workspace + (int64_t(blockIdx.y) * slot_parts + blockIdx.x * parts) * kTile * kTile;
-  double sum[3] = {};
+  double sum[kSums] = {};
   for (int e = threadIdx.x; e < kTile * kTile; e += kThreads) {
     const int64_t i = tile_i * kTile + e / kTile, j = tile_j * kTile + e % kTile;
     if (i > j || j >= tokens) continue;
     double a = 0, d = 0;
     for (int64_t p = 0; p < plan.parts_a; ++p) a += double(from[p * kTile * kTile + e]);
     for (int64_t p = plan.parts_a; p < parts; ++p) d += double(from[p * kTile * kTile + e]);
-    const double product = a * d, twice = i == j ? product : 2 * product;
+    const double times = i == j ? 1 : 2;
+    auto add = [&](int n, double times) {
+      sum[n] += times * a * d;
+      if constexpr (kSums == 6) sum[3 + n] += times * d;
+    };
     if (i >= n_old)
-      sum[2] += twice;
+      add(2, times);
     else if (j >= n_old)
-      sum[0] += product;
+      add(0, 1);
     else
-      sum[1] += twice;
+      add(1, times);
   }
   block_sum(sum);
   if (threadIdx.x == 0)
-    for (int n = 0; n < 3; ++n) partial[(blockIdx.y * slot_tiles + tile) * 3 + n] = sum[n];
+    for (int n = 0; n < kSums; ++n) partial[(blockIdx.y * slot_tiles + tile) * kSums + n] = sum[n];
 }
 
 }  // namespace lga_fast

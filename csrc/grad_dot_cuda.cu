@@ -11,6 +11,9 @@
 // The split depends on the shape of the pair alone, so other pairs do not change a bit of its
 // result. A part is summed in float (in double for double inputs), everything after that in double.
 //
+// The bias's sums come with the Gram matrix of d. Where a pair is tiled they are those of a matrix
+// with one column, which is 1: a group of its own.
+//
 // Row bounds are kernel arguments: no copy, no synchronization. Inputs are converted to float in
 // shared memory. The next step is multiply_accumulate() on tensor cores (products of 2-byte dtypes
 // are exact in float), once profiling on a device shows what the bound is.
@@ -57,23 +60,26 @@ __global__ void __launch_bounds__(kThreads)
       partial[(int64_t(blockIdx.y) * gridDim.x + blockIdx.x) * 3 + n] = sum[n];
 }
 
+enum Form { kTiles, kGram, kBias, kForms };
+
 // Up to kSlots pairs of one form.
 struct Group {
   PairSlots pairs = {};
-  SumSlots sums = {};  // per pair: its number of tiles, its row of the result
+  SumSlots sums = {};  // per pair: its number of tiles, the place of its sums in the result
   int64_t size = 0;
 };
 
 struct Call {
   const GradDotArgs& args;
-  const Tensor& out;
+  const Tensor& out;  // [pair 3] or, with those of the bias, [pair 2 3]
+  bool bias;
   cudaStream_t stream;
 
   int64_t d_in() const { return args.old_rows.a.cols; }
   int64_t d_out() const { return args.old_rows.d.cols; }
 };
 
-template <class T, class S>
+template <class T, class S, int kSums>
 void run_gram(const Call& call, const Group& group, int64_t slot_tiles, double* partial) {
   int64_t tile_parts = 0;  // parts of one tile, the most that any pair has
   for (int64_t i = 0; i < group.size; ++i) {
@@ -100,7 +106,7 @@ void run_gram(const Call& call, const Group& group, int64_t slot_tiles, double* 
         <<<part_grid, kThreads, 0, call.stream>>>(in, group.pairs, first, tiles, slot_parts, parts);
     check_launch("grad_dot: gram_kernel");
     const dim3 tile_grid(static_cast<unsigned>(tiles), slots);
-    combine_kernel<S><<<tile_grid, kThreads, 0, call.stream>>>(
+    combine_kernel<S, kSums><<<tile_grid, kThreads, 0, call.stream>>>(
         group.pairs, call.d_in(), call.d_out(), first, slot_parts, slot_tiles, parts, partial);
     check_launch("grad_dot: combine_kernel");
   }
@@ -128,19 +134,26 @@ bool gram_is_cheaper(int64_t tokens, int64_t d_in, int64_t d_out) {
   return gram <= double(tokens) * up(x) * (is_thin(y) ? double(y) : up(y));
 }
 
-void run_group(const Call& call, const Group& group, bool gram) {
+void run_group(const Call& call, const Group& group, Form form) {
   if (group.size == 0) return;
+  const int64_t sums_of_one = form == kGram && call.bias ? 6 : 3;
   const int64_t slot_tiles = *std::max_element(group.sums.count, group.sums.count + group.size);
   Tensor partial =
-      torch::stable::new_empty(call.out, {group.size, slot_tiles, 3}, ScalarType::Double);
+      torch::stable::new_empty(call.out, {group.size, slot_tiles, sums_of_one}, ScalarType::Double);
   double* sums = static_cast<double*>(partial.mutable_data_ptr());
+  const unsigned slots = static_cast<unsigned>(group.size);
   dispatch_dtype(call.args.old_rows.a.dtype, [&]<class T, class S>() {
-    if (gram)
-      run_gram<T, S>(call, group, slot_tiles, sums);
-    else
-      run_tiles<T, S>(call, group, slot_tiles, sums);
-    sum_partials<3, S><<<static_cast<unsigned>(group.size), kThreads, 0, call.stream>>>(
-        sums, slot_tiles, group.sums, static_cast<S*>(call.out.mutable_data_ptr()));
+    S* out = static_cast<S*>(call.out.mutable_data_ptr());
+    if (sums_of_one == 6) {
+      run_gram<T, S, 6>(call, group, slot_tiles, sums);
+      sum_partials<6, S><<<slots, kThreads, 0, call.stream>>>(sums, slot_tiles, group.sums, out);
+    } else {
+      if (form == kGram)
+        run_gram<T, S, 3>(call, group, slot_tiles, sums);
+      else
+        run_tiles<T, S>(call, group, slot_tiles, sums);
+      sum_partials<3, S><<<slots, kThreads, 0, call.stream>>>(sums, slot_tiles, group.sums, out);
+    }
     check_launch("grad_dot: sum_partials");
   });
 }
@@ -148,36 +161,55 @@ void run_group(const Call& call, const Group& group, bool gram) {
 }  // namespace
 
 Tensor grad_dot_cuda(const Tensor& a_old, const Tensor& d_old, const Tensor& rows_old,
-                     const Tensor& a_new, const Tensor& d_new, const Tensor& rows_new) {
+                     const Tensor& a_new, const Tensor& d_new, const Tensor& rows_new, bool bias) {
   const GradDotArgs args = grad_dot_args(a_old, d_old, rows_old, a_new, d_new, rows_new);
   const DeviceContext context(a_old);
-  const int64_t pairs = args.old_rows.size();
-  Tensor out = torch::stable::new_zeros(a_old, {pairs, 3}, sum_dtype(a_old));
-  const Call call = {args, out, context.stream};
-  const int64_t d_in = call.d_in(), d_out = call.d_out();
-  if (d_in == 0 || d_out == 0) return out;
+  const int64_t pairs = args.old_rows.size(), parts = bias ? 2 : 1;
+  Tensor out = bias ? torch::stable::new_zeros(a_old, {pairs, 2, 3}, sum_dtype(a_old))
+                    : torch::stable::new_zeros(a_old, {pairs, 3}, sum_dtype(a_old));
+  const int64_t d_in = args.old_rows.a.cols, d_out = args.old_rows.d.cols;
+  if (d_out == 0 || (d_in == 0 && !bias)) return out;
 
-  Group groups[2];  // indexed by `gram`
-  for (int64_t pair = 0; pair < pairs; ++pair) {
+  const Call call = {args, out, bias, context.stream};
+  Tensor one;  // made where a group needs it
+  GradDotArgs bias_args = {};
+  auto run = [&](Group& group, Form form) {
+    if (form != kBias) {
+      run_group(call, group, form);
+    } else if (group.size > 0) {
+      if (!bias_args.old_rows.a.data) {
+        one = torch::stable::fill_(torch::stable::new_empty(a_old, {1}), 1);
+        bias_args = bias_of(args, one.const_data_ptr());
+      }
+      run_group({bias_args, out, bias, context.stream}, group, form);
+    }
+    group = Group{};
+  };
+
+  Group groups[kForms];
+  auto add = [&](Form form, int64_t pair, int64_t tiles, int64_t out_index) {
     const RowSpan old_row = args.old_rows.spans[pair], new_row = args.new_rows.spans[pair];
-    const int64_t tokens = old_row.length + new_row.length;
-    if (tokens == 0) continue;  // its sums stay 0
-    const bool gram = gram_is_cheaper(tokens, d_in, d_out);
-    Group& group = groups[gram];
+    Group& group = groups[form];
     const int64_t slot = group.size++;
     group.pairs.old_rows.start[slot] = old_row.start;
     group.pairs.old_rows.length[slot] = old_row.length;
     group.pairs.new_rows.start[slot] = new_row.start;
     group.pairs.new_rows.length[slot] = new_row.length;
-    group.sums.count[slot] = gram ? gram_plan(tokens, d_in, d_out).tiles : grad_tiles(d_in, d_out);
-    group.sums.out_index[slot] = pair;
-    if (group.size == kSlots) {
-      run_group(call, group, gram);
-      group = Group{};
+    group.sums.count[slot] = tiles;
+    group.sums.out_index[slot] = out_index;
+    if (group.size == kSlots) run(group, form);
+  };
+  for (int64_t pair = 0; pair < pairs; ++pair) {
+    const int64_t tokens = args.old_rows.spans[pair].length + args.new_rows.spans[pair].length;
+    if (tokens == 0) continue;  // its sums stay 0
+    if (gram_is_cheaper(tokens, d_in, d_out)) {
+      add(kGram, pair, gram_plan(tokens, d_in, d_out).tiles, pair);
+    } else {
+      add(kTiles, pair, grad_tiles(d_in, d_out), parts * pair);
+      if (bias) add(kBias, pair, grad_tiles(1, d_out), parts * pair + 1);
     }
   }
-  run_group(call, groups[0], false);
-  run_group(call, groups[1], true);
+  for (int form = 0; form < kForms; ++form) run(groups[form], static_cast<Form>(form));
   return out;
 }
 

@@ -12,9 +12,10 @@
 
 namespace lga_fast {
 
-// grad_dot(a_old, d_old, rows_old, a_new, d_new, rows_new) -> [pair 3]
+// grad_dot(a_old, d_old, rows_old, a_new, d_new, rows_new, bias) -> [pair 3]; with bias [pair 2 3]
 //
-//   <G_old, G_new>, |G_old|^2, |G_new|^2 per pair, without materializing G
+//   <G_old, G_new>, |G_old|^2, |G_new|^2 per pair, without materializing G; with `bias` also those
+//   of the bias of the linear map, which is the weight of an input that is 1 at every token
 //
 //   Gram form   <d1^T a1, d2^T a2> = sum_ts (a1 a2^T)_ts (d1 d2^T)_ts
 //   tiled form  tiles of G_old and G_new are formed, multiplied and discarded
@@ -35,6 +36,13 @@ inline GradDotArgs grad_dot_args(const Tensor& a_old, const Tensor& d_old, const
   LGA_CHECK(old_rows.a.dtype == new_rows.a.dtype, op, "a_new", "the dtype of a_old");
   LGA_CHECK(a_old.get_device_index() == a_new.get_device_index(), op, "a_new",
             "the device of a_old");
+  return args;
+}
+
+// The same of the bias; `one` is a value 1 of the dtype, on the device.
+inline GradDotArgs bias_of(GradDotArgs args, const void* one) {
+  for (TokenRows* rows : {&args.old_rows, &args.new_rows})
+    rows->a = {one, rows->a.rows, 1, 0, 0, rows->a.dtype};
   return args;
 }
 

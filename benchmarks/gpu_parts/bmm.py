@@ -7,16 +7,25 @@ from torch import Tensor
 
 
 def grad_dot(
-    a_old: Tensor, d_old: Tensor, rows_old: Tensor, a_new: Tensor, d_new: Tensor, rows_new: Tensor
+    a_old: Tensor,
+    d_old: Tensor,
+    rows_old: Tensor,
+    a_new: Tensor,
+    d_new: Tensor,
+    rows_new: Tensor,
+    *,
+    bias: bool = False,
 ) -> Tensor:
-    """[pair 3], as `lga_fast.ops.grad_dot`; rows are padded to the longest with zeros."""
+    """As `lga_fast.ops.grad_dot`; rows are padded to the longest with zeros."""
     a, b = _padded(a_old, rows_old), _padded(a_new, rows_new)
     d, e = _padded(d_old, rows_old), _padded(d_new, rows_new)
-    sums = [
-        (_gram(x, y) * _gram(u, v)).sum((1, 2))
-        for x, y, u, v in ((a, b, d, e), (a, a, d, d), (b, b, e, e))
-    ]
-    return torch.stack(sums, 1)
+    of_weight, of_bias = [], []
+    for x, y, u, v in ((a, b, d, e), (a, a, d, d), (b, b, e, e)):
+        gram = _gram(u, v)
+        of_weight.append((_gram(x, y) * gram).sum((1, 2)))
+        of_bias.append(gram.sum((1, 2)))
+    weight = torch.stack(of_weight, 1)
+    return torch.stack([weight, torch.stack(of_bias, 1)], 1) if bias else weight
 
 
 def _padded(x: Tensor, rows: Tensor) -> Tensor:

@@ -31,13 +31,16 @@ def grad_dot(
     a_new: Float[Tensor, "token_new d_in"],
     d_new: Float[Tensor, "token_new d_out"],
     rows_new: Int64[Tensor, "pair 2"],
-) -> Float[Tensor, "pair 3"]:
+    *,
+    bias: bool = False,
+) -> Float[Tensor, "pair *part 3"]:
     """Inner product and squared norms of two weight gradients per pair, without the gradients.
 
     `<G_old, G_new>, ‖G_old‖², ‖G_new‖²` with `G = dᵀa` over a row's tokens, by
     `<d₁ᵀa₁, d₂ᵀa₂> = Σ_ts (a₁a₂ᵀ)_ts (d₁d₂ᵀ)_ts` or by tiles of G, whichever is cheaper.
     LGA's φ is the first column (arXiv 2602.20207, §5.1); the identity for the norms is Goodfellow
-    2015 (arXiv 1510.01799). A bias is the linear map whose `a` is a column of ones.
+    2015 (arXiv 1510.01799). With `bias` the result is [pair 2 3]: of the weight, and of the bias,
+    whose gradient is the sum of d over a row's tokens.
 
     Sums are float32 (float64 for float64 input) or better; the kernels' order of summation depends
     neither on threads nor on other pairs. Inputs may have any strides, and one tensor may be both
@@ -65,13 +68,18 @@ def grad_dot(
             f"{op}: {name}_new: expected {old.shape[1]} columns as {name}_old, got {new.shape[1]}",
         )
     _check_like(op, a_old, "a_old", a_new, "a_new")
-    _check_rows(op, "rows_old", rows_old, a_old.shape[0])
-    _check_rows(op, "rows_new", rows_new, a_new.shape[0])
+    _check_rows(op, "rows_old", rows_old)
+    _check_rows(op, "rows_new", rows_new)
     _require(
-        len(rows_old) == len(rows_new),
+        rows_old.shape[0] == rows_new.shape[0],
         f"{op}: rows_new: expected {len(rows_old)} rows as rows_old, got {len(rows_new)}",
     )
-    return torch.ops.lga_fast.grad_dot(a_old, d_old, rows_old, a_new, d_new, rows_new)
+    try:
+        return torch.ops.lga_fast.grad_dot(a_old, d_old, rows_old, a_new, d_new, rows_new, bias)
+    except RuntimeError:
+        _check_bounds(op, "rows_old", rows_old, a_old.shape[0])
+        _check_bounds(op, "rows_new", rows_new, a_new.shape[0])
+        raise
 
 
 def grad_abs_sum(
@@ -90,8 +98,12 @@ def grad_abs_sum(
         True
     """
     _check_taps("grad_abs_sum", a, d, "")
-    _check_rows("grad_abs_sum", "rows", rows, a.shape[0])
-    return torch.ops.lga_fast.grad_abs_sum(a, d, rows)
+    _check_rows("grad_abs_sum", "rows", rows)
+    try:
+        return torch.ops.lga_fast.grad_abs_sum(a, d, rows)
+    except RuntimeError:
+        _check_bounds("grad_abs_sum", "rows", rows, a.shape[0])
+        raise
 
 
 def low_rank_update_(
@@ -199,7 +211,7 @@ def _check_taps(op: str, a: Tensor, d: Tensor, suffix: str) -> None:
     )
 
 
-def _check_rows(op: str, name: str, rows: Tensor, tokens: int) -> None:
+def _check_rows(op: str, name: str, rows: Tensor) -> None:
     if not isinstance(rows, Tensor):
         raise TypeError(f"{op}: {name}: expected an int64 Tensor, got {type(rows).__name__}")
     _require(
@@ -213,14 +225,16 @@ def _check_rows(op: str, name: str, rows: Tensor, tokens: int) -> None:
         rows.device.type == "cpu",
         f"{op}: {name}: expected a CPU tensor (bounds are checked on the host), got {rows.device}",
     )
-    if torch.compiler.is_compiling():
-        return  # values are unknown while tracing; the kernels check the bounds themselves
+
+
+def _check_bounds(op: str, name: str, rows: Tensor, tokens: int) -> None:
+    """Name the row at fault, once an op has refused its rows: asking before would take longer."""
     for row, (start, length) in enumerate(rows.tolist()):
-        if start < 0 or length < 0 or start + length > tokens:  # no message is built for the others
-            raise ValueError(
-                f"{op}: {name}[{row}]: expected 0 <= start, 0 <= length, "
-                f"start + length <= {tokens} tokens, got start {start}, length {length}"
-            )
+        _require(
+            start >= 0 and length >= 0 and start + length <= tokens,
+            f"{op}: {name}[{row}]: expected 0 <= start, 0 <= length, "
+            f"start + length <= {tokens} tokens, got start {start}, length {length}",
+        )
 
 
 def _check_no_overlap(op: str, weight: Tensor) -> None:

@@ -28,7 +28,7 @@ from lga_fast.ops import reference
 
 SCHEMAS = (
     "grad_dot(Tensor a_old, Tensor d_old, Tensor rows_old, "
-    "Tensor a_new, Tensor d_new, Tensor rows_new) -> Tensor",
+    "Tensor a_new, Tensor d_new, Tensor rows_new, bool bias=False) -> Tensor",
     "grad_abs_sum(Tensor a, Tensor d, Tensor rows) -> Tensor",
     "low_rank_update_(Tensor(a!) weight, Tensor left, Tensor right, float scale) -> ()",
 )
@@ -44,10 +44,11 @@ for _schema in SCHEMAS:
 
 
 @torch.library.register_fake("lga_fast::grad_dot")
-def _grad_dot_fake(a_old, d_old, rows_old, a_new, d_new, rows_new):
+def _grad_dot_fake(a_old, d_old, rows_old, a_new, d_new, rows_new, bias=False):
     _check_fake("grad_dot", (a_old, d_old, a_new, d_new), (rows_old, rows_new))
     dtype = reference.accumulation_dtype(a_old.dtype)
-    return a_old.new_empty((rows_old.shape[0], 3), dtype=dtype)
+    shape = (rows_old.shape[0], 2, 3) if bias else (rows_old.shape[0], 3)
+    return a_old.new_empty(shape, dtype=dtype)
 
 
 @torch.library.register_fake("lga_fast::grad_abs_sum")

@@ -21,6 +21,7 @@ def _padded_rows(
     x: Float[Tensor, "token d"], rows: Int64[Tensor, "row 2"]
 ) -> Float[Tensor, "row t d"]:
     """The rows' tokens as one batch, zero after each row's end."""
+    _check_bounds(rows, len(x))
     rows = rows.to(x.device)
     longest = int(rows[:, 1].max()) if len(rows) else 0
     step = torch.arange(longest, device=x.device)
@@ -29,6 +30,12 @@ def _padded_rows(
     # where, not multiplication: the token used as padding may hold inf
     padded = torch.where(inside[..., None], x[index], 0)
     return padded.to(accumulation_dtype(x.dtype))
+
+
+def _check_bounds(rows: Int64[Tensor, "row 2"], tokens: int) -> None:
+    start, length = rows.T
+    if ((start < 0) | (length < 0) | (length > tokens - start)).any():
+        raise RuntimeError(f"expected rows within {tokens} tokens")
 
 
 def gram_is_cheaper(tokens: int, d_in: int, d_out: int) -> bool:
@@ -44,8 +51,9 @@ def grad_dot(
     a_new: Float[Tensor, "token_new d_in"],
     d_new: Float[Tensor, "token_new d_out"],
     rows_new: Int64[Tensor, "pair 2"],
-) -> Float[Tensor, "pair 3"]:
-    """`<G_old, G_new>, ‖G_old‖², ‖G_new‖²` per pair.
+    bias: bool = False,
+) -> Float[Tensor, "pair *part 3"]:
+    """`<G_old, G_new>, ‖G_old‖², ‖G_new‖²` per pair, of the weight or of weight and bias.
 
     `<d₁ᵀa₁, d₂ᵀa₂> = Σ_ts (a₁a₂ᵀ)_ts (d₁d₂ᵀ)_ts`
     """
@@ -59,7 +67,12 @@ def grad_dot(
     else:
         g1, g2 = d1.mT @ a1, d2.mT @ a2  # smaller than the rows themselves, by the test above
         products = [(g * h).sum((1, 2)) for g, h in ((g1, g2), (g1, g1), (g2, g2))]
-    return torch.stack(products, dim=1)
+    of_weight = torch.stack(products, dim=1)
+    if not bias:
+        return of_weight
+    g1, g2 = d1.sum(1), d2.sum(1)
+    of_bias = torch.stack([(g * h).sum(1) for g, h in ((g1, g2), (g1, g1), (g2, g2))], dim=1)
+    return torch.stack([of_weight, of_bias], dim=1)
 
 
 @torch.no_grad()
@@ -69,6 +82,7 @@ def grad_abs_sum(
     rows: Int64[Tensor, "row 2"],
 ) -> Float[Tensor, " row"]:
     """`Σ_oi |G_oi|` per row, `TILE` rows of G at a time."""
+    _check_bounds(rows, len(a))
     sums = a.new_zeros(len(rows), dtype=accumulation_dtype(a.dtype))
     for row, (start, length) in enumerate(rows.tolist()):
         a_row = a[start : start + length].to(sums.dtype)
