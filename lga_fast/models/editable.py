@@ -25,6 +25,7 @@ from lga_fast.models.edit_stack import Applied, EditStack
 from lga_fast.models.kv_cache import CACHE
 from lga_fast.models.structure import ModelStructure
 from lga_fast.models.taps import Tap, Taps
+from lga_fast.models.tensor_utils import to_device
 from lga_fast.weight_edit import WeightEdit
 
 
@@ -140,7 +141,7 @@ class EditableModel(ModelStructure):
 
         def gather(head: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
             hidden = args[0]
-            picked = hidden[rows.to(hidden.device), tokens.to(hidden.device)]
+            picked = hidden[to_device(rows, hidden.device), to_device(tokens, hidden.device)]
             return (on_hidden(picked).unsqueeze(0),)
 
         handle = self.hf.get_output_embeddings().register_forward_pre_hook(gather)

@@ -20,6 +20,12 @@ def padded(rows: Sequence[Sequence[int]]) -> Int[Tensor, "row token"]:
     return torch.tensor([[*row, *([row[-1]] * (longest - len(row)))] for row in rows])
 
 
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A CPU tensor on `device`; from memory that is not pinned the host would wait for its copy."""
+    pinned = tensor.pin_memory() if device.type == "cuda" and not tensor.is_cuda else tensor
+    return pinned.to(device, non_blocking=True)
+
+
 def wide(tensor: Tensor) -> Tensor:
     """float16 and bfloat16 as float32; float32 and float64 unchanged."""
     low = tensor.dtype in (torch.bfloat16, torch.float16)

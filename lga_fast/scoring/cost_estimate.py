@@ -91,7 +91,7 @@ def estimate_cost(
     answers = _Answers()
     pairs, _ = build_pairs(model, easyedit_requests(edits), options, answers.guess)
     with model.frozen():
-        batches = list(batch_layout.plan_batches(model, pairs, options, options.batch_tokens))
+        batches = batch_layout.plan_batches(model, pairs, options, options.batch_tokens)
     layouts = [batch_layout.lay_out(model, pairs, batch, options) for batch in batches]
     streaming = None
     if model.streamed:

@@ -194,6 +194,7 @@ class LayerMajorPass:
 
     def _results(self) -> Iterator[tuple[str, Tensor]]:
         scoring = self.scoring  # asked after the last batch, not before
+        scoring.finish()
         yield from scoring.tensors().items()
         yield "forwards", torch.tensor(scoring.sequence_forwards)
         for name, dot in scoring.per_expert.items():
@@ -206,5 +207,4 @@ class LayerMajorPass:
         scoring.sequence_forwards = int(results["forwards"])
         for name in results:
             if name.startswith(_EXPERTS):
-                dot = results[name].to(scoring.sums.device, copy=True)
-                scoring.per_expert[name.removeprefix(_EXPERTS)] = dot
+                scoring.per_expert[name.removeprefix(_EXPERTS)] = results[name].clone()

@@ -129,12 +129,12 @@ def _run(
     model, pairs, options = scoring.model, scoring.pairs, scoring.options
     limit, checkpointed, warned = options.batch_tokens, False, False
     while True:
-        batches = list(plan_batches(model, pairs, options, limit, checkpointed))
+        batches = plan_batches(model, pairs, options, limit, checkpointed)
         batches = checkpoint.batches(batches) if checkpoint else batches
         twice = sum(batch.checkpointed for batch in batches)
         if twice and progress.shown(show_progress):
             progress.log(memory.describe_checkpointed(twice, len(batches)))
-        scoring.sequence_forwards = 0
+        scoring.start()
         if _fits(scoring, batches, checkpoint, show_progress):
             return
         limit = max(scoring.layout(batch).ids.numel() for batch in batches)
@@ -183,6 +183,7 @@ def _run_resident(scoring: ScoringPass, batches: Sequence[Batch], show: bool | N
             else:
                 scoring.run(batch)
             advance(len(batch.pairs))
+    scoring.finish()
 
 
 def _least(model: EditableModel, batches: Sequence[Batch]) -> bool:
@@ -201,8 +202,8 @@ def _layer_scores(
 ) -> LayerScores:
     """What the pass has added up, by parameter."""
     model, pairs, options = scoring.model, scoring.pairs, scoring.options
-    values, losses = scoring.sums.cpu(), scoring.losses
-    per_expert = {name: dot.cpu().numpy() for name, dot in scoring.per_expert.items()}
+    values, losses = scoring.sums, scoring.losses
+    per_expert = {name: dot.numpy() for name, dot in scoring.per_expert.items()}
     known, says_new = np.array([pair.known for pair in pairs]), scoring.says_new.numpy()
     if options.old is None:
         values[:2], losses[0], per_expert, known = torch.nan, torch.nan, {}, says_new

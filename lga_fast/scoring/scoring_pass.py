@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lga_fast import ops
-from lga_fast.models import EditableModel, Tap, Taps
-from lga_fast.models.tensor_utils import wide
+from lga_fast.models import EditableModel, Tap
+from lga_fast.models.tensor_utils import to_device, wide
 from lga_fast.scoring.batch_layout import Batch, Layout, lay_out
 from lga_fast.scoring.options import ScoringOptions
 from lga_fast.scoring.pairs import Pair
@@ -29,12 +31,13 @@ class ScoringPass:
         self.names = model.parameter_names()
         # axis 0: dot, norm2_old, norm2_new, and abs_new where it is asked for
         size = (4 if options.abs_new else 3, len(self.names), len(pairs), model.layers)
-        self.sums = torch.zeros(size, dtype=torch.float64, device=model.device)
+        self.sums = torch.zeros(size, dtype=torch.float64)
         self.per_expert: dict[str, Tensor] = {}  # dot product [request layer expert]
         self.at_subject = SubjectSums(model, pairs, self.scale) if options.at_subject else None
         self.losses = torch.zeros(2, len(pairs), dtype=torch.float64)
         self.says_new = torch.zeros(len(pairs), dtype=torch.bool)
         self.sequence_forwards = 0  # rows that ran; a backward to activations counts as a forward
+        self._arriving: list[Arrival] = []
 
     def tensors(self) -> dict[str, Tensor]:
         """What it fills, by name, apart from `per_expert`."""
@@ -48,36 +51,61 @@ class ScoringPass:
     def inputs(self, layout: Layout) -> dict[str, Any]:
         """What the model's forward takes for a batch, on its device."""
         inputs = {"input_ids": layout.ids, **layout.inputs}
-        return {name: t.to(self.model.device) for name, t in inputs.items()} | {"use_cache": False}
+        on_device = {name: to_device(t, self.model.device) for name, t in inputs.items()}
+        return on_device | {"use_cache": False}
+
+    def start(self) -> None:
+        """Forget what was begun: all batches follow."""
+        self.sequence_forwards = 0
+        self._arriving.clear()
 
     def run(self, batch: Batch) -> None:
-        """Score these pairs and add what they give to the sums."""
+        """Score these pairs; what they give is added to the sums with the next batch or `finish`.
+
+        So the host never waits for a device that could have got its next batch meanwhile.
+        """
+        before = len(self._arriving)
         layout = self.layout(batch)
         with torch.enable_grad(), self.taps(batch.pairs, layout):
             backward(*self.head(batch.pairs, layout))
+        self.finish(before)
 
+    def finish(self, count: int | None = None) -> None:
+        """Add the oldest `count` results that are on their way from the device, or all of them."""
+        for arrival in self._arriving[:count]:
+            arrival.take()
+        del self._arriving[:count]
+
+    @contextmanager
     def taps(
         self,
         batch: list[int],
         layout: Layout,
         layers: Collection[int] | None = None,
         backwards: int | None = None,
-    ) -> Taps:
+    ) -> Iterator[None]:
         """Taps that add what a batch's backward gives to the sums; `backwards` as of `Taps`."""
-        where = torch.tensor(batch, device=self.model.device)
         first: dict[tuple[int, str], Tensor] = {}  # gradients of the old answers, when packed
+        subjects = self.at_subject and self.at_subject.of_batch(layout, batch)
+        taken: list[_Taken] = []
+        sums: list[Tensor] = []  # of all that were taken
 
         def on_tap(tap: Tap) -> None:
             key = (tap.layer, tap.matrix)
             if layout.packed and key not in first:
                 first[key] = tap.d
             else:
-                self._add(tap, first.pop(key, tap.d), layout, where)
-                if self.at_subject and tap.matrix == self.model.family.edited:
-                    self.at_subject.add(tap, layout, batch)
+                taken.append(self._take(tap, first.pop(key, tap.d), layout, sums))
+                if subjects and tap.matrix == self.model.family.edited:
+                    subjects.add(tap)
 
         expected = 2 if layout.packed else 1
-        return self.model.taps(on_tap, expected if backwards is None else backwards, layers)
+        with self.model.taps(on_tap, expected if backwards is None else backwards, layers):
+            yield
+        if sums:
+            joined = torch.cat([part.flatten().to(sums[0].device) for part in sums])
+            sizes = [part.numel() for part in sums]
+            self._arriving.append(Arrival([joined], partial(self._add, batch, taken, sizes)))
 
     def head(self, batch: list[int], layout: Layout) -> tuple[Tensor, list[Tensor]]:
         """Hidden states that the head read [label d_model], and gradients to send back from there.
@@ -89,7 +117,7 @@ class ScoringPass:
         self.sequence_forwards += len(layout.ids) * (3 if layout.packed else 2)
         if not layout.packed:
             return hidden, [gradient]
-        of_old = (layout.loss < len(batch)).unsqueeze(1).to(hidden.device)
+        of_old = to_device((layout.loss < len(batch)).unsqueeze(1), hidden.device)
         return hidden, [gradient * of_old, gradient * ~of_old]
 
     def _head(self, batch: list[int], layout: Layout) -> tuple[Tensor, Tensor]:
@@ -107,46 +135,84 @@ class ScoringPass:
         inputs = self.inputs(layout)
         ids = inputs.pop("input_ids")
         logits, _ = self.model.logits_at(ids, layout.row, layout.token, cut, **inputs)
-        label = layout.label.to(logits.device)
+        label = to_device(layout.label, logits.device)
         entropy = torch.nn.functional.cross_entropy(wide(logits), label, reduction="none")
         mean = self.options.reduction == "mean"
         labels = layout.loss.bincount()[layout.loss] if mean else torch.ones_like(layout.loss)
-        share = 1 / labels.to(entropy)
+        share = to_device(1 / labels.to(entropy.dtype), entropy.device)
         ((entropy * share).sum() * self.scale).backward()
-        # Added on the CPU, where the order of a sum is the same every time.
-        each = (entropy.detach() * share).double().cpu()
+        each, wrong = (entropy.detach() * share).double(), logits.argmax(-1) != label
+        self._arriving.append(Arrival([each, wrong], partial(self._add_losses, batch, layout)))
+        hidden, leaf = sides
+        assert leaf.grad is not None
+        return hidden, leaf.grad
+
+    def _take(self, tap: Tap, d_old: Tensor, layout: Layout, sums: list[Tensor]) -> _Taken:
+        rows = [layout.old, layout.new]
+        if tap.routing:
+            rows = [tap.routing.rows(side) for side in rows]
+        bias = f"{tap.matrix}.bias" in self.names
+        sums.append(ops.grad_dot(tap.a, d_old, rows[0], tap.a, tap.d, rows[1], bias=bias))
+        if self.options.abs_new:
+            sums.append(ops.grad_abs_sum(tap.a, tap.d, rows[1]))
+        return _Taken(tap.layer, tap.matrix, bias, tap.routing is not None)
+
+    def _add(self, batch: list[int], taken: list[_Taken], sizes: list[int], joined: Tensor) -> None:
+        """Add what taps gave to the sums of their parameters."""
+        sums = iter(joined.double().split(sizes))
+        for layer, matrix, bias, by_expert in taken:
+            # [expert pair part 3]; one expert, where there are none
+            dots = next(sums).view(-1, len(batch), 1 + bias, 3) / self.scale**2
+            for part in range(1 + bias):
+                name = f"{matrix}.{('weight', 'bias')[part]}"
+                at = self.names.index(name)
+                self.sums[:3, at, batch, layer] = dots[:, :, part].sum(0).T
+                if by_expert:
+                    shape = (len(self.pairs), self.model.layers, self.model.experts)
+                    dot = self.per_expert.setdefault(name, self.sums.new_zeros(shape))
+                    dot[batch, layer, : len(dots)] = dots[:, :, part, 0].T
+            if self.options.abs_new:
+                total = next(sums).view(-1, len(batch)).sum(0) / self.scale
+                self.sums[3, self.names.index(f"{matrix}.weight"), batch, layer] = total
+
+    def _add_losses(self, batch: list[int], layout: Layout, each: Tensor, wrong: Tensor) -> None:
+        """Add labels' shares of the losses, on the CPU, where the order is the same every time."""
         self.model.check_logits(each)
         count = len(batch)
         sums = each.new_zeros(2 * count + len(layout.probes)).index_add(0, layout.loss, each)
         self.losses[:, batch] = sums[: 2 * count].view(2, -1)
         if self.at_subject:
             self.at_subject.add_losses(sums[2 * count :], layout, batch)
-        missed = (layout.answer & (logits.argmax(-1) != label).cpu()).long()
+        missed = (layout.answer & wrong).long()
         missed = torch.zeros(len(sums), dtype=torch.long).index_add(0, layout.loss, missed)
         self.says_new[batch] = missed[count : 2 * count] == 0
-        hidden, leaf = sides
-        assert leaf.grad is not None
-        return hidden, leaf.grad
 
-    def _add(self, tap: Tap, d_old: Tensor, layout: Layout, where: Tensor) -> None:
-        factors = {"weight": tap.a}
-        if f"{tap.matrix}.bias" in self.names:
-            factors["bias"] = tap.a.new_ones(len(tap.a), 1)  # a bias is a weight on the input 1
-        rows = [layout.old, layout.new]
-        if tap.routing:
-            rows = [tap.routing.rows(side) for side in rows]
-        for part, a in factors.items():
-            dots = ops.grad_dot(a, d_old, rows[0], a, tap.d, rows[1]).to(self.sums)
-            dots = dots.view(-1, len(where), 3) / self.scale**2  # axis 0: of experts, else of one
-            name = self.names.index(f"{tap.matrix}.{part}")
-            self.sums[:3, name, where, tap.layer] = dots.sum(0).T
-            if tap.routing:
-                shape = (len(self.pairs), self.model.layers, self.model.experts)
-                dot = self.per_expert.setdefault(self.names[name], self.sums.new_zeros(shape))
-                dot[where, tap.layer, : len(dots)] = dots[:, :, 0].T
-            if len(self.sums) > 3 and part == "weight":
-                total = ops.grad_abs_sum(a, tap.d, rows[1]).to(self.sums).view(-1, len(where))
-                self.sums[3, name, where, tap.layer] = total.sum(0) / self.scale
+
+class _Taken(NamedTuple):
+    """Whose sums a tap gave."""
+
+    layer: int
+    matrix: str
+    bias: bool  # of the bias too
+    by_expert: bool  # first of all pairs at the first expert
+
+
+class Arrival:
+    """Tensors on their way to the host, and what takes them there."""
+
+    def __init__(self, tensors: Sequence[Tensor], take: Callable[..., None]) -> None:
+        self._tensors = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
+        self._take = take
+        self._copied = None
+        if tensors[0].is_cuda:
+            self._copied = torch.cuda.Event()
+            self._copied.record(torch.cuda.current_stream(tensors[0].device))
+
+    def take(self) -> None:
+        """Wait for them, if they are not there yet."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        self._take(*self._tensors)
 
 
 def backward(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lga_fast import ops
 from lga_fast.models import EditableModel, Tap
-from lga_fast.models.tensor_utils import wide
+from lga_fast.models.tensor_utils import to_device, wide
 from lga_fast.scoring.batch_layout import Layout
 from lga_fast.scoring.pairs import SLOTS, Pair
 
@@ -24,7 +24,7 @@ class SubjectSums:
     """
 
     def __init__(self, model: EditableModel, pairs: list[Pair], scale: float) -> None:
-        self._model, self._pairs, self._scale = model, pairs, scale
+        self.model, self.pairs, self.scale = model, pairs, scale
         count, layers, slots = len(pairs), model.layers, sum(map(len, SLOTS.values()))
         # axis 0: norms of the output at the subject and of its new gradient
         self.norms = torch.full(
@@ -44,29 +44,9 @@ class SubjectSums:
         pair, slot = layout.probe_of.T
         self.probe_losses[torch.tensor(batch)[pair], slot] = losses
 
-    def add(self, tap: Tap, layout: Layout, batch: list[int]) -> None:
-        """Add norms at the subjects' last tokens, at the same place in both answers' rows."""
-        known = [k for k, pair in enumerate(batch) if self._pairs[pair].subject is not None]
-        if tap.routing or not known:
-            return
-        places = layout.new[:, 0] + torch.tensor([self._pairs[i].subject or 0 for i in batch])
-        at = places[known].to(tap.a.device)
-        with torch.no_grad():  # `forward`, because a call would run the taps' hooks
-            output = self._model.matrix(tap.layer, tap.matrix).forward(tap.a[at])
-        where = torch.tensor([batch[k] for k in known], device=self._model.device)
-        for row, values in enumerate((output, tap.d[at] / self._scale)):
-            norms = wide(values).double().norm(dim=1)
-            self.norms[row, where, tap.layer] = norms.to(self.norms)
-        if not len(layout.probes):
-            return
-        pair, slot = layout.probe_of.T
-        rows = torch.stack([places[pair], torch.ones_like(pair)], 1)
-        dots = ops.grad_dot(tap.a, tap.d, rows, tap.a, tap.d, layout.probes).to(self.slopes)
-        place = torch.tensor(batch)[pair].to(self.slopes.device)
-        # A change δ at the subject adds δkᵀ/‖k‖² to the matrix. Its inner product with the weight's
-        # gradient is linear in δ, which is a step against the gradient g there.
-        unit = self.norms[1, place, tap.layer] / dots[:, 1].where(dots[:, 1] != 0, 1)
-        self.slopes[place, tap.layer, slot.to(place.device)] = dots[:, 0] * unit
+    def of_batch(self, layout: Layout, batch: list[int]) -> SubjectsOfBatch:
+        """What adds a batch's taps."""
+        return SubjectsOfBatch(self, layout, batch)
 
     def results(self) -> dict[str, np.ndarray]:
         """What is there in the end; see `LayerScores`."""
@@ -79,3 +59,42 @@ class SubjectSums:
             "rephrase": slopes[..., rephrase] / losses[..., rephrase],
             "locality": slopes[..., locality],
         }
+
+
+class SubjectsOfBatch:
+    """Adds what a batch's taps give at the subjects' last tokens.
+
+    These are at the same place in both answers' rows.
+    """
+
+    def __init__(self, sums: SubjectSums, layout: Layout, batch: list[int]) -> None:
+        self._sums, self._layout = sums, layout
+        subjects = [sums.pairs[i].subject for i in batch]
+        places = layout.new[:, 0] + torch.tensor([subject or 0 for subject in subjects])
+        known = torch.tensor([subject is not None for subject in subjects])
+        device = sums.norms.device
+        self._at = to_device(places[known], device)
+        self._where = to_device(torch.tensor(batch)[known], device)
+        pair, slot = layout.probe_of.T
+        self._rows = torch.stack([places[pair], torch.ones_like(pair)], 1)
+        self._place = to_device(torch.tensor(batch)[pair], device)
+        self._slot = to_device(slot, device)
+
+    def add(self, tap: Tap) -> None:
+        """Add norms, and the slopes of the probes' losses."""
+        sums, at = self._sums, self._at.to(tap.a.device)
+        if tap.routing or not len(at):
+            return
+        with torch.no_grad():  # `forward`, because a call would run the taps' hooks
+            output = sums.model.matrix(tap.layer, tap.matrix).forward(tap.a[at])
+        for row, values in enumerate((output, tap.d[at] / sums.scale)):
+            norms = wide(values).double().norm(dim=1)
+            sums.norms[row, self._where, tap.layer] = norms.to(sums.norms)
+        probes = self._layout.probes
+        if not len(probes):
+            return
+        dots = ops.grad_dot(tap.a, tap.d, self._rows, tap.a, tap.d, probes).to(sums.slopes)
+        # A change δ at the subject adds δkᵀ/‖k‖² to the matrix. Its inner product with the weight's
+        # gradient is linear in δ, which is a step against the gradient g there.
+        unit = sums.norms[1, self._place, tap.layer] / dots[:, 1].where(dots[:, 1] != 0, 1)
+        sums.slopes[self._place, tap.layer, self._slot] = dots[:, 0] * unit

@@ -7,6 +7,7 @@ import tiny
 import torch
 
 from lga_fast.scoring import batch_layout
+from lga_fast.scoring.options import ScoringOptions
 from lga_fast.scoring.pairs import Pair
 from lga_fast.tokens import Row
 
@@ -66,3 +67,29 @@ def test_what_cannot_be_packed():
     assert not batch_layout.can_pack(model, cut_elsewhere)
     model.config._attn_implementation = "flash_attention_2"  # takes no mask of four axes
     assert not batch_layout.can_pack(model, PAIR)
+
+
+def pairs_of(lengths: list[int]) -> list[Pair]:
+    """Prompts of these lengths, answers of three tokens."""
+    rows = [Row(tuple(range(1, n + 4)), n) for n in lengths]
+    return [Pair(i, row, row) for i, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize(
+    ("launching", "packed", "separate"),
+    [
+        (0, [[0], [1]], [[2, 3], [4]]),  # one more batch where padding would be much
+        (1, [[0, 1]], [[2, 3, 4]]),
+        (1000, [], [[0, 1, 2, 3, 4]]),  # two passes over the blocks, not nine
+    ],
+)
+def test_batches_where_launching_takes_time(monkeypatch, launching, packed, separate):
+    model, pairs = tiny.model("llama"), pairs_of([60, 30, 4, 4, 1])
+    monkeypatch.setattr(batch_layout, "launch_tokens", lambda model: launching)
+    planned = batch_layout.plan_batches(model, pairs, ScoringOptions(), 4096)
+    assert [batch.pairs for batch in planned if batch.packed] == packed
+    assert [batch.pairs for batch in planned if not batch.packed] == separate
+
+
+def test_a_launch_counts_on_a_device_only():
+    assert batch_layout.launch_tokens(tiny.model("llama")) == 0
