@@ -86,7 +86,7 @@ def test_a_graph_holds_no_block_and_two_are_in_memory_at_most(models, monkeypatc
         logits = shifted(streamed, 1, delta)
         assert count() == 0
         logits.sum().backward()
-    assert count() == 0 and len(alive) == 5 + 4 and max(most) == 2
+    assert count() == 0 and len(alive) == 5 + 4 and max(most) <= 2
 
 
 def test_what_was_read_ahead_is_dropped_with_the_forward(models):
