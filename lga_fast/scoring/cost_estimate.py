@@ -89,7 +89,7 @@ def estimate_cost(
         DataError: as of `score_layers`.
     """
     answers = _Answers()
-    pairs, _ = build_pairs(model, easyedit_requests(edits), options, answers.guess)
+    pairs, _ = build_pairs(model, easyedit_requests(edits), options, answers.guess, ask=True)
     with model.frozen():
         batches = batch_layout.plan_batches(model, pairs, options, options.batch_tokens)
     layouts = [batch_layout.lay_out(model, pairs, batch, options) for batch in batches]

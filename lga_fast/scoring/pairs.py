@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lga_fast import memory
 from lga_fast.errors import EditError, NothingToScore, ScoringError, warn
@@ -15,6 +15,10 @@ from lga_fast.tokens import Row, target_row, token_at
 
 # The probes of a request that a pass looks at: the first so many of each kind, in these slots.
 SLOTS: dict[ProbeKind, range] = {"rephrase": range(2), "locality": range(2, 6)}
+
+# Stands for an old answer's only token where the pass itself finds it: the model's most likely one
+# after the prompt, which the pass runs anyway.
+ASKED = -1
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,12 @@ class Pair:
     def known(self) -> bool:
         """The old answer is the new one: the model has the fact already."""
         return self.old is not None and self.old.target == self.new.target
+
+    def answered(self, token: int) -> Pair:
+        """The pair with what the pass found in the place of `ASKED`, if that is there."""
+        if self.old is None or self.old.target != (ASKED,):
+            return self
+        return replace(self, old=Row((*self.old.ids[:-1], token), self.old.start))
 
 
 Groups = list[list[list[int]]]  # prompts by number: batches, and which of them run together
@@ -109,6 +119,7 @@ def build_pairs(
     requests: Sequence[EditRequest],
     options: ScoringOptions = DEFAULTS,
     generate: Generate = generated,
+    ask: bool = False,
 ) -> tuple[list[Pair], list[Dropped]]:
     """Rows for every request; old answers are generated where they are not taken from the data.
 
@@ -119,10 +130,10 @@ def build_pairs(
             `target_old` has, or as the new answer where there is none; "ground_truth" takes
             `target_old` where there is one; None generates nothing.
         generate: makes the old answers.
+        ask: leave those of one token to the pass; see `ASKED`.
 
     Returns:
-        Pairs in the order of the requests, and the requests that gave none: a model that ends its
-        text at once has no old answer.
+        Pairs in the order of the requests, and the requests that gave none; see `dropped`.
 
     Raises:
         ScoringError: a row is longer than the model takes.
@@ -155,20 +166,27 @@ def build_pairs(
     if options.old == "model":
         old_rows = {}
     prompts = {i: new.ids[: new.start] for i, new in enumerate(new_rows) if i not in old_rows}
-    answers = generate(model, prompts, lengths, options.batch_tokens)
+    generating = {i: p for i, p in prompts.items() if not (ask and lengths[i] == 1)}
+    answers = dict.fromkeys(prompts, (ASKED,))
+    answers |= generate(model, generating, lengths, options.batch_tokens)
     old_rows |= {i: Row((*p, *answers[i]), len(p)) for i, p in prompts.items()}
     pairs = [
         Pair(i, old_rows[i], new, *more[i]) for i, new in enumerate(new_rows) if old_rows[i].target
     ]
-    dropped = [
-        Dropped(r.case_id, "the model's own answer is empty (it ends the text at once)")
-        for i, r in enumerate(requests)
-        if not old_rows[i].target
-    ]
-    if not pairs:
-        reasons = sorted({one.reason for one in dropped})
-        raise NothingToScore(f"nothing to score: {'; '.join(reasons)}", dropped)
-    return pairs, dropped
+    return pairs, dropped(requests, [pair.request for pair in pairs])
+
+
+def dropped(requests: Sequence[EditRequest], places: Sequence[int]) -> list[Dropped]:
+    """The requests at other places: a model that ends its text at once has no old answer.
+
+    Raises:
+        NothingToScore: all of them are.
+    """
+    left, why = set(places), "the model's own answer is empty (it ends the text at once)"
+    others = [Dropped(r.case_id, why) for i, r in enumerate(requests) if i not in left]
+    if not left:
+        raise NothingToScore(f"nothing to score: {why}", others)
+    return others
 
 
 def _subject(model: EditableModel, request: EditRequest, row: Row) -> int | None:

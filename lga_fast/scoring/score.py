@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +19,14 @@ import torch
 
 from lga_fast import distributed, memory, progress, provenance
 from lga_fast.datasets import LoadedEdits, easyedit_requests
-from lga_fast.errors import Dropped, warn
+from lga_fast.errors import warn
 from lga_fast.forward.cpu_fast_paths import fast_gelu
 from lga_fast.layer_scores import LayerScores
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
 from lga_fast.scoring.batch_layout import Batch, plan_batches
 from lga_fast.scoring.options import LossScope, OldAnswer, Reduction, ScoringOptions
-from lga_fast.scoring.pairs import build_pairs
+from lga_fast.scoring.pairs import ASKED, build_pairs, dropped
 from lga_fast.scoring.scoring_pass import ScoringPass
 from lga_fast.tokens import writes_spaces
 
@@ -108,10 +108,9 @@ def _score(
         progress.log(str(estimate_cost(model, requests, options, resume)))
     started = time.perf_counter()
     with model.frozen():
-        make = partial(build_pairs, model, requests, options)
-        streamed = model.streamed
-        with progress.bar("old answers", 1, show_progress) if streamed else nullcontext():
-            pairs, dropped = checkpoint.pairs(make) if checkpoint else make()
+        make = partial(build_pairs, model, requests, options, ask=True)
+        with progress.bar("old answers", 1, show_progress) if model.streamed else nullcontext():
+            pairs, _ = checkpoint.pairs(make) if checkpoint else make()
         answered = time.perf_counter()
         scoring = ScoringPass(model, pairs, options)
         _run(scoring, checkpoint, show_progress)
@@ -119,7 +118,11 @@ def _score(
         "seconds_old_answers": answered - started,
         "seconds_scoring": time.perf_counter() - answered,
     }
-    return _layer_scores(scoring, requests, dropped, seconds), [p.request for p in pairs]
+    ends = model.end_ids()
+    left = [i for i, answer in enumerate(scoring.answers.tolist()) if answer not in ends]
+    places = [pairs[i].request for i in left]
+    scores = _layer_scores(scoring, requests, seconds).take(left)
+    return replace(scores, dropped=tuple(dropped(requests, places))), places
 
 
 def _run(
@@ -197,14 +200,14 @@ def _least(model: EditableModel, batches: Sequence[Batch]) -> bool:
 def _layer_scores(
     scoring: ScoringPass,
     requests: LoadedEdits,
-    dropped: Sequence[Dropped],
     seconds: dict[str, float],
 ) -> LayerScores:
     """What the pass has added up, by parameter."""
     model, pairs, options = scoring.model, scoring.pairs, scoring.options
-    values, losses = scoring.sums, scoring.losses
+    values, losses, answers = scoring.sums, scoring.losses, scoring.answers.tolist()
     per_expert = {name: dot.numpy() for name, dot in scoring.per_expert.items()}
-    known, says_new = np.array([pair.known for pair in pairs]), scoring.says_new.numpy()
+    known = np.array([p.answered(t).known for p, t in zip(pairs, answers, strict=True)])
+    says_new = scoring.says_new.numpy()
     if options.old is None:
         values[:2], losses[0], per_expert, known = torch.nan, torch.nan, {}, says_new
     case_ids = [request.case_id for request in requests]
@@ -225,21 +228,23 @@ def _layer_scores(
         sizes={n: np.array([model.size(i, n) for i in range(model.layers)]) for n in names},
         per_expert={name: per_expert[name] for name in names if name in per_expert},
         kinds=tuple(sorted({request.kind for request in requests})),
-        dropped=tuple(dropped),
         provenance=provenance.of(model)
         | {name: getattr(options, name) for name in ("old", "loss_scope", "reduction")}
         | {"data": asdict(requests.provenance)}
         | {"unspaced": sum(not writes_spaces(r.prompt, r.target_new) for r in requests)}
         | seconds
         | {
-            "sequence_forwards": scoring.sequence_forwards + _generated(requests, options.old),
+            "sequence_forwards": scoring.sequence_forwards + _generated(requests, scoring),
             "peak_bytes": provenance.peak_bytes(model.device),
         },
     )
 
 
-def _generated(requests: Sequence[EditRequest], old: OldAnswer | None) -> int:
-    """Old answers that the model was asked for; with a cache each costs about one forward."""
-    if old == "ground_truth":
-        return sum(not (r.target_old and r.target_old.strip()) for r in requests)
-    return len(requests) if old else 0
+def _generated(requests: Sequence[EditRequest], scoring: ScoringPass) -> int:
+    """Old answers made before the pass; with a cache each costs about one forward."""
+    if scoring.options.old is None:
+        return 0
+    count = len(requests) - int((scoring.answers != ASKED).sum())
+    if scoring.options.old == "ground_truth":
+        count -= sum(bool(r.target_old and r.target_old.strip()) for r in requests)
+    return count

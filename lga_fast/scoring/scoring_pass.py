@@ -15,7 +15,7 @@ from lga_fast.models import EditableModel, Tap
 from lga_fast.models.tensor_utils import to_device, wide
 from lga_fast.scoring.batch_layout import Batch, Layout, lay_out
 from lga_fast.scoring.options import ScoringOptions
-from lga_fast.scoring.pairs import Pair
+from lga_fast.scoring.pairs import ASKED, Pair
 from lga_fast.scoring.subject_sums import SubjectSums
 
 # float16 gradients of a mean loss underflow; the scores are divided by the square of this.
@@ -36,12 +36,14 @@ class ScoringPass:
         self.at_subject = SubjectSums(model, pairs, self.scale) if options.at_subject else None
         self.losses = torch.zeros(2, len(pairs), dtype=torch.float64)
         self.says_new = torch.zeros(len(pairs), dtype=torch.bool)
+        self.answers = torch.full((len(pairs),), ASKED)  # first tokens that it was asked for
         self.sequence_forwards = 0  # rows that ran; a backward to activations counts as a forward
         self._arriving: list[Arrival] = []
 
     def tensors(self) -> dict[str, Tensor]:
         """What it fills, by name, apart from `per_expert`."""
-        own = {"sums": self.sums, "losses": self.losses, "says_new": self.says_new}
+        names = ("sums", "losses", "says_new", "answers")
+        own = {name: getattr(self, name) for name in names}
         return own | (self.at_subject.tensors() if self.at_subject else {})
 
     def layout(self, batch: Batch) -> Layout:
@@ -135,14 +137,16 @@ class ScoringPass:
         inputs = self.inputs(layout)
         ids = inputs.pop("input_ids")
         logits, _ = self.model.logits_at(ids, layout.row, layout.token, cut, **inputs)
-        label = to_device(layout.label, logits.device)
+        label, best = to_device(layout.label, logits.device), logits.argmax(-1)
+        label = torch.where(label == ASKED, best, label)
         entropy = torch.nn.functional.cross_entropy(wide(logits), label, reduction="none")
         mean = self.options.reduction == "mean"
         labels = layout.loss.bincount()[layout.loss] if mean else torch.ones_like(layout.loss)
         share = to_device(1 / labels.to(entropy.dtype), entropy.device)
         ((entropy * share).sum() * self.scale).backward()
-        each, wrong = (entropy.detach() * share).double(), logits.argmax(-1) != label
-        self._arriving.append(Arrival([each, wrong], partial(self._add_losses, batch, layout)))
+        each = (entropy.detach() * share).double()
+        add = partial(self._add_losses, batch, layout)
+        self._arriving.append(Arrival([each, best, best != label], add))
         hidden, leaf = sides
         assert leaf.grad is not None
         return hidden, leaf.grad
@@ -175,9 +179,13 @@ class ScoringPass:
                 total = next(sums).view(-1, len(batch)).sum(0) / self.scale
                 self.sums[3, self.names.index(f"{matrix}.weight"), batch, layer] = total
 
-    def _add_losses(self, batch: list[int], layout: Layout, each: Tensor, wrong: Tensor) -> None:
+    def _add_losses(
+        self, batch: list[int], layout: Layout, each: Tensor, best: Tensor, wrong: Tensor
+    ) -> None:
         """Add labels' shares of the losses, on the CPU, where the order is the same every time."""
         self.model.check_logits(each)
+        asked = layout.label == ASKED
+        self.answers[torch.tensor(batch)[layout.loss[asked]]] = best[asked]
         count = len(batch)
         sums = each.new_zeros(2 * count + len(layout.probes)).index_add(0, layout.loss, each)
         self.losses[:, batch] = sums[: 2 * count].view(2, -1)
