@@ -15,13 +15,20 @@ implementation that serves each device.
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.autograd import forward_ad
 
+from lga_fast.ops._checks import (
+    FLOATS,
+    check_bounds,
+    check_like,
+    check_matrix,
+    check_no_overlap,
+    check_rows,
+    check_taps,
+    require,
+)
 from lga_fast.ops._library import build_info, kernels
 
 __all__ = ["build_info", "grad_abs_sum", "grad_dot", "kernels", "low_rank_update_"]
-
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def grad_dot(
@@ -60,25 +67,25 @@ def grad_dot(
         True
     """
     op = "grad_dot"
-    _check_taps(op, a_old, d_old, "_old")
-    _check_taps(op, a_new, d_new, "_new")
+    check_taps(op, a_old, d_old, "_old")
+    check_taps(op, a_new, d_new, "_new")
     for name, old, new in (("a", a_old, a_new), ("d", d_old, d_new)):
-        _require(
+        require(
             old.shape[1] == new.shape[1],
             f"{op}: {name}_new: expected {old.shape[1]} columns as {name}_old, got {new.shape[1]}",
         )
-    _check_like(op, a_old, "a_old", a_new, "a_new")
-    _check_rows(op, "rows_old", rows_old)
-    _check_rows(op, "rows_new", rows_new)
-    _require(
+    check_like(op, a_old, "a_old", a_new, "a_new")
+    check_rows(op, "rows_old", rows_old)
+    check_rows(op, "rows_new", rows_new)
+    require(
         rows_old.shape[0] == rows_new.shape[0],
         f"{op}: rows_new: expected {len(rows_old)} rows as rows_old, got {len(rows_new)}",
     )
     try:
         return torch.ops.lga_fast.grad_dot(a_old, d_old, rows_old, a_new, d_new, rows_new, bias)
     except RuntimeError:
-        _check_bounds(op, "rows_old", rows_old, a_old.shape[0])
-        _check_bounds(op, "rows_new", rows_new, a_new.shape[0])
+        check_bounds(op, "rows_old", rows_old, a_old.shape[0])
+        check_bounds(op, "rows_new", rows_new, a_new.shape[0])
         raise
 
 
@@ -97,12 +104,12 @@ def grad_abs_sum(
         >>> torch.allclose(grad_abs_sum(a, d, torch.tensor([[0, 10]]))[0], (d.T @ a).abs().sum())
         True
     """
-    _check_taps("grad_abs_sum", a, d, "")
-    _check_rows("grad_abs_sum", "rows", rows)
+    check_taps("grad_abs_sum", a, d, "")
+    check_rows("grad_abs_sum", "rows", rows)
     try:
         return torch.ops.lga_fast.grad_abs_sum(a, d, rows)
     except RuntimeError:
-        _check_bounds("grad_abs_sum", "rows", rows, a.shape[0])
+        check_bounds("grad_abs_sum", "rows", rows, a.shape[0])
         raise
 
 
@@ -129,25 +136,25 @@ def low_rank_update_(
         24.0
     """
     op = "low_rank_update_"
-    _check_matrix(op, "weight", weight, _FLOATS)
+    check_matrix(op, "weight", weight, FLOATS)
     for name, factor, side in (("left", left, 0), ("right", right, 1)):
-        _check_matrix(op, name, factor, (torch.float32, torch.float64))
-        _require(
+        check_matrix(op, name, factor, (torch.float32, torch.float64))
+        require(
             factor.shape[0] == weight.shape[side],
             f"{op}: {name}: expected {weight.shape[side]} rows as weight has on axis {side}, "
             f"got {factor.shape[0]}",
         )
-        _require(
+        require(
             factor.device == weight.device,
             f"{op}: {name}: expected device {weight.device} as weight, got {factor.device}",
         )
-    _require(
+    require(
         left.shape[1] == right.shape[1],
         f"{op}: right: expected rank {left.shape[1]} as left, got {right.shape[1]}",
     )
-    _check_like(op, left, "left", right, "right")
-    _check_no_overlap(op, weight)
-    _require(
+    check_like(op, left, "left", right, "right")
+    check_no_overlap(op, weight)
+    require(
         torch.compiler.is_compiling() or not weight.is_neg(),
         f"{op}: weight: expected one that is stored as it is, got a view with the negative bit "
         "(torch.imag of a conjugate): update a copy, weight.resolve_neg()",
@@ -156,100 +163,3 @@ def low_rank_update_(
     torch.ops.lga_fast.low_rank_update_(weight, left, right, float(scale))
     # a backward pass that saved the old weight must notice, and kernels bypass the counter
     torch.autograd.graph.increment_version(weight)
-
-
-# The boundary: kernels trust what has passed here. Messages name op, argument, expected, got.
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
-
-
-def _check_matrix(op: str, name: str, x: Tensor, dtypes: tuple[torch.dtype, ...]) -> None:
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{op}: {name}: expected a Tensor, got {type(x).__name__}")
-    _require(
-        x.layout == torch.strided,
-        f"{op}: {name}: expected a dense tensor (pass {name}.to_dense()), got {x.layout}",
-    )
-    _require(x.ndim == 2, f"{op}: {name}: expected 2 axes, got shape {tuple(x.shape)}")
-    _require(
-        x.dtype in dtypes,
-        f"{op}: {name}: expected dtype {' or '.join(str(d) for d in dtypes)}, got {x.dtype}",
-    )
-    _require(
-        not x.requires_grad,
-        f"{op}: {name}: expected a tensor without requires_grad (the op has no gradient; "
-        f"pass {name}.detach()), got one that requires it",
-    )
-    _require(
-        forward_ad.unpack_dual(x).tangent is None,
-        f"{op}: {name}: expected a tensor without a tangent (the op has no derivative in forward "
-        "mode either), got one that has it",
-    )
-
-
-def _check_like(op: str, x: Tensor, x_name: str, y: Tensor, y_name: str) -> None:
-    _require(
-        y.dtype == x.dtype, f"{op}: {y_name}: expected dtype {x.dtype} as {x_name}, got {y.dtype}"
-    )
-    _require(
-        y.device == x.device,
-        f"{op}: {y_name}: expected device {x.device} as {x_name}, got {y.device}",
-    )
-
-
-def _check_taps(op: str, a: Tensor, d: Tensor, suffix: str) -> None:
-    """`a` and `d` of one linear map: same tokens, dtype and device."""
-    _check_matrix(op, f"a{suffix}", a, _FLOATS)
-    _check_matrix(op, f"d{suffix}", d, _FLOATS)
-    _check_like(op, a, f"a{suffix}", d, f"d{suffix}")
-    _require(
-        a.shape[0] == d.shape[0],
-        f"{op}: d{suffix}: expected {a.shape[0]} tokens as a{suffix}, got {d.shape[0]}",
-    )
-
-
-def _check_rows(op: str, name: str, rows: Tensor) -> None:
-    if not isinstance(rows, Tensor):
-        raise TypeError(f"{op}: {name}: expected an int64 Tensor, got {type(rows).__name__}")
-    _require(
-        rows.ndim == 2 and rows.shape[1] == 2,
-        f"{op}: {name}: expected shape [n, 2] (start, length), got {tuple(rows.shape)}",
-    )
-    _require(
-        rows.dtype == torch.int64, f"{op}: {name}: expected dtype torch.int64, got {rows.dtype}"
-    )
-    _require(
-        rows.device.type == "cpu",
-        f"{op}: {name}: expected a CPU tensor (bounds are checked on the host), got {rows.device}",
-    )
-
-
-def _check_bounds(op: str, name: str, rows: Tensor, tokens: int) -> None:
-    """Name the row at fault, once an op has refused its rows: asking before would take longer."""
-    for row, (start, length) in enumerate(rows.tolist()):
-        _require(
-            start >= 0 and length >= 0 and start + length <= tokens,
-            f"{op}: {name}[{row}]: expected 0 <= start, 0 <= length, "
-            f"start + length <= {tokens} tokens, got start {start}, length {length}",
-        )
-
-
-def _check_no_overlap(op: str, weight: Tensor) -> None:
-    """Of two elements in one memory cell, one or both updates would take effect, by chance."""
-    axes = sorted(
-        (stride, size)
-        for stride, size in zip(weight.stride(), weight.shape, strict=True)
-        if size > 1
-    )
-    apart = all(stride > 0 for stride, _ in axes)
-    if len(axes) == 2:
-        (near, near_size), (far, _) = axes
-        apart = apart and far > near * (near_size - 1)
-    _require(
-        apart or weight.numel() == 0,
-        f"{op}: weight: expected elements that do not share memory, got strides {weight.stride()} "
-        f"for shape {tuple(weight.shape)}",
-    )
