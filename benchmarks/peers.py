@@ -5,8 +5,8 @@ MLP matrix, and takes inner products of its factors, here in its leanest use: no
 a gradient, and the head runs only where a loss reads it. The paper's way takes two full backward
 passes per fact and multiplies gradients. Two forwards, of old and new answers, with our GELU and
 the head only where a loss reads it, are what no way can do without. All take the same model and
-tokens and turn about; all scores are compared first. Random weights, float32; writes
-results/peers_cpu.json.
+tokens and turn about; all scores are compared first. Random weights, float32, and ours in bfloat16
+beside it; writes results/peers_cpu.json.
 """
 
 from __future__ import annotations
@@ -145,6 +145,8 @@ def compare(
     }
     if facts <= PAPER_FACTS:
         ways["paper"] = selection.paper
+    low = selection.model_of(config, "cpu", torch.bfloat16)
+    ways["bfloat16"] = lambda _, requests: selection.ours(low, requests)
     scores = {name: way(model, requests) for name, way in ways.items()}  # also the warm-up
     scale = scores["ours"].square().mean(0).sqrt()
     apart = {
@@ -161,15 +163,19 @@ def compare(
             way(model, requests)
             seconds[name].append(time.process_time() - begun)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    pairs = list(zip(seconds["ours"], seconds["two_forwards"], seconds["dattri"], strict=True))
+    by_way = zip(*(seconds[n] for n in ("ours", "two_forwards", "dattri", "bfloat16")), strict=True)
+    turns = list(by_way)
     return {
         "model": f"{config.model_type}, {model.layers} layers, width {config.hidden_size}",
         "facts": facts,
         "tokens": [prompt, answer],
         "cpu_seconds": seconds,
         "median_cpu_seconds": medians,
-        "times_two_forwards": selection._spread([ours / least for ours, least, _ in pairs]),
-        "times_faster_than_dattri": selection._spread([theirs / ours for ours, _, theirs in pairs]),
+        "times_two_forwards": selection._spread([ours / least for ours, least, *_ in turns]),
+        "times_faster_than_dattri": selection._spread(
+            [theirs / ours for ours, _, theirs, _ in turns]
+        ),
+        "bfloat16_of_float32": selection._spread([low / ours for ours, *_, low in turns]),
         "differ_in_layer_rms": apart,
     }
 
