@@ -24,6 +24,31 @@ def gpu() -> str:
     return text or "No device has been at hand yet.\n"
 
 
+def counts() -> str:
+    """What a pass asks of a device, counted without one."""
+    head = ["scoring pass", "requests", "batches", "launches", "of `grad_dot`", "host waits"]
+    head += ["multiply-adds of the model", "of `grad_dot`", "bytes that it reads"]
+    cells = [
+        [
+            row["model"],
+            f"{row['requests']} of {row['data']}",
+            row["batches"],
+            f"{row['launches']:,}",
+            f"{row['grad_dot_launches']:,}",
+            f"{row['host_waits_of_ours']} + {row['host_waits_of_transformers']}",
+            f"{row['model_operations'] / 2e12:.1f} T",
+            f"{row['grad_dot_multiply_adds'] / 1e12:.2f} T",
+            f"{row['grad_dot_bytes'] / 1e9:.1f} GB",
+        ]
+        for row in results("gpu_counts")["rows"]
+    ]
+    return (
+        f"{table(head, cells)}\nHost waits are ours, then those of transformers: one in each "
+        "forward of separate rows, before the blocks, for whether they are packed.\n"
+        f"{source('gpu_counts', 'python benchmarks/gpu_counts.py')}"
+    )
+
+
 def targets(rows: list[Row]) -> str:
     """Scoring passes of models of real sizes."""
     papers = {(r["model"], r["data"]): r for r in rows if "way" in r}

@@ -77,6 +77,7 @@ def results_page() -> str:
         "Second moments": speed_tables.moments,
         "Bigger than memory": speed_tables.streamed,
         "Several processes": speed_tables.ranks,
+        "What a pass asks of a CUDA device": gpu_tables.counts,
         "On a CUDA device": gpu_tables.gpu,
     }
     return _INTRO + "".join(f"\n## {title}\n\n{part()}" for title, part in sections.items())

@@ -48,6 +48,25 @@ def test_every_part_of_the_gpu_script_is_rehearsed(tmp_path, monkeypatch):
     ]
 
 
+def test_what_a_pass_asks_of_a_device_is_counted_without_one(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    counts = pytest.importorskip("gpu_counts")
+    requests = counts.selection.requests_of([[14, 3, 2]] * 70, 400)
+    launches = {}
+    for name, config in counts.shapes(small=True).items():
+        model = counts.selection.model_of(config, "meta", torch.bfloat16)
+        row = counts.count(model, requests)
+        assert row["batches"] == 1  # a tiny model is launched for longer than it computes
+        matrices = len(model.matrices())
+        assert row["grad_dot_launches"] == matrices * (1 + 3 * 2)  # 64 pairs, and the other 6
+        tokens = 14 + 2 + 14 + 1  # both rows of a pair; a last token is not run
+        sides = sum(sum(model.shape(*key)) for key in model.matrices())
+        assert row["grad_dot_bytes"] == 70 * tokens * sides * 2
+        assert row["grad_dot_multiply_adds"] == 70 * tokens * (tokens + 1) // 2 * sides
+        launches[name] = row["launches"]
+    assert launches["gpt2"] < launches["llama"] < launches["gemma3"]
+
+
 def test_a_part_that_fails_leaves_a_row_and_the_next_one_begins(tmp_path):
     environment = os.environ | {"PATH": "", "LGA_FAST_NO_EXT": "1"}  # no device, no kernels
     command = [sys.executable, "benchmarks/gpu.py", "--out", str(tmp_path)]
