@@ -80,38 +80,53 @@ __device__ inline float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
 __device__ inline float widen(float x) { return x; }
 __device__ inline double widen(double x) { return x; }
 
-// out = x[row, col : col + kRun], with zeros from column `end` on; end <= x.cols.
-template <class T, class S>
-__device__ inline void read_run(const View<T>& x, int64_t row, int64_t col, int64_t end,
-                                S (&out)[kRun]) {
+// Elements that a thread loads at a time, as they are stored.
+template <class T>
+struct alignas(16) Run {
+  T element[kRun];
+};
+
+// x[row, col : col + kRun], with zeros from column `end` on; end <= x.cols.
+template <class T>
+__device__ inline Run<T> load_run(const View<T>& x, int64_t row, int64_t col, int64_t end) {
+  Run<T> run;
   const T* from = x.data + row * x.row_stride + col * x.col_stride;
   if (x.aligned && col + kRun <= end) {
     constexpr int kPer = 16 / sizeof(T);
-    alignas(16) T raw[kRun];
 #pragma unroll
     for (int i = 0; i < kRun / kPer; ++i)
-      reinterpret_cast<uint4*>(raw)[i] = __ldg(reinterpret_cast<const uint4*>(from) + i);
-#pragma unroll
-    for (int i = 0; i < kRun; ++i) out[i] = static_cast<S>(widen(raw[i]));
+      reinterpret_cast<uint4*>(run.element)[i] = __ldg(reinterpret_cast<const uint4*>(from) + i);
   } else {
 #pragma unroll
-    for (int i = 0; i < kRun; ++i)
-      out[i] = col + i < end ? static_cast<S>(widen(from[i * x.col_stride])) : S(0);
+    for (int i = 0; i < kRun; ++i) run.element[i] = col + i < end ? from[i * x.col_stride] : T(0.f);
   }
+  return run;
+}
+
+// The same, widened.
+template <class T, class S>
+__device__ inline void read_run(const View<T>& x, int64_t row, int64_t col, int64_t end,
+                                S (&out)[kRun]) {
+  const Run<T> run = load_run(x, row, col, end);
+#pragma unroll
+  for (int i = 0; i < kRun; ++i) out[i] = static_cast<S>(widen(run.element[i]));
 }
 
 // ---- tiles
 
 template <class S>
+using SharedTile = S[kDepth][kSharedStride];
+template <class S>
 struct SharedTiles {
-  alignas(16) S x[kDepth][kSharedStride];
-  alignas(16) S y[kDepth][kSharedStride];
+  alignas(16) SharedTile<S> x;
+  alignas(16) SharedTile<S> y;
 };
 
 // acc[i][j] += sum_k y[k][4 ty + i] * x[k][4 tx + j], the sum over a slice formed on its own: a sum
 // of short sums is more accurate than one long chain, for 16 additions after 512 multiply-adds.
 template <class S>
-__device__ inline void multiply_accumulate(const SharedTiles<S>& s, S (&acc)[4][4]) {
+__device__ inline void multiply_accumulate(const SharedTile<S>& x_tile, const SharedTile<S>& y_tile,
+                                           S (&acc)[4][4]) {
   const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
   S slice[4][4] = {};
 #pragma unroll 8
@@ -119,8 +134,8 @@ __device__ inline void multiply_accumulate(const SharedTiles<S>& s, S (&acc)[4][
     S x[4], y[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      x[i] = s.x[k][4 * tx + i];
-      y[i] = s.y[k][4 * ty + i];
+      x[i] = x_tile[k][4 * tx + i];
+      y[i] = y_tile[k][4 * ty + i];
     }
 #pragma unroll
     for (int i = 0; i < 4; ++i)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda_common.cuh"
+#include "cuda_mma.cuh"
 
 namespace lga_fast {
 
@@ -46,19 +47,17 @@ struct GramInput {
   View<T> a_old, d_old, a_new, d_new;
 };
 
-// out = columns [col, col + kRun) of one of the pair's tokens, old before new; zeros from column
-// `end` and from token `tokens` on.
-template <class T, class S>
-__device__ inline void read_tokens(const View<T>& old_x, const View<T>& new_x,
-                                   const PairSlots& pairs, int64_t token, int64_t tokens,
-                                   int64_t col, int64_t end, S (&out)[kRun]) {
+// Columns [col, col + kRun) of one of the pair's tokens, old before new; zeros from column `end`
+// and from token `tokens` on.
+template <class T>
+__device__ inline Run<T> load_tokens(const View<T>& old_x, const View<T>& new_x,
+                                     const PairSlots& pairs, int64_t token, int64_t tokens,
+                                     int64_t col, int64_t end) {
   const int64_t n_old = pairs.old_rows.length[blockIdx.y];
   if (token >= tokens) col = end = 0;
-  if (token < n_old)
-    read_run(old_x, pairs.old_rows.start[blockIdx.y] + token, col, end, out);
-  else
-    read_run(new_x, token < tokens ? pairs.new_rows.start[blockIdx.y] + token - n_old : 0, col, end,
-             out);
+  if (token < n_old) return load_run(old_x, pairs.old_rows.start[blockIdx.y] + token, col, end);
+  const int64_t row = token < tokens ? pairs.new_rows.start[blockIdx.y] + token - n_old : 0;
+  return load_run(new_x, row, col, end);
 }
 
 template <class T, class S>
@@ -80,33 +79,55 @@ __global__ void __launch_bounds__(kThreads)
   int64_t tile_i, tile_j;
   tile_position(tile, &tile_i, &tile_j);
 
-  __shared__ SharedTiles<S> s;
-  // four adjacent threads load the kDepth columns of one token, to be stored transposed
-  const int t = threadIdx.x / (kDepth / kRun), c = threadIdx.x % (kDepth / kRun) * kRun;
-  S next_x[kRun], next_y[kRun];
-  auto read = [&](int64_t col) {
-    read_tokens(old_x, new_x, pairs, tile_j * kTile + t, tokens, min(col + c, end), end, next_x);
-    read_tokens(old_x, new_x, pairs, tile_i * kTile + t, tokens, min(col + c, end), end, next_y);
-  };
-  S acc[4][4] = {};
-  read(begin);
-  for (int64_t col = begin; col < end; col += kDepth) {
-    __syncthreads();
-#pragma unroll
-    for (int k = 0; k < kRun; ++k) {
-      s.x[c + k][t] = next_x[k];
-      s.y[c + k][t] = next_y[k];
-    }
-    __syncthreads();
-    if (col + kDepth < end) read(col + kDepth);
-    multiply_accumulate(s, acc);
-  }
   S* to = workspace + (int64_t(blockIdx.y) * slot_parts + local * parts + part) * kTile * kTile;
-  const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
+  const bool diagonal = tile_i == tile_j;  // both sides are the same tokens, loaded once
+  // four adjacent threads load the kDepth columns of one token
+  const int t = threadIdx.x / (kDepth / kRun), c = threadIdx.x % (kDepth / kRun) * kRun;
+  Run<T> next_x, next_y = {};
+  auto load = [&](int64_t col) {
+    col = min(col + c, end);
+    next_x = load_tokens(old_x, new_x, pairs, tile_j * kTile + t, tokens, col, end);
+    if (!diagonal) next_y = load_tokens(old_x, new_x, pairs, tile_i * kTile + t, tokens, col, end);
+  };
+  load(begin);
+  if constexpr (kHasMma<T>) {
+    __shared__ SharedTokens s;
+    const auto& y = diagonal ? s.x : s.y;
+    MmaPiece piece;
+    // a warp without entries that combine_kernel reads
+    const bool idle = tile_i * kTile + piece.y0 >= tokens || tile_j * kTile + piece.x0 >= tokens ||
+                      (diagonal && piece.y0 >= piece.x0 + 32);
+    for (int64_t col = begin; col < end; col += kDepth) {
+      __syncthreads();
+      *reinterpret_cast<uint4*>(&s.x[t][c / 2]) = *reinterpret_cast<const uint4*>(next_x.element);
+      if (!diagonal)
+        *reinterpret_cast<uint4*>(&s.y[t][c / 2]) = *reinterpret_cast<const uint4*>(next_y.element);
+      __syncthreads();
+      if (col + kDepth < end) load(col + kDepth);
+      if (!idle) piece.template multiply_accumulate<T>(s.x, y);
+    }
+    if (!idle) piece.store(to);
+  } else {
+    __shared__ SharedTiles<S> s;  // transposed
+    const auto& y = diagonal ? s.x : s.y;
+    S acc[4][4] = {};
+    for (int64_t col = begin; col < end; col += kDepth) {
+      __syncthreads();
 #pragma unroll
-  for (int i = 0; i < 4; ++i)
+      for (int k = 0; k < kRun; ++k) {
+        s.x[c + k][t] = static_cast<S>(widen(next_x.element[k]));
+        if (!diagonal) s.y[c + k][t] = static_cast<S>(widen(next_y.element[k]));
+      }
+      __syncthreads();
+      if (col + kDepth < end) load(col + kDepth);
+      multiply_accumulate<S>(s.x, y, acc);
+    }
+    const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
 #pragma unroll
-    for (int j = 0; j < 4; ++j) to[(4 * ty + i) * kTile + 4 * tx + j] = acc[i][j];
+    for (int i = 0; i < 4; ++i)
+#pragma unroll
+      for (int j = 0; j < 4; ++j) to[(4 * ty + i) * kTile + 4 * tx + j] = acc[i][j];
+  }
 }
 
 // kSums is 3, or 6 with those of the bias, whose gradient is the sum of d over tokens.

@@ -58,7 +58,7 @@ __device__ void form_tile(const View<T>& x, const View<T>& y, int64_t begin, int
     }
     __syncthreads();
     if (at + kDepth < tokens) read(at + kDepth);
-    multiply_accumulate(s, acc);
+    multiply_accumulate<S>(s.x, s.y, acc);
   }
 }
 

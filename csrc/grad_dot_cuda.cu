@@ -14,9 +14,8 @@
 // The bias's sums come with the Gram matrix of d. Where a pair is tiled they are those of a matrix
 // with one column, which is 1: a group of its own.
 //
-// Row bounds are kernel arguments: no copy, no synchronization. Inputs are converted to float in
-// shared memory. The next step is multiply_accumulate() on tensor cores (products of 2-byte dtypes
-// are exact in float), once profiling on a device shows what the bound is.
+// Row bounds are kernel arguments: no copy, no synchronization. Gram tiles of 2-byte dtypes run on
+// tensor cores (cuda_mma.cuh), all else in float, or in double, by multiply_accumulate().
 
 #include <algorithm>
 

@@ -60,11 +60,21 @@ BUGS = [
     *_bugs(
         "cuda_gram.cuh",
         # barriers: before a slice is overwritten, and before it is read
-        ("grad_dot", "col += kDepth) {\n    __syncthreads();", "col += kDepth) {"),
         (
             "grad_dot",
-            "    __syncthreads();\n    if (col + kDepth < end)",
-            "    if (col + kDepth < end)",
+            "col += kDepth) {\n      __syncthreads();\n      *reinter",
+            "col += kDepth) {\n      *reinter",
+        ),
+        ("grad_dot", "col += kDepth) {\n      __syncthreads();\n#", "col += kDepth) {\n#"),
+        (
+            "grad_dot",
+            "      __syncthreads();\n      if (col + kDepth < end) load(col + kDepth);\n      if",
+            "      if (col + kDepth < end) load(col + kDepth);\n      if",
+        ),
+        (
+            "grad_dot",
+            "      __syncthreads();\n      if (col + kDepth < end) load(col + kDepth);\n      mul",
+            "      if (col + kDepth < end) load(col + kDepth);\n      mul",
         ),
         # bounds
         ("grad_dot", "if (token >= tokens) col = end = 0;", ""),
@@ -78,6 +88,30 @@ BUGS = [
         ("grad_dot", "if (i >= n_old)", "if (i > n_old)"),
         ("grad_dot", "token - n_old : 0", "token : 0"),
         ("grad_dot", "*i = index - col * (col + 1) / 2;", "*i = 0;"),
+        # which warps have nothing to do, and which tiles one side alone
+        (
+            "grad_dot",
+            "tile_i * kTile + piece.y0 >= tokens",
+            "tile_i * kTile + piece.y0 + 16 > tokens",
+        ),
+        (
+            "grad_dot",
+            "tile_j * kTile + piece.x0 >= tokens",
+            "tile_j * kTile + piece.x0 + 32 > tokens",
+        ),
+        ("grad_dot", "piece.y0 >= piece.x0 + 32", "piece.y0 >= piece.x0 + 16"),
+        ("grad_dot", "diagonal = tile_i == tile_j", "diagonal = true"),
+    ),
+    *_bugs(
+        "cuda_mma.cuh",
+        ("grad_dot", "y[y0 + g + 8][k],", "y[y0 + g][k],"),
+        ("grad_dot", "y[y0 + g][k + 4],", "y[y0 + g + 8][k],"),
+        ("grad_dot", "x[x0 + 8 * n + g][k + 4]}", "x[x0 + 8 * n + g][k]}"),
+        ("grad_dot", "k < kDepth / 2; k += 8", "k < kDepth / 2; k += 16"),
+        ("grad_dot", "acc[n][i] += slice[n][i]", "acc[n][i] = slice[n][i]"),
+        ("grad_dot", "g + i / 2 * 8", "g + i % 2 * 8"),
+        ("grad_dot", "threadIdx.x / 128 * 32", "threadIdx.x / 128 * 16"),
+        ("grad_dot", "float slice[4][4] = {};", "float slice[4][4];"),
     ),
     *_bugs(
         "cuda_tile.cuh",

@@ -40,11 +40,11 @@ inline void __syncwarp(unsigned mask = 0xffffffffu, emu::Site at = emu::Site::cu
 template <class T>
 T __shfl_down_sync(unsigned mask, T value, unsigned offset, emu::Site at = emu::Site::current()) {
   static_assert(sizeof(T) <= sizeof(uint64_t));
-  uint64_t mine = 0;
+  emu::Parcel mine = {};
   std::memcpy(&mine, &value, sizeof(T));
-  const uint64_t* values = emu::exchange(mask, mine, at);
+  const emu::Parcel* lanes = emu::exchange(mask, mine, at);
   const unsigned from = emu::lane() + offset;
-  if (from < 32) std::memcpy(&value, &values[from], sizeof(T));
+  if (from < 32) std::memcpy(&value, &lanes[from], sizeof(T));
   return value;
 }
 

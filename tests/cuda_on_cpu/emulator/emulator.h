@@ -1,11 +1,12 @@
 // What CUDA code that rewrite.py has turned into C++ calls in place of the language and the
 // runtime.
 //
-// A warp-wide instruction (mma, ldmatrix) would be one function on top of exchange(): each lane
-// gives its fragment, sees those of all lanes, and computes its part of the result. cp.async would
-// be a copy that stays in a list until its group is waited for.
+// A warp-wide instruction (mma.h) is one function on top of exchange(): each lane gives its
+// fragment, sees those of all lanes, and computes its part of the result. cp.async would be a copy
+// that stays in a list until its group is waited for.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -48,8 +49,9 @@ constexpr size_t kSharedBytes = 48 << 10, kParameterBytes = 4096;  // what CUDA 
 [[noreturn]] void fail(const std::string& message, Site at);
 void barrier(Site at);
 void warp_barrier(unsigned mask, Site at);
-// The 32 values that the lanes of `mask` gave, valid until the thread's next call; the rest is NaN.
-const uint64_t* exchange(unsigned mask, uint64_t value, Site at);
+// What the lanes of `mask` gave, for all 32, valid until the thread's next call; the rest is NaN.
+using Parcel = std::array<uint64_t, 3>;
+const Parcel* exchange(unsigned mask, const Parcel& mine, Site at);
 unsigned lane();
 // A variable in the block's shared memory, known by the address of a constant beside its
 // declaration.

@@ -24,14 +24,16 @@ namespace {
 // With ThreadSanitizer, blocks take turns in sets of fibers that know nothing of each other.
 constexpr int kTurns = kTsan ? 3 : 1;
 
+constexpr Parcel kNan = {~uint64_t(0), ~uint64_t(0), ~uint64_t(0)};
+
 enum class State { kReady, kAtBarrier, kInWarp, kEnded };
 struct Thread : Fiber {
   Thread();
   State state = State::kEnded;
-  Site site;           // of what it waits for
-  unsigned mask;       // the lanes it exchanges values with
-  uint64_t value;      // what it gives them
-  uint64_t inbox[32];  // what they gave
+  Site site;         // of what it waits for
+  unsigned mask;     // the lanes it exchanges values with
+  Parcel outbox;     // what it gives them
+  Parcel inbox[32];  // what they gave
 };
 struct Block {
   std::vector<std::unique_ptr<Thread>> threads;
@@ -188,11 +190,11 @@ void barrier(Site at) {
 }
 
 // Like hardware, an exchange orders no accesses to memory: that is what warp_barrier() is for.
-const uint64_t* exchange(unsigned mask, uint64_t value, Site at) {
+const Parcel* exchange(unsigned mask, const Parcel& parcel, Site at) {
   Thread& mine = thread(self);
   if (!(mask >> lane() & 1)) fail("a lane that its own mask does not name", at);
   mine.state = State::kInWarp;
-  mine.site = at, mine.mask = mask, mine.value = value;
+  mine.site = at, mine.mask = mask, mine.outbox = parcel;
   const unsigned first = self - lane();
   bool all_here = true;
   for (unsigned i = 0; i < 32 && all_here; ++i) {
@@ -206,7 +208,7 @@ const uint64_t* exchange(unsigned mask, uint64_t value, Site at) {
   for (unsigned i = 0; all_here && i < 32; ++i) {
     if (!(mask >> i & 1)) continue;
     for (unsigned j = 0; j < 32; ++j)
-      thread(first + i).inbox[j] = mask >> j & 1 ? thread(first + j).value : ~uint64_t(0);
+      thread(first + i).inbox[j] = mask >> j & 1 ? thread(first + j).outbox : kNan;
     resume(first + i);
   }
   wait();
@@ -217,7 +219,7 @@ void warp_barrier(unsigned mask, Site at) {
   const unsigned warp = self / 32;
   const void* tag = block->warp_tags[warp];
   tsan_release(tag);
-  exchange(mask, 0, at);
+  exchange(mask, {}, at);
   if (block->warp_tags[warp] == tag) block->warp_tags[warp] = fresh_tag();
   tsan_acquire(tag);
 }
