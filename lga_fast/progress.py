@@ -6,9 +6,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 from lga_fast import distributed
+from lga_fast.undo import undone
 
 _SILENT = object()
 _around: ContextVar[Any] = ContextVar("around", default=None)  # what the bar around draws on
@@ -31,8 +33,8 @@ def bar(description: str, total: int, show: bool | None = None) -> Iterator[Call
     outer, show = _around.get(), shown(show)
     below = show and outer not in (None, _SILENT)
     drawn: Any = outer if below else _new() if show else _SILENT
-    token = _around.set(drawn)
-    try:
+    with undone((), partial(_around.set, outer)):
+        _around.set(drawn)
         with drawn if show and not below else nullcontext():
             if not show:
                 yield lambda units: None
@@ -43,8 +45,6 @@ def bar(description: str, total: int, show: bool | None = None) -> Iterator[Call
             finally:
                 if below:
                     drawn.remove_task(task)
-    finally:
-        _around.reset(token)
 
 
 def shown(show: bool | None = None) -> bool:

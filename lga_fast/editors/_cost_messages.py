@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 
 from lga_fast import distributed, memory, progress
 from lga_fast.editors._value_problem import Optimisation
 from lga_fast.models import EditableModel
+from lga_fast.models.module_patching import hooked
+from lga_fast.undo import undone
 
 _verbose = ContextVar("verbose", default=False)
 
@@ -59,11 +62,9 @@ def log_sequence(facts: int) -> None:
 @contextmanager
 def verbose_costs() -> Iterator[None]:
     """Costs of edits inside are logged on rank 0, also where no bars are shown."""
-    token = _verbose.set(True)
-    try:
+    with undone((), partial(_verbose.set, _verbose.get())):
+        _verbose.set(True)
         yield
-    finally:
-        _verbose.reset(token)
 
 
 def _enabled(show: bool | None) -> bool:
@@ -74,9 +75,8 @@ def _enabled(show: bool | None) -> bool:
 @contextmanager
 def step_bar(model: EditableModel, layer: int, steps: int, show: bool | None) -> Iterator[None]:
     """A bar over the steps of one batch, each of which may take minutes."""
-    with progress.bar(f"steps at layer {layer}", steps, show) as advance:
-        handle = model.hf.register_forward_hook(lambda *args: advance(1))
-        try:
-            yield
-        finally:
-            handle.remove()
+    with (
+        progress.bar(f"steps at layer {layer}", steps, show) as advance,
+        hooked(model.hf.register_forward_hook, lambda *args: advance(1)),
+    ):
+        yield

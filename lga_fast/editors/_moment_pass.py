@@ -15,6 +15,7 @@ from lga_fast.editors import _cost_messages
 from lga_fast.errors import NonFinite
 from lga_fast.forward.cpu_fast_paths import fast_gelu
 from lga_fast.models import EditableModel, ForwardJob
+from lga_fast.models.module_patching import hooked
 from lga_fast.models.tensor_utils import padded
 
 KEYS_AT_ONCE = 1024  # converted to float64
@@ -80,7 +81,7 @@ def measure(
     with ExitStack() as stack:
         for layer in layers:
             matrix = model.matrix(layer, model.family.edited)
-            stack.callback(matrix.register_forward_pre_hook(partial(add, layer)).remove)
+            stack.enter_context(hooked(matrix.register_forward_pre_hook, partial(add, layer)))
         for context in (model.frozen(), torch.no_grad(), fast_gelu(model.hf)):
             stack.enter_context(context)
         advance = stack.enter_context(progress.bar("reading keys", total, show))

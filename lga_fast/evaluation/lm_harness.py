@@ -13,6 +13,7 @@ import copy
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ import torch
 from lga_fast import provenance
 from lga_fast.errors import MetricError
 from lga_fast.models import EditableModel
+from lga_fast.undo import undone
 from lga_fast.weight_edit import WeightEdit
 
 
@@ -80,20 +82,22 @@ def run_tasks(
 @contextmanager
 def _left_alone(model: EditableModel) -> Iterator[None]:
     """Evaluation mode; the random states that the harness seeds are put back."""
-    plain, numpy = random.getstate(), np.random.get_state()
-    with model.frozen(), torch.random.fork_rng():
-        try:
-            yield
-        finally:
-            random.setstate(plain)
-            np.random.set_state(numpy)
+    plain, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    gpus = torch.cuda.get_rng_state_all()
+
+    def undo() -> None:
+        random.setstate(plain)
+        np.random.set_state(numpy)
+        torch.set_rng_state(cpu)
+        torch.cuda.set_rng_state_all(gpus)
+
+    with model.frozen(), undone((), undo):
+        yield
 
 
 @contextmanager
 def _not_tied_anew(hf: Any) -> Iterator[None]:
     """HFLM ties weights as the config says, which would replace a head that has its own."""
-    hf.tie_weights = lambda: None
-    try:
+    with undone((hf,), partial(vars(hf).pop, "tie_weights", None)):
+        hf.tie_weights = lambda: None
         yield
-    finally:
-        del hf.tie_weights

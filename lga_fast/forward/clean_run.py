@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lga_fast.forward.partial_forward import RecordedForward
 from lga_fast.models.editable import EditableModel
-from lga_fast.models.module_patching import refuse_streams, tuple_length, unwrap_output
+from lga_fast.models.module_patching import hooked, refuse_streams, tuple_length, unwrap_output
 
 Site = Literal["attention", "mlp", "block"]  # the module whose output is changed
 
@@ -63,6 +63,7 @@ class CleanRun:
     outputs: dict[int, Float[Tensor, "row d_out"]] = field(default_factory=dict)
 
 
+@contextmanager
 def capture(
     model: EditableModel,
     layers: Sequence[int],
@@ -70,7 +71,7 @@ def capture(
     reads: Readout,
     positions: Int[Tensor, "row position"],
     into: CleanRun,
-) -> ExitStack:
+) -> Iterator[None]:
     """Hooks that record outputs of the layers' sites, and both sides of their edited matrices."""
 
     def pick(hidden: Tensor, at: Int[Tensor, "row position"]) -> Float[Tensor, "row position d"]:
@@ -88,12 +89,12 @@ def capture(
         into.keys[layer] = pick(args[0], changed).squeeze(1)
         into.outputs[layer] = pick(output, changed).squeeze(1)
 
-    with ExitStack() as hooks:  # removes them if registering fails
+    with ExitStack() as hooks:
         for layer in layers:
             matrix = model.matrix(layer, model.family.edited)
             hook = partial(save_matrix, layer)
-            hooks.callback(matrix.register_forward_hook(hook).remove)
+            hooks.enter_context(hooked(matrix.register_forward_hook, hook))
             mixes = model.mixes(layer)  # an MLP alone has nothing to replay before it
             for module in (model.part(layer, s) for s in sites if mixes or s != "attention"):
-                hooks.callback(module.register_forward_hook(save_output).remove)
-        return hooks.pop_all()
+                hooks.enter_context(hooked(module.register_forward_hook, save_output))
+        yield

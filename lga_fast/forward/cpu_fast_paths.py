@@ -33,13 +33,8 @@ def fast_gelu(hf: nn.Module) -> Iterator[None]:
         for module in hf.modules()
         if type(module) in (GELUTanh, NewGELUActivation) and "forward" not in vars(module)
     ]
-    try:
-        for module in modules:
-            module.forward = _gelu
+    with patched_forwards(dict.fromkeys(modules, _gelu)):
         yield
-    finally:
-        for module in modules:
-            vars(module).pop("forward", None)
 
 
 def _gelu(x: Tensor) -> Tensor:

@@ -28,7 +28,9 @@ from lga_fast.forward.prefix_attention import (
     VarlenAttention,
 )
 from lga_fast.models.editable import EditableModel
+from lga_fast.models.module_patching import hooked
 from lga_fast.models.tensor_utils import additive_mask, wide
+from lga_fast.undo import undone
 
 _NAME = "lga_fast_packed"  # of the attention while a packed forward runs
 
@@ -94,14 +96,15 @@ class PackedSuffix:
         these are kept from the first forward. In the last block, whatever follows the mixing of the
         attention counts only where it is read.
         """
-        config = self._model.part(0, "attention").config
+        attention = self._model.part(0, "attention")
+        config = attention.config
         own = config._attn_implementation
         self._attended.clear()
         with ExitStack() as stack:
             if self._unchanged_outputs is None:
                 self._unchanged_outputs = {}
                 for module in {*self._linear(self._next), *self._linear(self._last)}:
-                    stack.callback(module.register_forward_hook(self._record_outputs).remove)
+                    stack.enter_context(hooked(module.register_forward_hook, self._record_outputs))
                 replacements = {}
             else:
                 replacements = {
@@ -111,13 +114,15 @@ class PackedSuffix:
                 replacements |= {
                     module: self.where_read(module) for module in self._after_attention
                 }
-            ALL_ATTENTION_FUNCTIONS[_NAME] = self._attend
-            config._attn_implementation = _NAME
-            try:
-                yield replacements
-            finally:
+
+            def undo() -> None:
                 config._attn_implementation = own
-                del ALL_ATTENTION_FUNCTIONS[_NAME]
+                ALL_ATTENTION_FUNCTIONS.pop(_NAME, None)
+
+            with undone((attention,), undo):
+                ALL_ATTENTION_FUNCTIONS[_NAME] = self._attend
+                config._attn_implementation = _NAME
+                yield replacements
 
     def where_read(self, module: nn.Module) -> Callable[..., Any]:
         """Forward of a module that acts on each token alone, only where it is read."""

@@ -22,6 +22,7 @@ from lga_fast.models.editable import EditableModel
 from lga_fast.models.kv_cache import CACHE
 from lga_fast.models.module_patching import (
     change_output,
+    hooked,
     patched_forwards,
     skip_block,
     tuple_length,
@@ -67,11 +68,11 @@ class RecordedForward:
 
         part = self.model.part
         with ExitStack() as stack:
-            stack.callback(self._embedding.register_forward_hook(embed).remove)
+            stack.enter_context(hooked(self._embedding.register_forward_hook, embed))
             for block in self.blocks if self.model.restarts else ():
                 hook = partial(enter, block)
-                stack.callback(part(block, "block").register_forward_pre_hook(hook).remove)
-            stack.callback(part(0, "block").register_forward_hook(leave).remove)
+                stack.enter_context(hooked(part(block, "block").register_forward_pre_hook, hook))
+            stack.enter_context(hooked(part(0, "block").register_forward_hook, leave))
             inputs = {CACHE: self._cache, "use_cache": self._cache is not None}
             return self.model.logits_at(self.ids, rows, tokens, **inputs)[0]
 
@@ -183,17 +184,15 @@ class RecordedForward:
         with ExitStack() as stack:
             for module, change in on_output.items():
                 hook = partial(change_output, positions.shape, change)
-                stack.callback(module.register_forward_hook(hook).remove)
+                stack.enter_context(hooked(module.register_forward_hook, hook))
             # Blocks may be handed more that follows from the embedding, e.g. inputs for each layer.
             embedded = recorded(self._embedded)
-            embed = self._embedding.register_forward_hook(lambda module, args, out: embedded)
-            stack.callback(embed.remove)
+            embed = self._embedding.register_forward_hook
+            stack.enter_context(hooked(embed, lambda module, args, out: embedded))
             if model.restarts:  # else every run starts at the embedding
                 hidden = recorded(self._block_inputs[block])
-                enter = model.part(block, "block").register_forward_pre_hook(
-                    lambda module, args: (hidden, *args[1:])
-                )
-                stack.callback(enter.remove)
+                enter = model.part(block, "block").register_forward_pre_hook
+                stack.enter_context(hooked(enter, lambda module, args: (hidden, *args[1:])))
                 skip = partial(skip_block, self._form)
                 forwards = {model.part(i, "block"): skip for i in range(block)} | forwards
             stack.enter_context(patched_forwards(forwards))

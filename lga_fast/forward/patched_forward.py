@@ -19,7 +19,7 @@ from lga_fast.forward.packed_suffix import PackedSuffix
 from lga_fast.forward.partial_forward import RecordedForward
 from lga_fast.models import module_patching
 from lga_fast.models.editable import EditableModel
-from lga_fast.models.module_patching import change_output, unwrap_output, wrap_output
+from lga_fast.models.module_patching import change_output, hooked, unwrap_output, wrap_output
 
 Changes = Mapping[Site, Float[Tensor, "row d_model"]]
 Positions = tuple[Tensor, Tensor]  # row and token [position]
@@ -80,7 +80,7 @@ class FullForward:
             for site, change in changes.items():
                 hook = partial(change_output, reads.ids.shape, partial(_added, changed, change))
                 module = self.model.part(self.layer, site)
-                stack.callback(module.register_forward_hook(hook).remove)
+                stack.enter_context(hooked(module.register_forward_hook, hook))
             lens = stack.enter_context(self._lens(lens_at, (reads.row, reads.token)))
             ids = reads.ids.to(self.model.device)
             return self.model.logits_at(ids, reads.row, reads.token, lens, use_cache=False)[0]
@@ -103,11 +103,9 @@ class FullForward:
             return torch.where(here.unsqueeze(1), early, hidden)
 
         block = self.model.part(lens_at.layer, "block")
-        handle = block.register_forward_hook(lambda m, a, out: outputs.append(unwrap_output(out)))
-        try:
+        register = block.register_forward_hook
+        with hooked(register, lambda m, args, output: outputs.append(unwrap_output(output))):
             yield swap
-        finally:
-            handle.remove()
 
     @classmethod
     def run(

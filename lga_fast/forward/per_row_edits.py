@@ -14,6 +14,7 @@ from torch import Tensor
 from lga_fast.errors import EditError
 from lga_fast.models import EditableModel
 from lga_fast.models.edit_target import find_matrices
+from lga_fast.models.module_patching import hooked
 from lga_fast.models.tensor_utils import wide
 from lga_fast.weight_edit import LowRank, WeightEdit
 
@@ -63,7 +64,7 @@ class PerRowEdits:
                 deltas = [self._edits[n].deltas[name] for n in owners]
                 hook = partial(_add, *_concatenate(deltas, owners, numbers))
                 module = self._model.matrix(*self._keys[name])
-                stack.callback(module.register_forward_hook(hook).remove)
+                stack.enter_context(hooked(module.register_forward_hook, hook))
             yield
 
 

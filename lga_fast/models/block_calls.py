@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from lga_fast.models.fingerprint import at_rest
+from lga_fast.models.module_patching import hooked
 
 TOKENS = 7
 _NOISE = 64  # by how many of the dtype's epsilons a part may differ where its inputs do not
@@ -59,15 +61,16 @@ def record_calls(hf: Any, blocks: str, layers: Collection[int]) -> list[Call]:
     """Calls in a forward of a short row: of modules in these blocks, all blocks, and outside."""
     calls: list[Call] = []
     insides = tuple(f"{blocks}.{layer}." for layer in layers)
+
+    def record(path: str, *call: Any) -> None:
+        calls.append(Call(path, *call))
+
     with ExitStack() as stack, torch.no_grad(), at_rest(hf):
         for path, module in hf.named_modules():
             deep = path.startswith(f"{blocks}.") and path.count(".") > blocks.count(".") + 1
             if path and not (deep and not path.startswith(insides)):
-                hook = module.register_forward_hook(
-                    lambda m, a, k, out, path=path: calls.append(Call(path, m, a, k, out)),
-                    with_kwargs=True,
-                )
-                stack.callback(hook.remove)
+                hook = partial(record, path)
+                stack.enter_context(hooked(module.register_forward_hook, hook, with_kwargs=True))
         hf(input_ids=short_row(hf), use_cache=False)
     return calls
 

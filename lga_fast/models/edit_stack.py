@@ -18,6 +18,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -27,6 +28,7 @@ from lga_fast import ops
 from lga_fast.errors import EditError
 from lga_fast.models.edit_target import find_weights
 from lga_fast.models.structure import ModelStructure
+from lga_fast.undo import finish, undone
 from lga_fast.weight_edit import LowRank, WeightEdit
 
 _CHUNK = 1 << 20  # elements of a weight compared at once: 8 MiB in float64
@@ -66,26 +68,21 @@ class EditStack:
     def edited(self, model: ModelStructure, edit: WeightEdit, force: bool) -> Iterator[Applied]:
         """See `EditableModel.edited`."""
         active = self._checked(model, edit, force)
-        try:
+        with undone((model.hf,), partial(self._undo, model, active)):
             yield self._apply(model, edit, active)
-        finally:
-            self._undo_even_if_interrupted(model, active)
 
     def apply(self, model: ModelStructure, edit: WeightEdit, force: bool) -> Applied:
         """See `EditableModel.apply`."""
+        finish(model.hf.modules())
         if any(not active.permanent for active in self.active):
             raise EditError(
                 "apply: expected a model outside `with model.edited(...)`, whose end would put the "
                 "weights back. Nest another `edited` instead, or apply after the `with`."
             )
         active = self._checked(model, edit, force)
-        try:
+        with undone((model.hf,), partial(self._undo, model, active)):
             applied = self._apply(model, edit, active)
             active.permanent = True
-        finally:
-            if not active.permanent:
-                self._undo_even_if_interrupted(model, active)
-        active.saved.clear()
         return applied
 
     def carries(self, edit: WeightEdit) -> bool:
@@ -98,6 +95,7 @@ class EditStack:
 
     def _checked(self, model: ModelStructure, edit: WeightEdit, force: bool) -> ActiveEdit:
         """A record of `edit`, which belongs on `model`; nothing is changed yet."""
+        finish(model.hf.modules())
         self._check(model, edit)
         active = self._new_active(edit.checksum, model.fingerprint(), frozenset(edit.deltas))
         if not force:
@@ -164,19 +162,15 @@ class EditStack:
         """A weight as it was and the one to change, both as they are stored."""
         yield active.saved[name], model.hf.get_parameter(name).detach()
 
-    def _undo_even_if_interrupted(self, model: ModelStructure, active: ActiveEdit) -> None:
-        try:
-            self._undo(model, active)
-        except KeyboardInterrupt:
-            self._undo(model, active)  # repeats what was done and does the rest
-            raise
-
     def _undo(self, model: ModelStructure, active: ActiveEdit) -> None:
         """Put back what `active` and all later edits changed, the latest first.
 
         Contexts that are left out of order thus end together: putting back an outer one alone
         would let the inner one restore edited weights when its turn comes.
         """
+        if active.permanent:
+            active.saved.clear()
+            return
         while active in self.active:
             for name, weight in self.active[-1].saved.items():
                 # detach() shares the version counter with the parameter, and the copy increments

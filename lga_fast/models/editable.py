@@ -17,12 +17,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from lga_fast import undo
 from lga_fast.errors import NonFinite, UnsupportedModel
 from lga_fast.memory import Memory
 from lga_fast.models import fingerprint, non_finite
 from lga_fast.models.block_runner import BlockRunner
 from lga_fast.models.edit_stack import Applied, EditStack
 from lga_fast.models.kv_cache import CACHE
+from lga_fast.models.module_patching import hooked
 from lga_fast.models.structure import ModelStructure
 from lga_fast.models.taps import Tap, Taps
 from lga_fast.models.tensor_utils import to_device
@@ -107,6 +109,15 @@ class EditableModel(ModelStructure):
         """Weights that the edits in effect change."""
         return self._edit_stack.names()
 
+    def restore(self) -> None:
+        """Put back now all that is changed for a while: weights, flags, hooks, forwards.
+
+        The end of every `with` does so, and the next use of the model goes on where that was
+        interrupted (a second Ctrl-C). This ends a `with` that is still open too; edits that were
+        applied for good stay.
+        """
+        undo.restore(self.hf.modules())
+
     # -- running -------------------------------------------------------------------------------
     def frozen(self) -> AbstractContextManager[None]:
         """Evaluation mode and no gradients for any parameter; both put back on exit."""
@@ -117,12 +128,12 @@ class EditableModel(ModelStructure):
         on_tap: Callable[[Tap], None],
         backwards: int = 1,
         layers: Collection[int] | None = None,
-    ) -> Taps:
+    ) -> AbstractContextManager[None]:
         """Factors of every MLP matrix's gradient, or of these layers' only; see `Taps`."""
         chosen = range(self.layers) if layers is None else layers
         matrices = {key: module for key, module in self._matrices.items() if key[0] in chosen}
         experts = {n: experts for n, experts in self._experts.items() if n in chosen}
-        return Taps(matrices, on_tap, backwards, experts)
+        return Taps(matrices, on_tap, backwards, experts).listening()
 
     def logits_at(
         self,
@@ -144,11 +155,8 @@ class EditableModel(ModelStructure):
             picked = hidden[to_device(rows, hidden.device), to_device(tokens, hidden.device)]
             return (on_hidden(picked).unsqueeze(0),)
 
-        handle = self.hf.get_output_embeddings().register_forward_pre_hook(gather)
-        try:
+        with hooked(self.hf.get_output_embeddings().register_forward_pre_hook, gather):
             output = self.hf(input_ids=input_ids, **inputs)
-        finally:
-            handle.remove()
         return output.logits[0], output
 
     def check_logits(self, values: Tensor) -> None:

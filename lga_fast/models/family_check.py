@@ -23,6 +23,7 @@ from lga_fast.models.fingerprint import at_rest
 from lga_fast.models.kv_cache import CACHE
 from lga_fast.models.module_lookup import Key, find_blocks, find_matrices, mixer_of
 from lga_fast.models.module_patching import (
+    hooked,
     patched_forwards,
     skip_block,
     tuple_length,
@@ -77,7 +78,9 @@ def largest_error(hf: Any, family: ModelFamily, name: str) -> float:
         asked = [*weights.values(), *fused.values(), *idle.values()]
         for weight in asked:
             weight.requires_grad_(True)
-        with Taps(modules, lambda tap: taps.update({(tap.layer, tap.matrix): tap}), 1, experts):
+        with Taps(
+            modules, lambda tap: taps.update({(tap.layer, tap.matrix): tap}), 1, experts
+        ).listening():
             logits = hf(input_ids=ids, use_cache=False).logits
             loss = nn.functional.cross_entropy(logits[0, :-1].float(), ids[0, 1:])
             gradients = torch.autograd.grad(loss, asked, allow_unused=True)
@@ -150,20 +153,20 @@ def can_restart(hf: Any, family: ModelFamily, name: str) -> bool:
     try:
         with at_rest(hf), ExitStack() as stack:
             for module in (*blocks, *mixers.values()):
-                stack.callback(module.register_forward_hook(leave).remove)
+                stack.enter_context(hooked(module.register_forward_hook, leave))
             for block in blocks:
-                stack.callback(block.register_forward_pre_hook(enter).remove)
+                stack.enter_context(hooked(block.register_forward_pre_hook, enter))
             whole = hf(input_ids=ids, use_cache=False).logits
         for layer in last_of_each_kind(blocks, layer_types(hf)):
             block = blocks[layer]
             skipped = {b: partial(skip_block, tuple_length(outputs[b])) for b in blocks[:layer]}
             mixed = {mixers[block]: again(mixers[block])} if block in mixers else {}
-            start = block.register_forward_pre_hook(lambda m, args: (hidden[m], *args[1:]))
-            try:
-                with at_rest(hf), patched_forwards(skipped | mixed):
-                    logits = hf(input_ids=ids, use_cache=False).logits
-            finally:
-                start.remove()
+            with (
+                hooked(block.register_forward_pre_hook, lambda m, args: (hidden[m], *args[1:])),
+                at_rest(hf),
+                patched_forwards(skipped | mixed),
+            ):
+                logits = hf(input_ids=ids, use_cache=False).logits
             if hidden[block].shape[:2] != ids.shape or not torch.equal(logits, whole):
                 return False
     except FOREIGN:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from lga_fast.undo import finish, undone
+
 Sample = tuple[str, torch.Size, Tensor]  # a parameter's name, shape, and some of its values
 SAMPLED = 64  # values of every parameter in a fingerprint
 
@@ -20,20 +22,23 @@ SAMPLED = 64  # values of every parameter in a fingerprint
 @contextmanager
 def at_rest(hf: nn.Module) -> Iterator[None]:
     """Evaluation mode and no gradients for any parameter; both restored on exit."""
-    training = [(module, module.training) for module in hf.modules()]
+    finish(hf.modules())
+    training = {module: module.training for module in hf.modules()}
     tracked = [(p, p.requires_grad) for p in hf.parameters()]
-    try:
+
+    def undo() -> None:
+        for p, needed in tracked:
+            if p.requires_grad != needed:
+                p.requires_grad_(needed)
+        for module, mode in training.items():
+            module.training = mode
+
+    with undone(training, undo):
         hf.eval()
         for p, needed in tracked:
             if needed:
                 p.requires_grad_(False)
         yield
-    finally:
-        for p, needed in tracked:
-            if p.requires_grad != needed:
-                p.requires_grad_(needed)
-        for module, mode in training:
-            module.training = mode
 
 
 def samples(hf: nn.Module, count: int) -> Iterator[Sample]:

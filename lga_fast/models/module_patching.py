@@ -10,22 +10,59 @@ from typing import Any
 from torch import Tensor, nn
 
 from lga_fast.errors import UnsupportedModel
+from lga_fast.undo import undone
+
+# What calling a module runs besides its forward.
+HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+)
 
 
 @contextmanager
 def patched_forwards(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
     """Modules run these functions instead of their own forward inside the `with`."""
     before = {module: vars(module).get("forward") for module in forwards}
-    try:
-        for module, forward in forwards.items():
-            module.forward = forward
-        yield
-    finally:
+
+    def undo() -> None:
         for module, forward in before.items():
             if forward is None:
                 vars(module).pop("forward", None)
             else:
                 module.forward = forward
+
+    with undone(before, undo):
+        for module, forward in forwards.items():
+            module.forward = forward
+        yield
+
+
+@contextmanager
+def hooked(
+    register: Callable[..., Any], hook: Callable[..., Any], **options: Any
+) -> Iterator[None]:
+    """A hook is on a module inside the `with`.
+
+    Args:
+        register: the module's `register_forward_hook` or `register_forward_pre_hook`.
+        hook: the hook.
+        options: further arguments of `register`.
+    """
+    module = register.__self__
+
+    def undo() -> None:  # without a handle: that is made after the hook is on the module
+        attributes = vars(module)
+        ids = [i for name in HOOKS for i, one in attributes[name].items() if one is hook]
+        for name in HOOKS:
+            for i in ids:
+                attributes[name].pop(i, None)
+
+    with undone((module,), undo):
+        register(hook, **options)
+        yield
 
 
 def unwrap_output(output: Any) -> Tensor:

@@ -22,6 +22,7 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from lga_fast.errors import UnsupportedModel
 from lga_fast.models.module_patching import patched_forwards
+from lga_fast.undo import undone
 
 Watch = Callable[[str, Callable[[], Tensor], Tensor, "Routing"], None]
 _INTERFACE = ("num_experts", "has_gate", "has_bias", "is_transposed")
@@ -210,16 +211,18 @@ def watched(experts: Mapping[int, Experts], watch: Callable[[int], Watch]) -> It
     batched = {m: partial(run, m) for m, i in layers.items() if type(experts[i]) is not Experts}
     configs = {id(module.config): module.config for module in layers if module not in batched}
     before = [(config, config._experts_implementation) for config in configs.values()]
-    try:
+
+    def undo() -> None:
+        for config, implementation in before:
+            config._experts_implementation = implementation
+        ALL_EXPERTS_FUNCTIONS.pop(name, None)
+
+    with undone(layers, undo):
         ALL_EXPERTS_FUNCTIONS[name] = run
         for config in configs.values():
             config._experts_implementation = name
         with patched_forwards(batched):
             yield
-    finally:
-        for config, implementation in before:
-            config._experts_implementation = implementation
-        ALL_EXPERTS_FUNCTIONS.pop(name, None)
 
 
 def _linear(

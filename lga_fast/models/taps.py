@@ -7,16 +7,18 @@ backward, so the weights stay frozen and no gradient of a weight's size is forme
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from lga_fast.errors import TapError
 from lga_fast.models.module_lookup import Key
+from lga_fast.models.module_patching import hooked
 from lga_fast.models.moe import Experts, Routing, watched
 
 _INFERENCE = (
@@ -41,7 +43,7 @@ class Tap:
 
 
 class Taps:
-    """Listens to matrices for one forward and `backwards` backward passes; a context manager.
+    """Listens to matrices for one forward and `backwards` backward passes.
 
     `on_tap` is called inside the backward, last layer first, and must not keep the tensors.
     Modules must be frozen: the graph then starts at the first tapped output, and autograd does no
@@ -69,29 +71,26 @@ class Taps:
         self._on_tap = on_tap
         self._backwards = backwards
         self._pending: dict[Key, tuple[Callable[[Tensor], None], int]] = {}  # for gradients
-        self._stack = ExitStack()
+        self._handles: list[RemovableHandle] = []  # of hooks on outputs
 
-    def __enter__(self) -> Taps:
-        with ExitStack() as hooks:  # removes them if registering one fails
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """The forward and its backward passes happen inside; once only."""
+        with ExitStack() as stack:
+            stack.callback(self._end)
             for key, module in self._modules.items():
-                handle = module.register_forward_hook(partial(self._of_module, key))
-                hooks.callback(handle.remove)
+                of_module = partial(self._of_module, key)
+                stack.enter_context(hooked(module.register_forward_hook, of_module))
             if self._experts:
-                hooks.enter_context(
+                stack.enter_context(
                     watched(self._experts, lambda layer: partial(self._of_experts, layer))
                 )
-            self._stack = hooks.pop_all()
-        return self
-
-    def __exit__(self, kind: object, *rest: object) -> None:
-        pending = list(self._pending)
-        self._pending.clear()
-        self._stack.close()
-        if pending and kind is None:
-            raise TapError(
-                f"{_name(pending[0])} and {len(pending) - 1} other taps got no gradient: was "
-                "backward() called inside the `with`, outside torch.no_grad()?"
-            )
+            yield
+            if pending := list(self._pending):
+                raise TapError(
+                    f"{_name(pending[0])} and {len(pending) - 1} other taps got no gradient: was "
+                    "backward() called inside the `with`, outside torch.no_grad()?"
+                )
 
     def _of_module(
         self, key: Key, module: nn.Module, args: tuple[Tensor, ...], output: Tensor
@@ -130,7 +129,12 @@ class Taps:
             return
         self._pending[key] = taps, self._backwards
         # The hook lives as long as the graph, so it refers to the key only, not to the inputs.
-        self._stack.callback(output.register_hook(partial(self._gradient, key)).remove)
+        self._handles.append(output.register_hook(partial(self._gradient, key)))
+
+    def _end(self) -> None:
+        self._pending.clear()
+        for handle in self._handles:
+            handle.remove()
 
     def _gradient(self, key: Key, d: Tensor | None) -> None:
         # A backward after the end of the `with` must find nothing to do rather than half a tap.

@@ -8,6 +8,7 @@ the answer that this recovers is what the token's MLPs around that layer contrib
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ from torch import Tensor
 from lga_fast import memory
 from lga_fast.forward.partial_forward import RecordedForward
 from lga_fast.models import EditableModel
-from lga_fast.models.module_patching import unwrap_output
+from lga_fast.models.module_patching import hooked, unwrap_output
 from lga_fast.models.tensor_utils import padded, wide
 
 Window = tuple[int, int]  # layers [first, end)
@@ -119,13 +120,12 @@ class Tracer:
         noise = self._noise(prompts, ids.shape[1])
         embedding = model.hf.get_input_embeddings()
         parts = [(i, model.part(i, "mlp")) for i in model.mlp_layers]
-        handles = [mlp.register_forward_hook(partial(record, i)) for i, mlp in parts]
-        handles.append(embedding.register_forward_hook(partial(_disturb, noise)))
-        try:
+        with ExitStack() as stack:
+            for i, mlp in parts:
+                stack.enter_context(hooked(mlp.register_forward_hook, partial(record, i)))
+            disturb = partial(_disturb, noise)
+            stack.enter_context(hooked(embedding.register_forward_hook, disturb))
             logits = recording.run(torch.arange(len(ids)), last.repeat_interleave(rows))
-        finally:
-            for handle in handles:
-                handle.remove()
         p = wide(logits).softmax(-1).view(len(prompts), rows, -1)
         high, answers = p[:, 0].max(-1)
         low = _of_answer(p[:, 1:], answers)

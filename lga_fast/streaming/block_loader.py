@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lga_fast.streaming.checkpoint import Checkpoint
+from lga_fast.undo import undone
 
 
 class BlockLoader:
@@ -81,16 +82,18 @@ class BlockLoader:
             current.wait_event(copied)
             for tensor in tensors.values():  # allocated on another stream, used on this one
                 tensor.record_stream(current)
-        try:
+
+        def undo() -> None:
+            self.loaded_layers.discard(layer)
+            assign(block, empty)
+
+        with undone((block,), undo):
             for name, tensor in tensors.items():
                 self._on_read(f"{self._path}.{layer}.{name}", tensor)
             assign(block, tensors)
             del tensors
             self.loaded_layers.add(layer)
             yield
-        finally:
-            self.loaded_layers.discard(layer)
-            assign(block, empty)
 
     def cancel_prefetch(self) -> None:
         """Drop a block that was read ahead of time and is not needed after all."""

@@ -16,17 +16,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from lga_fast.errors import LgaFastError
-from lga_fast.models.module_patching import unwrap_output
+from lga_fast.models.module_patching import HOOKS, unwrap_output
 from lga_fast.streaming.block_loader import BlockLoader
-
-# What calling a module runs besides its forward.
-_HOOKS = (
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-)
+from lga_fast.undo import undone
 
 
 class OnDemandWeights:
@@ -113,18 +105,16 @@ def snapshot_hooks(block: nn.Module) -> Callable[[], AbstractContextManager[None
     @contextmanager
     def restored() -> Iterator[None]:
         current = [(module, _hooks(module, copies=False)) for module, _ in snapshot]
-        try:
+        with undone([module for module, _ in snapshot], partial(_set_hooks, current)):
             _set_hooks(snapshot)
             yield
-        finally:
-            _set_hooks(current)
 
     return restored
 
 
 def _hooks(module: nn.Module, copies: bool = True) -> dict[str, Any]:
     attributes = vars(module)
-    hooks = {name: attributes[name].copy() if copies else attributes[name] for name in _HOOKS}
+    hooks = {name: attributes[name].copy() if copies else attributes[name] for name in HOOKS}
     return hooks | {"forward": attributes.get("forward")}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from lga_fast.errors import LgaFastError
 from lga_fast.memory import format_bytes
 from lga_fast.models.block_calls import last_of_each_kind, layer_types, one_of_each_kind
 from lga_fast.models.family_guess import NotUnderstood, blocks_path
-from lga_fast.models.module_patching import patched_forwards, tuple_length, wrap_output
+from lga_fast.models.module_patching import hooked, patched_forwards, tuple_length, wrap_output
 from lga_fast.streaming.block_loader import assign
 from lga_fast.streaming.checkpoint import Checkpoint
 from lga_fast.streaming.meta_model import fill_buffers
@@ -97,7 +98,7 @@ def _skipped(blocks: nn.ModuleList, kept: Collection[int]) -> Iterator[None]:
 
     with ExitStack() as stack:
         for layer in kept:
-            stack.callback(blocks[layer].register_forward_hook(seen).remove)
+            stack.enter_context(hooked(blocks[layer].register_forward_hook, seen))
         rest = [block for layer, block in enumerate(blocks) if layer not in kept]
         stack.enter_context(patched_forwards(dict.fromkeys(rest, skip)))
         yield
@@ -107,7 +108,7 @@ def _skipped(blocks: nn.ModuleList, kept: Collection[int]) -> Iterator[None]:
 def _without_weights_refused(hf: nn.Module, blocks: str) -> Iterator[None]:
     """Calling a module on `meta` that is in no block says which one it is."""
 
-    def refuse(path: str) -> None:
+    def refuse(path: str, *call: object) -> None:
         raise NotUnderstood(
             f"{path} runs outside of the text decoder and the head, whose weights alone are "
             "streamed; load it with weights='resident'"
@@ -117,6 +118,6 @@ def _without_weights_refused(hf: nn.Module, blocks: str) -> Iterator[None]:
         for path, module in hf.named_modules():
             on_meta = any(p.is_meta for p in module.parameters(recurse=False))
             if on_meta and not path.startswith(blocks):
-                hook = module.register_forward_pre_hook(lambda *_, path=path: refuse(path))
-                stack.callback(hook.remove)
+                on_call = partial(refuse, path)
+                stack.enter_context(hooked(module.register_forward_pre_hook, on_call))
         yield

@@ -31,6 +31,7 @@ from lga_fast.streaming.meta_model import fill_buffers
 from lga_fast.streaming.on_demand_forward import OnDemandWeights
 from lga_fast.streaming.skeleton import skeleton
 from lga_fast.streaming.streamed_memory import StreamedMemory
+from lga_fast.undo import undone
 
 
 class StreamedModel(EditableModel):
@@ -182,11 +183,9 @@ class StreamedModel(EditableModel):
             yield
             return
         empty = dict(self._head.state_dict())
-        try:
+        with undone((self._head,), partial(assign, self._head, empty)):
             assign(self._head, self._to_device(self._loader.take_head() or self._read_head()))
             yield
-        finally:
-            assign(self._head, empty)
 
     def block_runner(self) -> BlockRunner:
         """Runs the model one block at a time; each is read while the one before runs."""

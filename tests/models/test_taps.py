@@ -58,7 +58,10 @@ def test_a_forward_without_backward_is_an_error():
 def test_a_module_that_runs_twice_is_an_error():
     linear = torch.nn.Linear(3, 3).requires_grad_(False)
     message = "layer 0, matrix 'up' ran twice before its gradient came"
-    with pytest.raises(TapError, match=message), Taps({(0, "up"): linear}, lambda tap: None):
+    with (
+        pytest.raises(TapError, match=message),
+        Taps({(0, "up"): linear}, lambda tap: None).listening(),
+    ):
         linear(linear(torch.ones(1, 3)))
 
 
