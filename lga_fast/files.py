@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +14,12 @@ from glob import escape
 from pathlib import Path
 
 import psutil
+from safetensors import SafetensorError
 
 from lga_fast.errors import DataError
+from lga_fast.parsing import parse_path, shortened
+
+_MAX_PART = 40  # characters of each part of an unfinished file's name
 
 
 def cache_folder(name: str) -> Path:
@@ -35,10 +42,11 @@ def check_writable(path: str | Path, *, folder: bool = False) -> None:
         DataError: the destination cannot be written, or is a folder where a file is expected, or
             the other way round.
     """
-    path = Path(path)
+    path = parse_path(path)
     wanted, other = ("a folder", "a file") if folder else ("a file", "a folder")
     try:
-        if path.exists() and path.is_dir() != folder:
+        if path.exists() and not (path.is_dir() if folder else path.is_file()):
+            other = other if path.is_dir() or path.is_file() else "a device or the like"
             raise DataError(f"{path}: expected {wanted} to write, got {other}. Give another path.")
         nearest = next(p for p in (*([path] if folder else []), *path.parents) if p.exists())
         with tempfile.TemporaryFile(dir=nearest):
@@ -57,30 +65,81 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; renamed to `path` on success, removed otherwise."""
-    beside = unfinished(path)
+def writing(path: Path) -> Iterator[None]:
+    """What keeps `path` from being written inside becomes one paragraph.
+
+    Raises:
+        DataError: the disk is full, the folder is read-only or missing, ...
+    """
     try:
-        yield beside
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+        yield
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, OSError) and error.errno is None:
+            raise  # of no file: a TimeoutError that an alarm raises
+        reason = getattr(error, "strerror", None) or shortened(str(error))
+        raise DataError(
+            f"{path}: expected to write it, got: {reason}. What was there is as before. Free some "
+            "space, make its folder writable, or give another path."
+        ) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; renamed to `path` on success, removed otherwise.
+
+    Raises:
+        DataError: it cannot be written; `path` is as before.
+    """
+    with writing(path):
+        if path.exists() and not path.is_file():
+            raise DataError(f"{path}: expected a file to replace, got a folder or a device.")
+        beside = unfinished(path)
+        try:
+            yield beside
+            flush(beside)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file is on the disk, which may only now turn out to be full."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def unfinished(path: Path) -> Path:
-    """Where this process writes what shall be the file or folder `path`."""
-    return path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    """Where to write what shall be the file or folder `path`; another path at every call."""
+    pid, host = os.getpid(), _host()
+    writer = f"{host}-{pid}-{_started(pid)}-{secrets.token_hex(4)}"
+    return path.with_name(f"{_begin(path)}{writer}.part{path.suffix[-_MAX_PART:]}")
 
 
 def clear_abandoned(path: Path) -> None:
-    """Remove what processes that were killed left `unfinished` beside `path`."""
-    for beside in path.parent.glob(f".{escape(path.stem)}.*.part{escape(path.suffix)}"):
-        process = beside.name.removesuffix(path.suffix).removesuffix(".part").rpartition(".")[2]
-        if not process.isdecimal() or psutil.pid_exists(int(process)):
+    """Remove what processes of this machine that were killed left `unfinished` beside `path`."""
+    end = f".part{path.suffix[-_MAX_PART:]}"
+    for beside in path.parent.glob(f"{escape(_begin(path))}*{escape(end)}"):
+        writer = beside.name.removeprefix(_begin(path)).removesuffix(end)
+        match = re.fullmatch(r"(.+)-(\d+)-(\d+)-[0-9a-f]{8}", writer)
+        if not match or match[1] != _host() or _started(int(match[2])) == int(match[3]):
             continue
         if beside.is_dir():
             shutil.rmtree(beside, ignore_errors=True)
         else:
             beside.unlink(missing_ok=True)
+
+
+def _begin(path: Path) -> str:
+    return f".{path.stem[:_MAX_PART]}."
+
+
+def _host() -> str:
+    return re.sub(r"\W", "_", socket.gethostname(), flags=re.ASCII)[:_MAX_PART]
+
+
+def _started(pid: int) -> int | None:
+    """When a process of this machine began, which tells it from a later one of the same number."""
+    try:
+        return int(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return None

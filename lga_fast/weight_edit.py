@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from lga_fast.errors import DataError, EditError
 from lga_fast.files import replacing
+from lga_fast.parsing import parse_json, parse_path, shortened
 
 KIND = "lga_fast.WeightEdit"  # the only metadata key: with several, the order of bytes would vary
 VERSION = 1
@@ -99,13 +101,16 @@ class WeightEdit:
 
     def save(self, path: str | Path) -> None:
         """Write factors and provenance atomically to one safetensors file."""
-        self.save_tensors(self._tensors(), Path(path))
+        with self.replacing(parse_path(path), self._tensors()):
+            pass
 
-    def save_tensors(self, tensors: dict[str, Tensor], path: Path) -> None:
-        """Write `tensors` with this edit's provenance."""
+    @contextmanager
+    def replacing(self, path: Path, tensors: dict[str, Tensor]) -> Iterator[Path]:
+        """Write `tensors` and this edit's provenance; as `files.replacing`."""
         content = {"version": VERSION, "provenance": self.provenance}
         with replacing(path) as temporary:
             save_file(tensors, temporary, {KIND: json.dumps(content, ensure_ascii=False)})
+            yield temporary
 
     @classmethod
     def load(cls, path: str | Path) -> WeightEdit:
@@ -114,13 +119,16 @@ class WeightEdit:
         Raises:
             DataError: there is no such file, or it does not hold an edit.
         """
+        path = parse_path(path)
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = (file.metadata() or {}).get(KIND)
                 names = file.keys()  # a list: the file itself cannot be iterated over
                 tensors = {name: file.get_tensor(name) for name in names}
         except (SafetensorError, OSError) as error:
-            raise DataError(f"{path}: not a readable safetensors file: {error}") from None
+            raise DataError(
+                f"{path}: expected a readable safetensors file, got: {shortened(str(error))}"
+            ) from None
         if metadata is None:
             raise DataError(
                 f"{path}: expected {KIND!r} in the metadata, found {_summary(list(tensors))}. Only "
@@ -148,7 +156,7 @@ class WeightEdit:
         """
         from lga_fast.export.lora_adapter import write_adapter
 
-        write_adapter(self, Path(folder), model)
+        write_adapter(self, parse_path(folder), model)
 
     def to_model(self, folder: str | Path, model: Any) -> None:
         """Write edited model and tokenizer atomically, for plain `from_pretrained(folder)`.
@@ -167,7 +175,7 @@ class WeightEdit:
         """
         from lga_fast.export.merged_checkpoint import write_merged
 
-        write_merged(self, Path(folder), model)
+        write_merged(self, parse_path(folder), model)
 
     def _tensors(self) -> dict[str, Tensor]:
         sides = {name: (delta.left, delta.right) for name, delta in self.deltas.items()}
@@ -209,7 +217,7 @@ def _paired(tensors: dict[str, Tensor]) -> dict[str, LowRank]:
 
 
 def _provenance(metadata: str) -> dict[str, Any]:
-    data = json.loads(metadata)
+    data = parse_json(metadata)
     version = data.get("version") if isinstance(data, dict) else None
     if version != VERSION or not isinstance(data.get("provenance"), dict):
         raise EditError(f"expected a {KIND} of version {VERSION}, got version {version}")

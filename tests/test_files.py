@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import sys
 
 import pytest
+import tiny
+import torch
 
+from lga_fast import files
 from lga_fast.errors import DataError
-from lga_fast.files import cache_folder, check_writable
+from lga_fast.files import cache_folder, check_writable, clear_abandoned, replacing, unfinished
+from tests.abandoned import killed_while_writing
+from tests.models.edits import make_edit
 
 
 def test_a_writable_destination_passes_and_nothing_stays(tmp_path):
@@ -53,3 +60,71 @@ def test_a_folder_without_permission_is_refused(tmp_path):
 def test_a_file_system_that_takes_no_files_is_refused():
     with pytest.raises(DataError, match=r"expected a file that can be written, got: "):
         check_writable("/proc/results.jsonl")
+
+
+def test_a_device_is_no_file_to_replace(tmp_path):
+    device = tmp_path / "device"
+    os.mkfifo(device)
+    with pytest.raises(DataError, match="got a folder or a device"), replacing(device):
+        pass
+    with pytest.raises(DataError, match="got a device or the like"):
+        check_writable(device)
+    assert device.is_fifo()
+
+
+def test_unfinished_files_are_their_writers_own(tmp_path, monkeypatch):
+    path = tmp_path / ("re[s]ults" * 25 + ".jsonl")  # a name that has no room for more
+    mine, dead = unfinished(path), killed_while_writing(path)
+    foreign = dead.with_name(re.sub(r"(\.)(\w+)(-\d+-\d+-)", r"\1elsewhere\3", dead.name))
+    pid, start = os.getpid(), files._started(os.getpid())
+    before = mine.with_name(mine.name.replace(f"-{pid}-{start}-", f"-{pid}-{start - 999}-"))
+    assert len({mine, unfinished(path), dead, foreign, before}) == 5
+    for file in (mine, dead, foreign, before):
+        file.write_text("half a li")
+    clear_abandoned(path)  # as a container's next run does, with the pid of the one before
+    assert set(tmp_path.iterdir()) == {mine, foreign}
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """No file is taken to the disk any more."""
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path, full_disk, monkeypatch):
+    model = tiny.model("gpt2", torch.float32)
+    first, second = make_edit(model), make_edit(model, seed=1)
+    with monkeypatch.context() as space:
+        space.setattr(os, "fsync", lambda handle: None)
+        first.save(tmp_path / "edit.safetensors")
+        first.to_peft(tmp_path / "adapter", model)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*.*")}
+    for write in (
+        lambda: second.save(tmp_path / "edit.safetensors"),
+        lambda: second.to_peft(tmp_path / "adapter", model),
+    ):
+        with pytest.raises(DataError, match="expected to write it, got: No space left on device"):
+            write()
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*.*")} == before
+
+
+def test_an_alarm_is_not_taken_for_a_full_disk(tmp_path):
+    with pytest.raises(TimeoutError), replacing(tmp_path / "file") as beside:
+        beside.write_text("half")
+        raise TimeoutError
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("where", ("below", "long"))
+def test_destinations_that_cannot_be_are_refused_in_one_paragraph(tmp_path, where):
+    model = tiny.model("gpt2", torch.float32)
+    edit = make_edit(model)
+    (tmp_path / "file").write_text("")
+    path = tmp_path / {"below": "file/x", "long": "x" * 300}[where]
+    for write in (edit.save, lambda path: edit.to_peft(path, model)):
+        with pytest.raises(DataError, match=r"(Not a directory|a name of 300 bytes).*another path"):
+            write(path)

@@ -160,10 +160,10 @@ def test_broken_files_are_refused(tmp_path):
     whole = path.read_bytes()
     for content in (b"", b"{}", whole[:20], whole[: len(whole) // 2], whole[:-4], whole + b"0000"):
         path.write_bytes(content)
-        with pytest.raises(DataError, match="edit.safetensors: not a readable safetensors file"):
+        with pytest.raises(DataError, match="edit.safetensors: expected a readable safet"):
             WeightEdit.load(path)
     for missing in (tmp_path / "none.safetensors", tmp_path):
-        with pytest.raises(DataError, match="not a readable safetensors file"):
+        with pytest.raises(DataError, match="expected a readable safetensors file"):
             WeightEdit.load(missing)
 
 

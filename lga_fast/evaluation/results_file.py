@@ -12,8 +12,9 @@ from typing import Any
 from lga_fast import run_identity
 from lga_fast.errors import DataError
 from lga_fast.evaluation_records import CaseResult, Evaluation, Summary
-from lga_fast.files import clear_abandoned, write_atomic
+from lga_fast.files import clear_abandoned, write_atomic, writing
 from lga_fast.metrics import CaseMetric, SummaryMetric, averages
+from lga_fast.parsing import parse_json
 
 KIND = "lga_fast.Evaluation"
 VERSION = 1
@@ -51,7 +52,8 @@ class CaseFile:
         self.results: list[CaseResult] = []
         self._lines: list[str] = []
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
             clear_abandoned(path)
             self._read(path)
         if self.left:
@@ -131,7 +133,7 @@ class CaseFile:
     def _result(self, place: str, line: str) -> CaseResult:
         at = len(self.results)
         try:
-            data = json.loads(line)
+            data = parse_json(line)
             result = CaseResult(**data | {"notes": tuple(data["notes"])})
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(
@@ -149,7 +151,7 @@ class CaseFile:
 
 def _header(path: Path, line: str) -> dict[str, Any]:
     try:
-        header = json.loads(line)
+        header = parse_json(line)
         if (header["kind"], header["version"]) != (KIND, VERSION):
             raise ValueError(f"{header['kind']} of version {header['version']}")
         return {"configuration": dict(header["configuration"]), "made": list(header["made"])}

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lga_fast.files import write_atomic
+from lga_fast.files import flush, replacing, writing
 from lga_fast.models import EditableModel
 from lga_fast.models.edit_target import find_matrices
 from lga_fast.weight_edit import WeightEdit
@@ -23,12 +23,18 @@ def write_adapter(edit: WeightEdit, folder: Path, model: EditableModel) -> None:
         # For Conv1D too: fan_in_fan_out transposes the product, not the factors.
         tensors[f"{module}.lora_A.weight"] = delta.right.T.contiguous()
         tensors[f"{module}.lora_B.weight"] = delta.left
-    folder.mkdir(parents=True, exist_ok=True)
-    # The config is removed first and written last: an interrupted run leaves no adapter rather than
-    # the factors of one edit under the ranks of another.
-    (folder / CONFIG).unlink(missing_ok=True)
-    edit.save_tensors(tensors, folder / WEIGHTS)
-    write_atomic(folder / CONFIG, json.dumps(_config(edit, model), indent=2) + "\n")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        config = json.dumps(_config(edit, model), indent=2) + "\n"
+        # Both are there in full before the old adapter goes. Its config is removed first and the
+        # new one comes last: a run that is killed in between leaves no adapter rather than the
+        # factors of one edit under the ranks of another.
+        with replacing(folder / CONFIG) as beside:
+            beside.write_text(config, encoding="utf-8", newline="\n")
+            with edit.replacing(folder / WEIGHTS, tensors) as weights:
+                flush(beside)
+                flush(weights)
+                (folder / CONFIG).unlink(missing_ok=True)
 
 
 def _config(edit: WeightEdit, model: EditableModel) -> dict[str, Any]:

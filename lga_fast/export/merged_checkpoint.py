@@ -23,8 +23,9 @@ from torch import Tensor
 
 from lga_fast import progress
 from lga_fast.errors import EditError, LgaFastError
-from lga_fast.files import clear_abandoned, unfinished
+from lga_fast.files import clear_abandoned, unfinished, writing
 from lga_fast.models import EditableModel
+from lga_fast.parsing import parse_json
 from lga_fast.streaming.checkpoint import Checkpoint
 from lga_fast.streaming.checkpoint_files import INDEX, find_files, stored_dtype
 from lga_fast.streaming.meta_model import meta_model
@@ -58,16 +59,17 @@ def write_merged(edit: WeightEdit, folder: Path, model: EditableModel) -> None:
             f"{folder}: expected a new or an empty folder for the edited model, got "
             f"{'one that holds something' if folder.is_dir() else 'a file'}; give another"
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    clear_abandoned(folder)
-    temporary = unfinished(folder)
-    try:
-        with nullcontext() if model.carries(edit) else model.edited(edit):
-            _write(model, temporary)
-        model.tokenizer.save_pretrained(temporary)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        clear_abandoned(folder)
+        temporary = unfinished(folder)
+        try:
+            with nullcontext() if model.carries(edit) else model.edited(edit):
+                _write(model, temporary)
+            model.tokenizer.save_pretrained(temporary)
+            temporary.replace(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write(model: EditableModel, folder: Path) -> None:
@@ -168,7 +170,7 @@ def _write_files(
     model.hf.config.save_pretrained(folder)  # the config names the dtype
     index = folder / INDEX
     if index.is_file():
-        content = json.loads(index.read_text(encoding="utf-8"))
+        content = parse_json(index.read_text(encoding="utf-8"))
         content.setdefault("metadata", {})["total_size"] = size
         index.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from lga_fast.datasets import LoadedEdits, jsonl
 from lga_fast.errors import ScoringError, warn
 from lga_fast.forward.tensor_store import DiskStore
 from lga_fast.models import EditableModel
+from lga_fast.parsing import parse_json
 from lga_fast.records import Dropped
 from lga_fast.scoring.batch_layout import Batch
 from lga_fast.scoring.options import ScoringOptions
@@ -34,7 +36,7 @@ class KeptAnswers:
         self.answers: dict[int, list[int]] = {}
         self.left: Groups | None = None  # None: nothing has begun
         if self._file.exists():
-            state = json.loads(self._file.read_text(encoding="utf-8"))
+            state = _read(self._file)
             self.answers = {int(i): answer for i, answer in state["found"].items()}
             self.left = state["left"]
 
@@ -87,7 +89,8 @@ class RunCheckpoint:
             files=[[f.name, *_stamp(f)] for f in model.shards.files],
             **asdict(options),
         )
-        folder.mkdir(parents=True, exist_ok=True)
+        with files.writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         self._clear_abandoned(model.layers)
         if not (folder / "run.json").exists() and (others := sorted(folder.iterdir())):
             raise ScoringError(
@@ -141,7 +144,7 @@ class RunCheckpoint:
         file = self._folder / f"{name}.json"
         if not file.exists():
             files.write_atomic(file, json.dumps(make(), indent=1) + "\n")
-        return json.loads(file.read_text(encoding="utf-8"))
+        return _read(file)
 
     def _clear_abandoned(self, layers: int) -> None:
         for name in ("run.json", "pairs.json", "batches.json"):
@@ -149,6 +152,18 @@ class RunCheckpoint:
         for layer in range(layers + 1):
             for kind in ("entering", "gradient"):
                 files.clear_abandoned(self.store.file(f"{kind}-{layer}"))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        if isinstance(state := parse_json(file.read_text(encoding="utf-8")), dict):
+            return state
+        problem = reprlib.repr(state)
+    except (OSError, ValueError) as error:
+        problem = str(error)
+    raise ScoringError(
+        f"{file}: expected the state of a run, got: {problem}. Remove the folder to start again."
+    )
 
 
 def _stamp(file: Path) -> tuple[int, int]:

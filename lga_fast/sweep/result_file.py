@@ -13,7 +13,8 @@ from jaxtyping import Float
 
 from lga_fast import run_identity
 from lga_fast.errors import DataError
-from lga_fast.files import clear_abandoned, replacing
+from lga_fast.files import clear_abandoned, replacing, writing
+from lga_fast.parsing import parse_json
 
 KIND = "lga_fast.Sweep"
 VERSION = 2
@@ -26,7 +27,8 @@ def write(
     about: Mapping[str, Any],
 ) -> None:
     """Write the file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"kind": KIND, "version": VERSION, **about}, ensure_ascii=False)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, about=np.array(text), acc=acc, before=before)
@@ -46,7 +48,7 @@ def read(
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
-        about = json.loads(str(arrays.pop("about")))
+        about = parse_json(str(arrays.pop("about")))
         if (about["kind"], about["version"]) != (KIND, VERSION):
             raise ValueError(f"{about['kind']} of version {about['version']}")
         before = about["configuration"]

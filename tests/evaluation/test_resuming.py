@@ -14,6 +14,7 @@ import torch
 from lga_fast import provenance
 from lga_fast.errors import DataError
 from lga_fast.evaluation import loop, results_file
+from tests.abandoned import killed_while_writing
 from tests.evaluation.runs import REQUESTS, evaluate, lines_of, request, tiny_model, untimed
 
 
@@ -121,16 +122,10 @@ def test_what_is_no_such_file_is_refused_and_left_alone(spoil, said, tmp_path):
 
 def test_what_killed_runs_left_is_cleared(tmp_path):
     path = tmp_path / "re[s]ults.jsonl"
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    dead, living, other = (
-        tmp_path / f".{name}.part.jsonl"
-        for name in (f"re[s]ults.{process.pid}", f"re[s]ults.{os.getppid()}", f"x.{process.pid}")
-    )
-    for file in (dead, living, other):
-        file.write_text("half a li")
+    abandoned = killed_while_writing(path)
+    abandoned.write_text("half a li")
     results_file.CaseFile(path, {}, {"commit": "a"}, ["case"])
-    assert set(tmp_path.iterdir()) == {path, living, other}
+    assert set(tmp_path.iterdir()) == {path}
 
 
 KILLING = """

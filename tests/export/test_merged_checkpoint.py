@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import lga_fast
 from lga_fast.errors import EditError
 from lga_fast.export import merged_checkpoint
+from tests.abandoned import killed_while_writing
 from tests.models.edits import bits, make_edit
 
 
@@ -158,7 +159,7 @@ def test_a_folder_in_use_is_refused_and_what_a_killed_merge_left_goes(tmp_path, 
         with pytest.raises(EditError, match="got a file; give another"):
             edit.to_model(tmp_path / "note", model)
     assert files(tmp_path / "source") == before
-    abandoned = tmp_path / f".merged.{2**30}.part.1-B"
+    abandoned = killed_while_writing(tmp_path / "merged.1-B")
     abandoned.mkdir()
     (abandoned / "model.safetensors").write_text("half")
     (tmp_path / "merged.1-B").mkdir()

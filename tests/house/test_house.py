@@ -13,8 +13,8 @@ from tests.house.imports import PACKAGE, Import, imports, modules
 
 # From the lowest to the highest: a module imports from its own floor or a lower one.
 FLOORS = [
-    "errors undo records layer_scores evaluation_records options registry run_identity files "
-    "progress distributed extras chat",
+    "errors undo parsing records layer_scores evaluation_records options registry run_identity "
+    "files progress distributed extras chat",
     "tokens memory provenance weight_edit ops atlas datasets named_models",
     "models",
     "forward streaming",
