@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,13 @@ from typing import Any
 import torch
 
 from lga_fast.errors import LgaFastError
+from lga_fast.options import checked
+from lga_fast.parsing import parse_json, shortened
 
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # what streaming may need
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+_MAX_BYTES = 2**63 - 1  # of a memory budget
+_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -81,21 +86,63 @@ def parse_bytes(text: str) -> int:
         LgaFastError: it is not a number with a known unit.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
-    if not match or match[2].upper() not in _UNITS:
-        raise LgaFastError(f"memory size {text!r}: expected a number and a unit, such as 8GiB")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+    size = float(match[1]) * _UNITS.get(match[2].upper(), math.inf) if match else math.inf
+    if size > _MAX_BYTES:
+        raise LgaFastError(
+            f"memory size {reprlib.repr(text)}: expected a number and a unit, such as 8GiB"
+        )
+    return int(size)
 
 
-def parse_dtype(name: str) -> torch.dtype:
-    """The floating-point dtype of this name.
+def parse_budget(size: int | str | None) -> int | None:
+    """Bytes of a memory budget, given as such or as of `parse_bytes`.
 
     Raises:
-        LgaFastError: there is none.
+        LgaFastError: it is no size.
+        OptionError: it is not a positive number of bytes.
     """
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise LgaFastError(f"dtype {name!r}: expected auto, float32, bfloat16, float16 or float64")
-    return dtype
+    size = parse_bytes(size) if isinstance(size, str) else size
+    return checked(size, int | None, {"min": 1}, "load: memory_budget")
+
+
+def parse_dtype(dtype: Any) -> torch.dtype | None:
+    """A floating-point dtype that models run in, or the one of this name; None: the checkpoint's.
+
+    Raises:
+        LgaFastError: it is none.
+    """
+    if dtype in (None, "auto"):
+        return None
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if found not in _DTYPES:
+        raise LgaFastError(
+            f"dtype {reprlib.repr(dtype)}: expected auto, float32, bfloat16, float16 or float64"
+        )
+    return found
+
+
+def parse_device(device: Any) -> str | torch.device:
+    """A device that is here, "auto" for all of them; None: CUDA if it is here, else the CPU.
+
+    Raises:
+        LgaFastError: it is none, or is not here.
+    """
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "auto":
+        return device
+    try:
+        place = torch.device(device)
+        problem = "weights on it are no numbers" if place.type == "meta" else ""
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        problem = shortened(str(error).partition("\n")[0])
+    if problem:
+        raise LgaFastError(
+            f"device {reprlib.repr(device)}: expected cpu, auto, or a device that is here, such as "
+            f"cuda or cuda:0, got: {problem}"
+        )
+    return place
 
 
 def read_editing(file: Path) -> dict[str, dict[str, Any]]:
@@ -107,10 +154,10 @@ def read_editing(file: Path) -> dict[str, dict[str, Any]]:
     if not file.is_file():
         return {}
     try:
-        editing = json.loads(file.read_text(encoding="utf-8"))
+        editing = parse_json(file.read_text(encoding="utf-8"))
         if all(isinstance(options, dict) for options in editing.values()):
             return editing
-        problem = f"got {editing!r}"
+        problem = f"got {reprlib.repr(editing)}"
     except (OSError, ValueError, AttributeError) as error:
         problem = str(error)
     raise LgaFastError(f"{file}: expected editors with their options, {problem}")

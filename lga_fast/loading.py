@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from safetensors import SafetensorError
 
-from lga_fast import memory, named_models
+from lga_fast import load_arguments, memory, named_models
 from lga_fast.chat import ChatTokenizer
 from lga_fast.errors import LgaFastError
 from lga_fast.gguf_file import load_gguf
-from lga_fast.load_arguments import FromPretrained, parse_bytes, parse_dtype, read_editing
+from lga_fast.load_arguments import FromPretrained
 from lga_fast.model_source import find_path, refuse_adapters
 from lga_fast.models.editable import EditableModel
-from lga_fast.options import checked
+from lga_fast.parsing import parse_path, shortened
 from lga_fast.streaming.checkpoint import Checkpoint
 from lga_fast.streaming.checkpoint_files import (
+    check_index,
     find_files,
     refuse_misfit,
     stored_dtype,
@@ -79,8 +79,7 @@ def load(
         UnsupportedModel: no family fits the model.
     """
     pretrained = FromPretrained(revision, token, trust_remote_code, attn_implementation)
-    budget = parse_bytes(memory_budget) if isinstance(memory_budget, str) else memory_budget
-    budget = checked(budget, int | None, {"min": 1}, "load: memory_budget")
+    budget = load_arguments.parse_budget(memory_budget)
     if weights not in get_args(Weights):
         raise LgaFastError(f"weights={weights!r}: expected 'resident', 'streamed' or 'auto'")
     if weights == "streamed" and device == "auto":
@@ -91,13 +90,12 @@ def load(
         pretrained.refuse("a model object is used as it is; give it to from_pretrained yourself")
         return _finished(_wrap(source, tokenizer, device, dtype, budget), pretrained, chat)
     name = str(source)
+    parse_path(source)
     if named := named_models.find(name):
         path, dtype = str(named.folder), dtype or named.dtype
     else:
         path = find_path(source, on_hub=bool(revision or token))
-    if isinstance(dtype, str):
-        dtype = None if dtype == "auto" else parse_dtype(dtype)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    dtype, device = load_arguments.parse_dtype(dtype), load_arguments.parse_device(device)
     if Path(path).exists():
         pretrained.refuse(
             f"it is for Hub ids, and {path} is on this machine; leave it out", "revision"
@@ -114,7 +112,8 @@ def load(
     if weights == "streamed":
         why = "streamed weights run in transformers' own classes; use weights='resident'"
         pretrained.refuse(why, "trust_remote_code")
-    editing, placement = read_editing(Path(path) / "editing.json"), ""
+    editing, placement = load_arguments.read_editing(Path(path) / "editing.json"), ""
+    check_index(path)
     from transformers import AutoTokenizer
 
     try:
@@ -132,10 +131,14 @@ def load(
         else:
             hf = _load_resident(path, device, dtype, pretrained)
             model = EditableModel(hf, tokenizer, name, budget, editing)
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
+    except Exception as error:  # transformers checks few of the settings that it reads
+        if isinstance(error, LgaFastError) or memory.out_of_memory(error):
+            raise
+        what = shortened(str(error), 600)
         raise LgaFastError(
             f"could not load {name!r} as a Hub id or a folder written by save_pretrained "
-            f"({type(error).__name__}: {error}). The embedded model is 'atlas'."
+            f"({type(error).__name__}: {what}). If it is one, fetch or save it again; the embedded "
+            "model is 'atlas'."
         ) from error
     model.placement, model.source = placement, path
     return _finished(model, pretrained, chat)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lga_fast.errors import LgaFastError
+from lga_fast.parsing import parse_path
 
 _ADAPTER = "adapter_config.json"
 
@@ -21,7 +22,7 @@ def find_path(source: str | Path, on_hub: bool = False) -> str:
     Raises:
         LgaFastError: there is nothing at the path, or it is the folder of a PEFT adapter.
     """
-    path = Path(source).expanduser()
+    path = parse_path(source)
     if path.exists():
         if (path / _ADAPTER).is_file():
             raise LgaFastError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -14,6 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from lga_fast import registry
 from lga_fast.errors import OptionError
 
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 SEEDS = {"min": 0, "max": 2**63 - 1}  # what torch and numpy both take
 
 
@@ -78,6 +80,8 @@ def checked(value: Any, hint: Any, limits: Mapping[str, Any], place: str) -> Any
         return value
     if hint is str and isinstance(value, str | os.PathLike):
         text = os.fspath(value)
+        if _HALF_PAIR.search(text):
+            raise OptionError(f"{place}: expected text, got half a surrogate pair in {text!a:.60}")
         if "member" in limits:
             registry.member(limits["member"], text)
         if limits.get("path") and not os.path.exists(os.path.expanduser(text)):

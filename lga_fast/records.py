@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from lga_fast.errors import DataError, Dropped
+from lga_fast.parsing import parse_json
 
 ProbeKind = Literal["rephrase", "locality", "portability"]
 EditKind = Literal["factual", "composite", "unstructured"]
@@ -107,7 +108,7 @@ class LayerRanking:
             DataError: the text is not such a ranking.
         """
         try:
-            data = json.loads(text)
+            data = parse_json(text)
             lists = {k: tuple(v) for k, v in data.items() if isinstance(v, list)}
             lists["dropped"] = tuple(Dropped(**d) for d in data.get("dropped", ()))
             return cls(**{**data, **lists})

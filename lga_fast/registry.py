@@ -6,6 +6,7 @@ import ast
 import difflib
 import importlib
 import pkgutil
+import reprlib
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -87,8 +88,10 @@ def member(package: str, name: str) -> ModuleType:
     """
     known = names(package)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        near = difflib.get_close_matches(str(name)[:60], known, n=3, cutoff=0.5)
         hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
         kind = package.rpartition(".")[2]
-        raise UnknownName(f"no {name!r} in {kind}.{hint} There are: {', '.join(known)}.")
+        raise UnknownName(
+            f"no {reprlib.repr(name)} in {kind}.{hint} There are: {', '.join(known)}."
+        )
     return importlib.import_module(f"{package}.{name}")

@@ -12,7 +12,7 @@ import torch
 
 import lga_fast
 from lga_fast.errors import LgaFastError, OptionError, UnsupportedModel
-from lga_fast.loading import parse_bytes
+from lga_fast.load_arguments import parse_bytes
 from lga_fast.models import EditableModel
 
 

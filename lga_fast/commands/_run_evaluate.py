@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 from rich.console import Console
 
 from lga_fast import datasets, distributed, select_layer, selectors
@@ -21,6 +21,7 @@ from lga_fast.evaluation.loop import EvalWhen, Mode
 from lga_fast.evaluation_records import Evaluation
 from lga_fast.files import write_atomic
 from lga_fast.models import EditableModel
+from lga_fast.parsing import parse_yaml
 from lga_fast.records import EditRequest
 from lga_fast.reports import evaluation
 
@@ -119,9 +120,10 @@ def _by_metric(texts: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         if not (metric and option and equals):
             raise click.UsageError(f"--metric-option: expected METRIC.OPTION=VALUE, got {text!r}")
         try:
-            options.setdefault(metric, {})[option] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            options.setdefault(metric, {})[option] = parse_yaml(value)
+        except ValueError as error:
             raise click.UsageError(
-                f"--metric-option {name}: expected a value in YAML, got {value!r}"
+                f"--metric-option {name}: expected a value in YAML, got {reprlib.repr(value)}: "
+                f"{error}"
             ) from None
     return options

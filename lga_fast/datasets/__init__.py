@@ -25,6 +25,7 @@ from lga_fast.datasets._split import Split, split
 from lga_fast.datasets.jsonl import write_jsonl
 from lga_fast.errors import DataError, UnknownName
 from lga_fast.options import checked
+from lga_fast.parsing import parse_path
 
 # The token that an editor changes: the subject's last one, or the prompt's.
 FactToken = Literal["subject_last", "last"]
@@ -99,8 +100,8 @@ def load(name: str, path: str | Path | None = None, limit: int | None = None) ->
     try:
         member = registry.member(__name__, name)
     except UnknownName:
-        if path is None and Path(name).suffix and Path(name).expanduser().is_file():
-            fitting = loaders_for(read_source(Path(name).expanduser()).records[0])
+        if path is None and Path(name).suffix and (file := parse_path(name)).is_file():
+            fitting = loaders_for(read_source(file).records[0])
             first = fitting[0] if fitting else "NAME"
             raise DataError(
                 f"{name!r} is a file; give the data set's name first: "
@@ -108,7 +109,7 @@ def load(name: str, path: str | Path | None = None, limit: int | None = None) ->
             ) from None
         raise
     if path is not None:
-        file = Path(path).expanduser()
+        file = parse_path(path)
     else:
         default = getattr(member, "default_path", None)
         if default is None:
@@ -129,7 +130,7 @@ def of_file(path: str | Path) -> str:
         >>> of_file("ZsRE-test-all.json")
         'zsre'
     """
-    source = read_source(Path(path).expanduser())
+    source = read_source(parse_path(path))
     fitting = loaders_for(source.records[0])
     if not fitting:
         raise DataError(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lga_fast.errors import DataError
+from lga_fast.parsing import parse_json
 
 _LINE_SUFFIXES = (".jsonl", ".ndjson")
 
@@ -103,7 +104,7 @@ def _bytes(path: Path) -> bytes:
 
 def _object_per_line(body: str) -> bool:
     try:
-        return isinstance(json.loads(body.partition("\n")[0]), dict)
+        return isinstance(parse_json(body.partition("\n")[0]), dict)
     except ValueError:
         return False
 

@@ -21,6 +21,7 @@ from lga_fast.datasets._report import LoadedEdits, LoadReport
 from lga_fast.datasets._templates import is_template, note_unfilled, paraphrase, placed_subject
 from lga_fast.errors import DataError
 from lga_fast.files import write_atomic
+from lga_fast.parsing import parse_path
 from lga_fast.records import AnswerLists, EditKind, EditRequest, Probe, ProbeKind
 
 
@@ -57,7 +58,7 @@ def write_jsonl(requests: Iterable[EditRequest], path: str | Path) -> None:
         record = Record(row, f"request {index}", index, LoadReport(len(rows)))
         record.case_id = own_id(record, "case_id") or str(index)
         _request(record)
-    write_atomic(Path(path).expanduser(), _lines(rows))
+    write_atomic(parse_path(path), _lines(rows))
 
 
 def dump(requests: Iterable[EditRequest]) -> str:

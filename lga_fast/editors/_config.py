@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import reprlib
 from collections.abc import Collection, Mapping
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from lga_fast.errors import DataError, EditError
+from lga_fast.parsing import parse_json, parse_path, parse_yaml, shortened
 
 Config = str | os.PathLike[str] | Mapping[str, Any]
 
@@ -62,6 +62,9 @@ _NOT_NEEDED = {
 }
 
 
+_SHOWN = 10  # unknown keys in a warning
+
+
 class Setting(NamedTuple):
     source: str  # as the provenance names it
     key: str  # what the source calls the option
@@ -85,13 +88,15 @@ def settings_of(
         EditError: it is for another editor, or asks for something unsupported.
     """
     place = _place(config)
-    options = config if isinstance(config, Mapping) else _read(Path(config))
+    options = config if isinstance(config, Mapping) else _read(parse_path(config))
     options, settings = {str(key): value for key, value in options.items()}, {}
     method = options.pop("alg_name", name)
     if str(method).lower().replace("-", "_") != name:
-        raise EditError(f"{place}: alg_name: it is for {method!r}, but the editor is {name!r}")
+        raise EditError(
+            f"{place}: alg_name: it is for {reprlib.repr(method)}, but the editor is {name!r}"
+        )
     for key, value in options.items():
-        field, where = _FIELDS.get(key, key), f"{place}: {key}"
+        field, where = _FIELDS.get(key, key), f"{place}: {shortened(key, 60)}"
         if key in ("layer", "layers") and not with_layer:
             continue
         if key == "layers" and key not in known:
@@ -117,8 +122,9 @@ def settings_of(
 
 def unknown_keys(config: Config | None, keys: Collection[str], known: Collection[str]) -> str:
     """A warning of a config's unknown keys, with the nearest of the known ones."""
-    hints = [_hint(key, [*known, *_FIELDS]) for key in keys]
-    return f"{_place(config)}: unknown keys are ignored: {', '.join(hints)}"
+    hints = [_hint(key, [*known, *_FIELDS]) for key in [*keys][:_SHOWN]]
+    more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+    return f"{_place(config)}: unknown keys are ignored: {', '.join(hints)}{more}"
 
 
 def _place(config: Config | None) -> str:
@@ -126,6 +132,7 @@ def _place(config: Config | None) -> str:
 
 
 def _hint(key: str, known: list[str]) -> str:
+    key = shortened(key, 60)
     near = difflib.get_close_matches(key, known, n=1)
     return f"{key} (did you mean {near[0]}?)" if near else key
 
@@ -133,15 +140,15 @@ def _hint(key: str, known: list[str]) -> str:
 def _read(path: Path) -> dict[str, Any]:
     """The mapping a file holds."""
     try:
-        text = path.expanduser().read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".json":
-            data = json.loads(text, object_pairs_hook=_unique)
+            data = parse_json(text, object_pairs_hook=_unique)
         else:
-            data, root = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
-            if isinstance(root, yaml.MappingNode):  # of equal keys safe_load keeps the last
-                _unique([(key.value, value) for key, value in root.value])
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        short = " ".join(str(error).split())
+            data, root = parse_yaml(text), yaml.compose(text, yaml.SafeLoader)
+            if isinstance(root, yaml.MappingNode):  # of equal keys the last one is kept
+                _unique([(str(key.value), value) for key, value in root.value])
+    except (OSError, ValueError) as error:
+        short = shortened(" ".join(str(error).split()))
         raise DataError(f"{path}: expected a config in YAML or JSON: {short}") from None
     if not isinstance(data, dict):
         raise DataError(f"{path}: expected keys with values, got {reprlib.repr(data)}")
@@ -149,7 +156,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    for i, (key, _) in enumerate(pairs):
-        if key in dict(pairs[:i]):
-            raise ValueError(f"{key} is there twice")
-    return dict(pairs)
+    values: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in values:
+            raise ValueError(f"{shortened(key, 60)} is there twice")
+        values[key] = value
+    return values

@@ -22,6 +22,7 @@ from lga_fast.editors._moment_pass import measure
 from lga_fast.errors import DataError, EditError
 from lga_fast.files import cache_folder, replacing
 from lga_fast.models import EditableModel
+from lga_fast.parsing import parse_json
 
 KIND = "lga_fast.Moments"  # the one metadata key: with several, a file's bytes would vary
 ROW_TOKENS = 512  # longer contexts cost attention and change the moments little
@@ -192,7 +193,7 @@ def _condition(matrix: Float64[Tensor, "d_in d_in"], lower: Float64[Tensor, "d_i
 def _load(file: Path, expected: dict[str, Any]) -> Moments:
     try:
         with safe_open(file, framework="pt") as data:
-            about = json.loads((data.metadata() or {})[KIND])
+            about = parse_json((data.metadata() or {})[KIND])
             second = data.get_tensor("second")
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise DataError(f"{file}: not a file of moments ({error}); delete it") from None

@@ -36,6 +36,8 @@ class ModelStructure:
         self.family_name, self.family, self.family_guess = family_of(hf)
         self.config = hf.config.get_text_config()
         self._blocks = find_blocks(hf, self.family, self.family_name)
+        if not len(self._blocks):
+            raise UnsupportedModel(f"{name!r}: expected a model with layers, its config says none")
         self._matrices, self._experts = find_matrices(self._blocks, self.family, self.family_name)
         self._mixers = [mixer_of(block, self.family) for block in self._blocks]
 

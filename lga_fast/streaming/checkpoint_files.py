@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from lga_fast.errors import LgaFastError
+from lga_fast.parsing import parse_json, shortened
 
 ONE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -28,11 +31,40 @@ def find_files(source: str) -> list[str]:
         if path and name == ONE:
             return [path]
         if path:
+            check_index(Path(path).parent)
             return list(get_checkpoint_shard_files(source, path)[0] or [])
     raise LgaFastError(
         f"weights='streamed': expected {ONE} or {INDEX} in {source!r}, there is neither. Save "
         "the model with save_pretrained, or load it with weights='resident'."
     )
+
+
+def check_index(folder: str | Path) -> None:
+    """Refuse an index of safetensors files that is damaged, or leads out of its folder.
+
+    Raises:
+        LgaFastError: so it is; no fault if there is no such file.
+    """
+    if not (file := Path(folder) / INDEX).is_file():
+        return
+    try:
+        index = parse_json(file.read_text(encoding="utf-8"))
+        named, about = index["weight_map"].values(), index["metadata"]
+        wrong = [name for name in named if not _is_inside(name)]
+        problem = f"the file {reprlib.repr(wrong[0])}" if wrong else ""
+        if not (named and isinstance(about, dict)):
+            problem = "no tensors, or no object of metadata"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"{type(error).__name__}: {shortened(str(error))}"
+    if problem:
+        raise LgaFastError(
+            f"{file}: expected an object with metadata and a weight_map, from tensors to files in "
+            f"this folder, got {problem}. Fetch or save the checkpoint again."
+        )
+
+
+def _is_inside(name: Any) -> bool:
+    return isinstance(name, str) and not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
 def refuse_misfit(

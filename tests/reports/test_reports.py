@@ -10,6 +10,7 @@ from rich.console import Console
 
 from lga_fast.records import Dropped, LayerRanking
 from lga_fast.reports import plot, ranking_table
+from lga_fast.reports.html import Table
 
 RANKING = LayerRanking(
     layer=3,
@@ -109,3 +110,8 @@ def test_the_figure_is_written_and_repeats(tmp_path, ranking):
 
 def test_json_reads_back():
     assert LayerRanking.from_json(RANKING.to_json()) == RANKING
+
+
+def test_a_cell_is_no_html():
+    table = Table("t", ("a|b", "value"), (("<img src=x onerror=alert(1)>", "1\n2 & 3"),))
+    assert "| &lt;img src=x onerror=alert(1)&gt; | 1 2 &amp; 3 |" in table.markdown()
