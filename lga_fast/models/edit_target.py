@@ -24,6 +24,11 @@ def find_weights(model: ModelStructure, edit: WeightEdit) -> dict[str, Tensor]:
     weights = {}
     for name, module in find_matrices(model, edit).items():
         weights[name] = _plain_weight(name, module).detach()
+        if weights[name].is_inference() and not torch.is_inference_mode_enabled():
+            raise EditError(  # torch would change it and then raise, also when it is put back
+                f"edit of {name}: expected a weight that can be changed, got one that was made "
+                "under torch.inference_mode(). Load the model outside, or edit it inside"
+            )
         if weights[name].is_meta:
             raise EditError(
                 f"edit of {name}: expected a weight in memory, got one on 'meta' (offloaded)"

@@ -117,3 +117,16 @@ def test_weights_that_cannot_be_changed_are_refused(spoil, message):
     spoil(model.matrix(2, "down"))
     with pytest.raises(EditError, match=f"edit of {model.weight_name(2, 'down')}: .*{message}"):
         model.apply(edit, force=True)
+
+
+def test_a_weight_made_in_inference_mode_is_refused_unchanged():
+    with torch.inference_mode():
+        model = tiny.model("llama", torch.float32)
+    edit, before = make_edit(model), bits(model)
+    for use in (model.apply, lambda edit: model.edited(edit).__enter__()):
+        with pytest.raises(EditError, match=r"made under torch.inference_mode\(\). Load"):
+            use(edit)
+    assert bits(model) == before
+    with torch.inference_mode(), model.edited(edit):
+        assert bits(model) != before
+    assert bits(model) == before
