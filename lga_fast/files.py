@@ -8,12 +8,14 @@ import secrets
 import shutil
 import socket
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 
 import psutil
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from lga_fast.errors import DataError
@@ -100,6 +102,33 @@ def replacing(path: Path) -> Iterator[Path]:
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path | None) -> Iterator[None]:
+    """No other process is in here with the same file or folder; None: nothing is locked.
+
+    Raises:
+        DataError: another one is.
+    """
+    if path is None:
+        yield
+        return
+    name = f".{path.stem[:_MAX_PART]}.{zlib.crc32(path.name.encode()):08x}.lock"
+    lock = FileLock(path.with_name(name), timeout=0)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise DataError(
+                f"{path}: another process is writing it. Wait for that one, or give another path."
+            ) from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)  # before another process can have it
+        lock.release()
 
 
 def flush(path: Path) -> None:

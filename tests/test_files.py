@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import subprocess
 import sys
 
 import pytest
@@ -13,7 +14,14 @@ import torch
 
 from lga_fast import files
 from lga_fast.errors import DataError
-from lga_fast.files import cache_folder, check_writable, clear_abandoned, replacing, unfinished
+from lga_fast.files import (
+    cache_folder,
+    check_writable,
+    clear_abandoned,
+    locked,
+    replacing,
+    unfinished,
+)
 from tests.abandoned import killed_while_writing
 from tests.models.edits import make_edit
 
@@ -128,3 +136,23 @@ def test_destinations_that_cannot_be_are_refused_in_one_paragraph(tmp_path, wher
     for write in (edit.save, lambda path: edit.to_peft(path, model)):
         with pytest.raises(DataError, match=r"(Not a directory|a name of 300 bytes).*another path"):
             write(path)
+
+
+HOLD = "import sys; from pathlib import Path; from lga_fast.files import locked\nwith locked(Path("
+HOLD += "sys.argv[1])):\n    print('holds', flush=True)\n    sys.stdin.read()"
+
+
+def test_two_processes_do_not_write_the_same(tmp_path):
+    path, again = tmp_path / "results.jsonl", tmp_path / "other.jsonl"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"holds\n"
+        with pytest.raises(DataError, match="another process is writing it. Wait"), locked(path):
+            pass
+        with locked(again):  # of which nothing is being written
+            pass
+        other.kill()
+    with locked(path):  # a killed process has no lock
+        pass
+    assert not list(tmp_path.iterdir())

@@ -112,25 +112,26 @@ def evaluate(
     surroundings = {n: v for n, v in environment.items() if n not in configuration} | about
     surroundings |= ranks.provenance() | {"data": asdict(requests.provenance)}
     case_ids = [request.case_id for request in requests]
-    whole = Path(out) if out else None
-    file = CaseFile(whole if ranks.is_rank_zero else None, configuration, surroundings, case_ids)
-    parts = shards.ResultShards(whole, configuration, surroundings, case_ids, checked.chunk)
-
     solver = cache(lambda: method.prepare(model, layer))
 
     def measure(cut: slice, into: CaseFile) -> Iterator[int]:
         loop = Loop(model, layer, requests[cut], named, into, checked.chunk)
         return loop.run(solver(), checked.mode, checked.eval_when)
 
-    if ranks.size > 1 or parts.finished():
-        shards.run(file, parts, measure, show_progress)
-    elif file.left:
-        resumed = f" ({len(file.results)} are there)" if file.results else ""
-        with progress.bar(f"evaluating{resumed}", file.left, show_progress) as advance:
-            for done in measure(slice(None), file):
-                advance(done)
-    if ranks.is_rank_zero:
-        parts.remove()  # also those that a killed run only began
+    whole = Path(out) if out else None
+    mine = whole if ranks.is_rank_zero else None
+    with files.locked(mine):
+        file = CaseFile(mine, configuration, surroundings, case_ids)
+        parts = shards.ResultShards(whole, configuration, surroundings, case_ids, checked.chunk)
+        if ranks.size > 1 or parts.finished():
+            shards.run(file, parts, measure, show_progress)
+        elif file.left:
+            resumed = f" ({len(file.results)} are there)" if file.results else ""
+            with progress.bar(f"evaluating{resumed}", file.left, show_progress) as advance:
+                for done in measure(slice(None), file):
+                    advance(done)
+        if ranks.is_rank_zero:
+            parts.remove()  # also those that a killed run only began
     dropped = requests.report.count("dropped")
     return cast(
         Evaluation, ranks.gather(file.evaluation(dropped, named) if ranks.is_rank_zero else None)[0]

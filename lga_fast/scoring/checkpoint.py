@@ -79,7 +79,7 @@ class RunCheckpoint:
     def __init__(
         self, folder: Path, model: EditableModel, requests: LoadedEdits, options: ScoringOptions
     ) -> None:
-        self._folder = folder
+        self.folder = folder
         self.store = DiskStore(folder)
         identity = run_identity.of(
             provenance.of(model),
@@ -106,7 +106,7 @@ class RunCheckpoint:
 
     def pairs(self, make: Callable[..., Pairs]) -> Pairs:
         """The pairs of the run's beginning; `make` takes what makes old answers as `generate`."""
-        answers = KeptAnswers(self._folder)
+        answers = KeptAnswers(self.folder)
 
         def plain() -> dict[str, Any]:
             pairs, dropped = make(generate=answers.generate)
@@ -138,17 +138,17 @@ class RunCheckpoint:
         """Forget all that depends on the batches."""
         for name in self.store.names():
             self.store.drop(name)
-        (self._folder / "batches.json").unlink(missing_ok=True)
+        (self.folder / "batches.json").unlink(missing_ok=True)
 
     def _stored(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        file = self._folder / f"{name}.json"
+        file = self.folder / f"{name}.json"
         if not file.exists():
             files.write_atomic(file, json.dumps(make(), indent=1) + "\n")
         return _read(file)
 
     def _clear_abandoned(self, layers: int) -> None:
         for name in ("run.json", "pairs.json", "batches.json"):
-            files.clear_abandoned(self._folder / name)
+            files.clear_abandoned(self.folder / name)
         for layer in range(layers + 1):
             for kind in ("entering", "gradient"):
                 files.clear_abandoned(self.store.file(f"{kind}-{layer}"))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from lga_fast import distributed, memory, progress, provenance
+from lga_fast import distributed, files, memory, progress, provenance
 from lga_fast.datasets import LoadedEdits, easyedit_requests
 from lga_fast.errors import warn
 from lga_fast.forward.cpu_fast_paths import fast_gelu
@@ -107,7 +107,7 @@ def _score(
 
         progress.log(str(estimate_cost(model, requests, options, resume)))
     started = time.perf_counter()
-    with model.frozen():
+    with files.locked(checkpoint and checkpoint.folder), model.frozen():
         make = partial(build_pairs, model, requests, options, ask=True)
         with progress.bar("old answers", 1, show_progress) if model.streamed else nullcontext():
             pairs, _ = checkpoint.pairs(make) if checkpoint else make()

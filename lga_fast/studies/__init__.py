@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lga_fast import extras, registry
+from lga_fast import extras, files, registry
 from lga_fast.studies._experiment import Experiment
 from lga_fast.studies._report import Report
 from lga_fast.studies._trials import METRICS, Setting, run_sweeps
@@ -42,6 +42,7 @@ def study(name: str, setting: Setting, **options: Any) -> Report:
     """
     experiment: Experiment = registry.configured(__name__, name, "Study", options)
     extras.need(f"study {name}", experiment.packages, "studies")
-    report = experiment.run(setting)
-    report.write(setting.out)
+    with files.locked(setting.out):
+        report = experiment.run(setting)
+        report.write(setting.out)
     return report

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lga_fast import distributed, editors, progress
+from lga_fast import distributed, editors, files, progress
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
 from lga_fast.sweep.layer_edits import LayerResults
@@ -59,12 +59,14 @@ def sweep(
     """
     numbers = None if layers is None else tuple(layers)
     settings = SweepOptions(editor, numbers, tuple(metrics), preset, chunk)
-    run = SweepRun(model, requests, settings, out=out, config=config, **options)
-    with progress.bar("sweeping facts", len(run.requests), show_progress) as advance:
-        advance(run.finished())
-        for start, edited in _missing_chunks(run):
-            advance(run.add(start, edited))
-    return run.result()
+    writes = out is not None and distributed.current().is_rank_zero
+    with files.locked(out if writes else None):
+        run = SweepRun(model, requests, settings, out=out, config=config, **options)
+        with progress.bar("sweeping facts", len(run.requests), show_progress) as advance:
+            advance(run.finished())
+            for start, edited in _missing_chunks(run):
+                advance(run.add(start, edited))
+        return run.result()
 
 
 def _missing_chunks(run: SweepRun) -> Iterator[tuple[int, Chunk]]:

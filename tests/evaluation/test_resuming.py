@@ -14,6 +14,7 @@ import torch
 from lga_fast import provenance
 from lga_fast.errors import DataError
 from lga_fast.evaluation import loop, results_file
+from lga_fast.files import locked
 from tests.abandoned import killed_while_writing
 from tests.evaluation.runs import REQUESTS, evaluate, lines_of, request, tiny_model, untimed
 
@@ -183,3 +184,10 @@ def test_killed_at_ten_moments_it_ends_with_the_same_file(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert len(eval(done.stdout.partition(" ")[2])) > 1, "killed at different stages"
+
+
+def test_what_another_process_writes_is_left_alone(tmp_path):
+    path = tmp_path / "results.jsonl"
+    with locked(path), pytest.raises(DataError, match="another process is writing it"):
+        evaluate(tiny_model(), out=path)
+    assert not list(tmp_path.iterdir())
