@@ -66,6 +66,23 @@ def write_atomic(path: Path, text: str) -> None:
         beside.write_text(text, encoding="utf-8", newline="\n")
 
 
+def append(path: Path, text: str) -> None:
+    """Add UTF-8 `text` to a file, all of it or none; a process killed meanwhile leaves a part.
+
+    Raises:
+        DataError: it cannot be written; the file is as before.
+    """
+    with writing(path), path.open("r+b", buffering=0) as file:
+        size, rest = file.seek(0, os.SEEK_END), memoryview(text.encode())
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        except BaseException:
+            os.truncate(path, size)
+            raise
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """What keeps `path` from being written inside becomes one paragraph.

@@ -18,16 +18,17 @@ class CaseIds:
 
     def __init__(self) -> None:
         """Start without any id in use."""
-        self._taken: set[str] = set()
+        self._taken: dict[str, int] = {}  # how often each was asked for
 
     def take(self, own: str | None, index: int) -> str:
         """An unused id for record `index`: `own`, else the index, with `#2`, ... if in use."""
         base = str(index) if own is None else own
-        case_id, copy = base, 1
+        case_id, copy = base, self._taken.get(base, 0)
         while case_id in self._taken:
             copy += 1
             case_id = f"{base}#{copy}"
-        self._taken.add(case_id)
+        self._taken[base] = max(copy, 1)
+        self._taken[case_id] = 1
         return case_id
 
 

@@ -1,4 +1,4 @@
-"""The file of an evaluation: a header, then one line per case; whole after every write."""
+"""The file of an evaluation: a header, then one line per case; one line appended at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from lga_fast import run_identity
 from lga_fast.errors import DataError
 from lga_fast.evaluation_records import CaseResult, Evaluation, Summary
-from lga_fast.files import clear_abandoned, write_atomic, writing
+from lga_fast.files import append, clear_abandoned, write_atomic, writing
 from lga_fast.metrics import CaseMetric, SummaryMetric, averages
 from lga_fast.parsing import parse_json
 
@@ -25,9 +25,9 @@ class CaseFile:
 
     JSON Lines. The header has the `configuration`, which decides the results, and `made`: in what
     surroundings they were made, one entry for each that differed from the one before, with the
-    number of cases that were there already. The file is replaced as a whole at every write: no
-    reader, and no run that follows a killed one, ever finds half a line of it. A last line without
-    its end, as a broken copy leaves it, is dropped and its case done again.
+    number of cases that were there already. Results are appended; the file is replaced as a whole
+    where its header changes. A last line without its end, as a killed run may leave it, is dropped
+    and its case done again.
 
     Args:
         path: of the file; None keeps results in memory only.
@@ -50,7 +50,7 @@ class CaseFile:
         now = {"kind": KIND, "version": VERSION, "configuration": configuration, "made": []}
         self.header: dict[str, Any] = run_identity.plain(now)
         self.results: list[CaseResult] = []
-        self._lines: list[str] = []
+        self._in_file = False  # it holds these results and nothing else
         if path is not None:
             with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,9 +66,11 @@ class CaseFile:
 
     def add(self, results: Sequence[CaseResult]) -> None:
         """Add the results that follow, and write them."""
+        if self._path is not None and self._in_file:
+            append(self._path, "".join(map(_line, results)))
         self.results += results
-        self._lines += [json.dumps(asdict(result), ensure_ascii=False) for result in results]
-        self._write()
+        if not self._in_file:
+            self._write()
 
     def take(self, part: CaseFile, start: int) -> None:
         """Add what is not here yet of a part that begins with case `start`."""
@@ -107,7 +109,8 @@ class CaseFile:
     def _write(self) -> None:
         if self._path is not None:
             header = json.dumps(self.header, ensure_ascii=False)
-            write_atomic(self._path, "\n".join([header, *self._lines, ""]))
+            write_atomic(self._path, "".join([f"{header}\n", *map(_line, self.results)]))
+            self._in_file = True
 
     def _read(self, path: Path) -> None:
         """Take over what the file holds of this evaluation."""
@@ -126,9 +129,10 @@ class CaseFile:
                 "file, or remove this one."
             )
         self.header["made"] = header["made"]
-        self._lines = rest.split("\n")[:-1]
-        for number, line in enumerate(self._lines, 2):
+        *lines, torn = rest.split("\n")
+        for number, line in enumerate(lines, 2):
             self.results.append(self._result(f"{path}:{number}", line))
+        self._in_file = not torn
 
     def _result(self, place: str, line: str) -> CaseResult:
         at = len(self.results)
@@ -147,6 +151,10 @@ class CaseFile:
                 "order of the requests. Remove this line and all below it to have them done again."
             )
         return result
+
+
+def _line(result: CaseResult) -> str:
+    return json.dumps(asdict(result), ensure_ascii=False) + "\n"
 
 
 def _header(path: Path, line: str) -> dict[str, Any]:

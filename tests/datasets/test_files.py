@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 
 import pytest
 
 from lga_fast.datasets import load_edits, write_jsonl
+from lga_fast.datasets._fields import CaseIds
 from lga_fast.errors import DataError
 
 
@@ -142,3 +144,12 @@ def test_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch, put, make)
         write_jsonl(edits, path)
     assert path.read_text() == "old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["facts.json", "mine.jsonl"]
+
+
+def test_many_records_of_one_id_are_numbered_in_linear_time():
+    ids, count = CaseIds(), 200_000
+    began = time.process_time()
+    given = [ids.take("x", i) for i in range(count)]
+    assert time.process_time() - began < 5  # hours, if each looked at all before it
+    assert given[:3] == ["x", "x#2", "x#3"] and len(set(given)) == count
+    assert [ids.take("y#2", 0), ids.take("y", 1), ids.take("y", 2)] == ["y#2", "y", "y#3"]

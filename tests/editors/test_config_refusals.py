@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import time
+
 import pytest
 
 import lga_fast
-from lga_fast.errors import DataError, EditError, UnknownName
+from lga_fast.errors import DataError, EditError, LgaFastWarning, UnknownName
 from tests.editors.configs import FACT, HPARAMS, resolved
 
 
@@ -82,3 +85,13 @@ def test_arguments_are_checked_like_the_rest(model):
         lga_fast.edit(model, [FACT], "rome", layer=1, rate=1)
     with pytest.raises(UnknownName, match=r"no preset 'papers'. There are: easyedit, original"):
         lga_fast.edit(model, [FACT], "rome", layer=1, preset="papers")
+
+
+def test_a_long_config_is_checked_in_linear_time_and_its_warning_is_short(model, tmp_path):
+    path = tmp_path / "long.json"
+    path.write_text(json.dumps({f"key {i}" + "x" * 100: 1 for i in range(50_000)}))
+    began = time.process_time()
+    with pytest.warns(LgaFastWarning, match="unknown keys are ignored: .* and 49990 more") as seen:
+        lga_fast.edit(model, [FACT], "r_rome", layer=2, config=path, steps=1)
+    assert time.process_time() - began < 10
+    assert max(len(str(one.message)) for one in seen) < 2000

@@ -14,6 +14,7 @@ import torch
 from lga_fast import provenance
 from lga_fast.errors import DataError
 from lga_fast.evaluation import loop, results_file
+from lga_fast.evaluation_records import CaseResult
 from lga_fast.files import locked
 from tests.abandoned import killed_while_writing
 from tests.evaluation.runs import REQUESTS, evaluate, lines_of, request, tiny_model, untimed
@@ -191,3 +192,23 @@ def test_what_another_process_writes_is_left_alone(tmp_path):
     with locked(path), pytest.raises(DataError, match="another process is writing it"):
         evaluate(tiny_model(), out=path)
     assert not list(tmp_path.iterdir())
+
+
+def test_results_are_appended_and_a_full_disk_takes_none_of_them(tmp_path, monkeypatch):
+    path, ids = tmp_path / "results.jsonl", [str(i) for i in range(4)]
+    results = [CaseResult(i, 1, {}, {}, (), 0.1, 0.1, 9) for i in ids]
+    file = results_file.CaseFile(path, {}, {"commit": "a"}, ids)
+    file.add(results[:1])
+    inode, before = path.stat().st_ino, path.read_text()
+    file.add(results[1:2])
+    assert path.stat().st_ino == inode and path.read_text().startswith(before)
+    before = path.read_text()
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", lambda handle: os.stat("/no/such/file"))
+        with pytest.raises(DataError, match="expected to write it, got: No such file"):
+            file.add(results[2:])
+    assert path.read_text() == before and len(file.results) == 2
+    path.write_text(before + "half a li")  # as a process that is killed now leaves it
+    again = results_file.CaseFile(path, {}, {"commit": "a"}, ids)
+    again.add(results[2:])
+    assert [line["case_id"] for line in lines_of(path)[1:]] == ids
