@@ -31,8 +31,8 @@ Weights = Literal["resident", "streamed", "auto"]
 
 def load(
     source: Any,
-    *,
     tokenizer: Any = None,
+    *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     weights: Weights = "resident",
@@ -78,6 +78,11 @@ def load(
         OptionError: `memory_budget` is not a positive number of bytes.
         UnsupportedModel: no family fits the model.
     """
+    if tokenizer is not None and not callable(tokenizer):
+        raise LgaFastError(
+            f"load: tokenizer: expected a tokenizer object, got {tokenizer!r}; make one with "
+            "transformers.AutoTokenizer.from_pretrained(...)"
+        )
     pretrained = FromPretrained(revision, token, trust_remote_code, attn_implementation)
     budget = load_arguments.parse_budget(memory_budget)
     if weights not in get_args(Weights):
@@ -239,7 +244,7 @@ def _wrap(hf: Any, tokenizer: Any, device: Any, dtype: Any, budget: int | None) 
         raise LgaFastError(f"expected a transformers model, a folder or a Hub id, got {type(hf)}")
     refuse_adapters(hf)
     if tokenizer is None:
-        raise LgaFastError("a model object needs its tokenizer: load(model, tokenizer=...)")
+        raise LgaFastError("a model object needs its tokenizer: load(model, tokenizer)")
     if device is not None or dtype is not None:
         raise LgaFastError(
             "a model object is used as it is: drop device= and dtype=, move or convert it yourself"

@@ -22,7 +22,7 @@ from lga_fast.editors._layer_editor import LayerEditor, Solver
 from lga_fast.editors._options import Preset, check_options, resolve
 from lga_fast.editors._value_solver import optimise_at
 from lga_fast.errors import EditError, warn
-from lga_fast.models import EditableModel
+from lga_fast.models import EditableModel, check_loaded
 from lga_fast.records import EditRequest
 from lga_fast.weight_edit import WeightEdit
 
@@ -91,6 +91,7 @@ def edit(
         ...     ...
         >>> edit(model, facts, "rome", config="EasyEdit/hparams/ROME/gpt2-xl.yaml", steps=10)
     """
+    check_loaded(model)
     requests = validate_requests(edits, editor, together=True)
     layer_editor, layer, about = resolve(model, editor, layer, preset, config, options)
     (change,) = _report([layer_editor.solve(model, requests, layer)], about)
@@ -113,6 +114,7 @@ def edit_each(
     edits are independent of each other, all of the model as it is. Arguments, errors and warnings
     are those of `edit`.
     """
+    check_loaded(model)
     requests = validate_requests(edits, editor)
     layer_editor, layer, about = resolve(model, editor, layer, preset, config, options)
     return _report(layer_editor.solve_each(model, requests, layer), about)

@@ -17,7 +17,7 @@ from lga_fast.evaluation.options import METRICS, EvaluationOptions, EvalWhen, Mo
 from lga_fast.evaluation.results_file import CaseFile
 from lga_fast.evaluation_records import Evaluation
 from lga_fast.metrics import choose
-from lga_fast.models import EditableModel
+from lga_fast.models import EditableModel, check_loaded
 from lga_fast.records import EditRequest
 
 
@@ -81,6 +81,7 @@ def evaluate(
         >>> results.summary.after["rewrite"].mean
         0.98
     """
+    check_loaded(model)
     checked = EvaluationOptions(mode, eval_when, cast(Any, metrics), chunk)
     if out:
         files.check_writable(out)

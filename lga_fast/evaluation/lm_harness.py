@@ -21,7 +21,7 @@ import torch
 
 from lga_fast import provenance
 from lga_fast.errors import MetricError
-from lga_fast.models import EditableModel
+from lga_fast.models import EditableModel, check_loaded
 from lga_fast.undo import undone
 from lga_fast.weight_edit import WeightEdit
 
@@ -52,6 +52,7 @@ def run_tasks(
         MetricError: the harness is not installed, or `use_cache` is asked for.
         EditError: the edit is not of this model.
     """
+    check_loaded(model)
     try:
         from lm_eval import simple_evaluate  # type: ignore[import-not-found]
         from lm_eval.models.huggingface import HFLM  # type: ignore[import-not-found]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lga_fast.files import flush, replacing, writing
-from lga_fast.models import EditableModel
+from lga_fast.models import EditableModel, check_loaded
 from lga_fast.models.edit_target import find_matrices
 from lga_fast.weight_edit import WeightEdit
 
@@ -16,6 +16,7 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 def write_adapter(edit: WeightEdit, folder: Path, model: EditableModel) -> None:
     """Write both files of an adapter into `folder`; see `WeightEdit.to_peft`."""
+    check_loaded(model)
     find_matrices(model, edit)  # raises if the edit does not fit
     tensors = {}
     for name, delta in edit.deltas.items():

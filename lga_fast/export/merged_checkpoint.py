@@ -24,7 +24,7 @@ from torch import Tensor
 from lga_fast import progress
 from lga_fast.errors import EditError, LgaFastError
 from lga_fast.files import clear_abandoned, unfinished, writing
-from lga_fast.models import EditableModel
+from lga_fast.models import EditableModel, check_loaded
 from lga_fast.parsing import parse_json
 from lga_fast.streaming.checkpoint import Checkpoint
 from lga_fast.streaming.checkpoint_files import INDEX, find_files, stored_dtype
@@ -53,6 +53,7 @@ class _Changes(NamedTuple):
 
 def write_merged(edit: WeightEdit, folder: Path, model: EditableModel) -> None:
     """Write edited model and tokenizer into `folder`; see `WeightEdit.to_model`."""
+    check_loaded(model)
     folder = folder.resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise EditError(

@@ -12,7 +12,7 @@ from lga_fast.errors import MetricError
 from lga_fast.evaluation_records import Average
 from lga_fast.metrics._generation import Continuation, GeneratedText, generate
 from lga_fast.metrics._scoring import Question, ScoredAnswer, score
-from lga_fast.models import EditableModel
+from lga_fast.models import EditableModel, check_loaded
 from lga_fast.records import EditRequest
 from lga_fast.weight_edit import WeightEdit
 
@@ -122,6 +122,7 @@ def measure_cases(
         DataError: one of `requests` has not the form of a request.
         MetricError: there is not one edit per request, or `before` lacks an answer.
     """
+    check_loaded(model)
     if edits is not None and len(edits) != len(requests):
         raise MetricError(f"edits: expected one per request, {len(requests)}, got {len(edits)}")
     ask = partial(_ask, model, batch_tokens=batch_tokens, show_progress=show_progress)

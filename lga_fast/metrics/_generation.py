@@ -16,7 +16,7 @@ from lga_fast import memory, progress
 from lga_fast.errors import ScoringError
 from lga_fast.forward import decoding
 from lga_fast.forward.per_row_edits import PerRowEdits
-from lga_fast.models import EditableModel
+from lga_fast.models import EditableModel, check_loaded
 from lga_fast.models.tensor_utils import wide
 from lga_fast.tokens import encode_prompt
 from lga_fast.weight_edit import WeightEdit
@@ -64,6 +64,7 @@ def generate(
         ScoringError: a prompt is empty, or there is not one edit per prompt.
         EditError: an edit is not of this model.
     """
+    check_loaded(model)
     if edits is not None and len(edits) != len(prompts):
         raise ScoringError(f"edits: expected one per prompt, {len(prompts)}, got {len(edits)}")
     row_edits = PerRowEdits(model, edits or [None] * len(prompts))

@@ -22,7 +22,7 @@ from torch import Tensor
 from lga_fast import memory, progress
 from lga_fast.errors import ScoringError
 from lga_fast.forward.per_row_edits import PerRowEdits
-from lga_fast.models import EditableModel, ForwardJob
+from lga_fast.models import EditableModel, ForwardJob, check_loaded
 from lga_fast.models.tensor_utils import padded, wide
 from lga_fast.tokens import Row, target_row
 from lga_fast.weight_edit import WeightEdit
@@ -85,6 +85,7 @@ def score(
             one edit per question.
         EditError: an edit is not of this model.
     """
+    check_loaded(model)
     if edits is not None and len(edits) != len(questions):
         raise ScoringError(f"edits: expected one per question, {len(questions)}, got {len(edits)}")
     rows = [

@@ -11,7 +11,7 @@
 """
 
 from lga_fast.models.edit_stack import Applied
-from lga_fast.models.editable import EditableModel, ForwardJob
+from lga_fast.models.editable import EditableModel, ForwardJob, check_loaded
 from lga_fast.models.taps import Tap, Taps
 
-__all__ = ["Applied", "EditableModel", "ForwardJob", "Tap", "Taps"]
+__all__ = ["Applied", "EditableModel", "ForwardJob", "Tap", "Taps", "check_loaded"]

@@ -12,7 +12,7 @@ from lga_fast import metrics
 from lga_fast.datasets import easyedit_requests
 from lga_fast.forward.decoding import greedy
 from lga_fast.metrics import Average
-from lga_fast.models import EditableModel
+from lga_fast.models import EditableModel, check_loaded
 from lga_fast.records import EditRequest
 from lga_fast.reports import _probes
 from lga_fast.tokens import Row, target_row
@@ -102,6 +102,7 @@ def compare(
         EditError: the edit is not of this model.
         ScoringError: a prompt with its answer exceeds the model's context length.
     """
+    check_loaded(model)
     edits: list[EditRequest] = easyedit_requests(requests)
     if len(edits) == 1:
         edits = [_probes.completed(model, edits[0], rephrase, seed)]

@@ -22,7 +22,7 @@ from lga_fast.datasets import LoadedEdits, easyedit_requests
 from lga_fast.errors import warn
 from lga_fast.forward.cpu_fast_paths import fast_gelu
 from lga_fast.layer_scores import LayerScores
-from lga_fast.models import EditableModel
+from lga_fast.models import EditableModel, check_loaded
 from lga_fast.records import EditRequest
 from lga_fast.scoring.batch_layout import Batch, plan_batches
 from lga_fast.scoring.options import LossScope, OldAnswer, Reduction, ScoringOptions
@@ -79,6 +79,7 @@ def score_layers(
         LgaFastWarning: `resume` is given but the weights are in memory, as `load` chose; or memory
             ran out, and all began again with smaller batches or checkpointed.
     """
+    check_loaded(model)
     options = ScoringOptions(old, abs_new, at_subject, loss_scope, reduction, batch_tokens)
     requests = easyedit_requests(edits)
     score = partial(_score, model, options, resume, show_progress)

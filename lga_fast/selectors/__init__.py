@@ -15,7 +15,7 @@ from typing import Any, overload
 
 from lga_fast import registry
 from lga_fast.datasets import easyedit_requests
-from lga_fast.models import EditableModel
+from lga_fast.models import EditableModel, check_loaded
 from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors._cost import estimate_selection_cost
 from lga_fast.selectors._gradient_selector import GradientSelector, rank_together, shared_pass
@@ -86,6 +86,7 @@ def select_layer(
         >>> int(several["salem"])
         1
     """
+    check_loaded(model)
     names = [selector] if isinstance(selector, str) else selector
     selectors = registry.configured_together(__name__, names, "Selector", options)
     edits = easyedit_requests(edits)

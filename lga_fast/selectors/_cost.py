@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lga_fast import distributed, registry
 from lga_fast.datasets import easyedit_requests
 from lga_fast.errors import NothingToScore
-from lga_fast.models import EditableModel
+from lga_fast.models import EditableModel, check_loaded
 from lga_fast.records import EditRequest
 from lga_fast.selectors._gradient_selector import shared_pass
 from lga_fast.selectors._selector import DEFAULT
@@ -32,6 +32,7 @@ def estimate_selection_cost(
         UnknownName: no such selector, or it has no such option.
         ScoringError: nothing is left to score, or memory does not suffice.
     """
+    check_loaded(model)
     names = [selector] if isinstance(selector, str) else selector
     selectors = registry.configured_together("lga_fast.selectors", names, "Selector", options)
     scoring = shared_pass(selectors.values())

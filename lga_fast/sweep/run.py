@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lga_fast import distributed, editors, files, progress
-from lga_fast.models import EditableModel
+from lga_fast.models import EditableModel, check_loaded
 from lga_fast.records import EditRequest
 from lga_fast.sweep.layer_edits import LayerResults
 from lga_fast.sweep.result import Sweep
@@ -57,6 +57,7 @@ def sweep(
         >>> swept.acc["rewrite"].mean(0)
         array([1.  , 0.99, 0.94, ...])
     """
+    check_loaded(model)
     numbers = None if layers is None else tuple(layers)
     settings = SweepOptions(editor, numbers, tuple(metrics), preset, chunk)
     writes = out is not None and distributed.current().is_rank_zero
