@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 import re
 import reprlib
@@ -100,10 +101,11 @@ def checked(value: Any, hint: Any, limits: Mapping[str, Any], place: str) -> Any
 
 def _number(value: Any) -> float:
     """`value` as a number, NaN if it is none."""
+    if isinstance(value, bool):
+        return math.nan
     try:
-        plain = isinstance(value, str | Real) and not isinstance(value, bool)
-        return float(value) if plain else math.nan
-    except (ValueError, OverflowError):
+        return float(value if isinstance(value, str | Real) else operator.index(value))
+    except (TypeError, ValueError, OverflowError):
         return math.nan
 
 

@@ -73,7 +73,10 @@ def find_subject(prompt: str, subject: str | None) -> tuple[int, int] | None:
 
 @dataclass(frozen=True)
 class LayerRanking:
-    """A selector's choice and all it rests on; `int(ranking)` is the layer."""
+    """A selector's choice and all it rests on; `int(ranking)` is the layer.
+
+    It is a whole number to Python: `edit(..., layer=ranking)` and `blocks[ranking]` work too.
+    """
 
     layer: int
     selector: str
@@ -88,12 +91,14 @@ class LayerRanking:
     confidence: float | None = None  # probability that no layer's score is higher by over 0.05
     positive_share: tuple[float, ...] = ()  # share of requests whose score is positive, per layer
     requests: int = 0
+    case_ids: tuple[str, ...] = ()  # of the facts it rests on, for `evaluate(..., proxy=case_ids)`
     known: int = 0
     dropped: tuple[Dropped, ...] = ()
     notes: tuple[str, ...] = ()  # what a reader must know before using the layer
     provenance: dict[str, Any] = field(default_factory=dict)
 
-    def __int__(self) -> int:
+    def __index__(self) -> int:
+        """The layer, wherever Python or lga_fast takes a whole number."""
         return self.layer
 
     def to_json(self) -> str:

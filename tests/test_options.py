@@ -4,10 +4,13 @@ import warnings
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pytest
+import torch
 
 from lga_fast.errors import LgaFastWarning, OptionError, UnknownName, warn
 from lga_fast.options import SEEDS, Options, option
+from lga_fast.records import LayerRanking
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,16 @@ def test_numbers_may_be_text_and_lists_become_tuples():
     assert (some.steps, some.rate, some.layers) == (4, 0.5, (1, 2))
     assert type(some.steps) is int
     assert Some(file=__file__).file == __file__
+
+
+def test_whole_numbers_may_be_whatever_python_counts_with():
+    ranking = LayerRanking(layer=4, selector="fixed", scores=(), order=(4,))
+    assert int(ranking) == 4 and "abcde"[ranking] == "e"
+    some = Some(steps=ranking, layers=[ranking, np.int64(1), torch.tensor(2)])
+    assert (some.steps, some.layers) == (4, (4, 1, 2))
+    for value in (np.array([1, 2]), torch.ones(2), object()):
+        with pytest.raises(OptionError, match="steps: expected a whole number"):
+            Some(steps=value)
 
 
 def test_a_field_that_is_no_option_is_not_checked():

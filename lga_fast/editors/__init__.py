@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, SupportsIndex
 
 from lga_fast.datasets import LoadedEdits, easyedit_requests
 from lga_fast.editors._config import Config
@@ -48,7 +48,7 @@ def edit(
     edits: Sequence[EditRequest | dict[str, Any]],
     editor: str = "r_rome",
     *,
-    layer: int | None = None,
+    layer: SupportsIndex | None = None,
     preset: Preset = "easyedit",
     config: Config | None = None,
     **options: Any,
@@ -59,7 +59,7 @@ def edit(
         model: see `lga_fast.load`; it is left as it was.
         edits: requests, or dicts in EasyEdit's form; each needs its subject.
         editor: a member of `lga_fast.editors`.
-        layer: which layer to edit, e.g. `int(ranking)`; default: the one that `config` names.
+        layer: which layer to edit, e.g. a ranking; default: the one that `config` names.
         preset: whose published options apply where nothing else sets them: "easyedit", or
             "original", the code of the method's authors, which e.g. weighs keys by their second
             moment in ROME. The contexts are EasyEdit's in both.
@@ -103,7 +103,7 @@ def edit_each(
     edits: Sequence[EditRequest | dict[str, Any]],
     editor: str = "r_rome",
     *,
-    layer: int | None = None,
+    layer: SupportsIndex | None = None,
     preset: Preset = "easyedit",
     config: Config | None = None,
     **options: Any,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, SupportsIndex, get_args, get_type_hints
 
 from lga_fast import registry
 from lga_fast.editors._config import Config, Setting, settings_of, unknown_keys
@@ -21,7 +21,7 @@ _EDITORS = "lga_fast.editors"
 def resolve(
     model: EditableModel,
     name: str,
-    layer: int | None,
+    layer: SupportsIndex | None,
     preset: Preset,
     config: Config | None,
     options: Mapping[str, Any],
@@ -66,7 +66,7 @@ def resolve(
 
 
 def check_options(
-    name: str, layer: int | None, config: Config | None, options: Mapping[str, Any]
+    name: str, layer: SupportsIndex | None, config: Config | None, options: Mapping[str, Any]
 ) -> None:
     """Refuse what `resolve` refuses whatever the model is, so that it need not be loaded first."""
     settings = _requested(name, layer, config, options, {"unknown": [], "not_needed": {}})
@@ -112,7 +112,7 @@ def _published(
 
 def _requested(
     name: str,
-    layer: int | None,
+    layer: SupportsIndex | None,
     config: Config | None,
     options: Mapping[str, Any],
     report: dict[str, Any],

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, SupportsIndex, cast
 
 from lga_fast import distributed, editors, files, progress, provenance, run_identity
 from lga_fast.datasets import LoadedEdits, jsonl
@@ -26,7 +26,7 @@ def evaluate(
     edits: Sequence[EditRequest | dict[str, Any]],
     editor: str = "r_rome",
     *,
-    layer: int | None = None,
+    layer: SupportsIndex | None = None,
     preset: editors.Preset = "easyedit",
     config: editors.Config | None = None,
     mode: Mode = "single",

@@ -91,7 +91,8 @@ def _legend(ranking: LayerRanking) -> Text:
         low, high = ranking.fences
         text += f"\nTukey's fences {low:.4g} … {high:.4g}"
         if ranking.excluded:
-            text += f"; excluded: {', '.join(map(str, ranking.excluded))}"
+            plural = "s" if len(ranking.excluded) > 1 else ""
+            text += f"; excluded: layer{plural} {', '.join(map(str, ranking.excluded))}"
         if ranking.raw_argmax not in (None, ranking.layer):
             text += f"; without fences layer {ranking.raw_argmax}"
     if len(set(ranking.argmax_by_scope.values())) > 1:

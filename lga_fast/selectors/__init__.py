@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, overload
 
 from lga_fast import registry
@@ -96,6 +97,11 @@ def select_layer(
     # The scoring pass last: it may take hours, and others may refuse the requests at once.
     rankings = {n: one.rank(model, edits) for n, one in selectors.items() if n not in scored}
     rankings |= rank_together(model, edits, scored) if scored else {}
+    case_ids = tuple(request.case_id for request in edits)
+    rankings = {
+        name: replace(ranking, case_ids=case_ids if selectors[name].rests_on == "facts" else ())
+        for name, ranking in rankings.items()
+    }
     if isinstance(selector, str):
         return rankings[selector]
     return {name: rankings[name] for name in selectors}

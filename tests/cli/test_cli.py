@@ -10,9 +10,10 @@ import sys
 import pytest
 from running import run
 
-from lga_fast import registry
+from lga_fast import evaluate, load, load_edits, registry
 from lga_fast.commands import _inputs
-from lga_fast.errors import LgaFastError
+from lga_fast.datasets import split
+from lga_fast.errors import DataError, LgaFastError
 from lga_fast.records import LayerRanking
 
 SELECTORS = registry.names("lga_fast.selectors")
@@ -37,18 +38,22 @@ def test_without_matplotlib_the_ranking_is_written(saved_model, facts, tmp_path,
 
 
 def test_two_runs_give_the_same_bits_and_the_seed_draws_the_facts(saved_model, facts):
-    def scores(*more):
+    def ranking(*more):
         text = run("select", "--model", saved_model, "--data", facts, "--proxy", 3, "--json", *more)
-        return LayerRanking.from_json(text).scores
+        return LayerRanking.from_json(text)
 
-    assert scores() == scores()
-    assert scores() != scores("--seed", 1)
+    assert ranking().scores == ranking().scores != ranking("--seed", 1).scores
+    edits = load_edits("jsonl", facts)
+    drawn = {fact.case_id for fact in split(edits, 3, 1).proxy}
+    assert {*ranking("--seed", 1).case_ids} == drawn != {*ranking().case_ids}
+    with pytest.raises(DataError, match="3 of 6 requests are among the 3 proxy facts"):
+        evaluate(load("atlas"), edits, layer=ranking(), proxy=ranking().case_ids)
 
 
 def test_options_of_selectors_are_options_of_the_command(saved_model, facts):
     where = ("--model", saved_model, "--data", f"jsonl={facts}")
     text = run("select", *where, "--selector", "fixed", "--layer", 2, "--json")
-    assert json.loads(text)["layer"] == 2
+    assert (json.loads(text)["layer"], json.loads(text)["case_ids"]) == (2, [])
     text = run("select", *where, "--scope", "edited_only", "--tukey", 0.5, "--skip-known", "--json")
     options = json.loads(text)["provenance"]["options"]
     assert (options["scope"], options["tukey"], options["skip_known"]) == ("edited_only", 0.5, True)

@@ -46,7 +46,7 @@ def test_the_chart_tells_all():
         "float32 on cpu, kernels: C++",
         "◀ golden layer",
         "Score: nats²",
-        "Tukey's fences -4 … 1; excluded: 0",
+        "Tukey's fences -4 … 1; excluded: layer 0",
         "The choice by scope: mlp_all 3, mlp_weights 3, edited_only 4",
         "80%",
         "• The score is negative at every layer.",
