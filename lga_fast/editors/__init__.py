@@ -6,6 +6,7 @@ _layer_editor.py, _rank_one.py (ROME's), _mass.py (MEMIT's, over several layers)
 _value_solver.py, _value_problem.py    the optimised value; _contexts.py: what is put before prompts
 _keys.py       keys and outputs, read again while MEMIT and its kin edit layer after layer
 _moments.py, _moment_pass.py, _corpus.py    second moments of keys; _preconditioner.py solves with C
+_moment_sources.py, _stored_statistics.py    where they come from; those that other code has stored
 _cost_messages.py    what streamed weights will be read, logged before it happens
 """
 

@@ -14,7 +14,8 @@ import yaml
 from lga_fast.errors import DataError, EditError
 from lga_fast.parsing import parse_json, parse_path, parse_yaml, shortened
 
-Config = str | os.PathLike[str] | Mapping[str, Any]
+# A file, with or without its suffix; a mapping; or an object such as EasyEdit's hparams.
+Config = str | os.PathLike[str] | Mapping[str, Any] | object
 
 # EasyEdit's hparams keys and the options they set, in those editors that have them.
 _FIELDS = {
@@ -31,7 +32,11 @@ _FIELDS = {
     "emmet_lambda": "emmet_lambda",
     "nullspace_threshold": "nullspace_threshold",
     "L2": "l2",
+    "stats_dir": "stats_dir",
+    "P_loc": "projections",
 }
+# Of these, what EasyEdit makes where it is not there.
+_MADE = {"stats_dir": "second moments are measured", "P_loc": "it is computed"}
 # Keys of which only one value is supported.
 _ONLY = {
     "fact_token": "subject_last",
@@ -52,10 +57,9 @@ _NOT_NEEDED = {
         ("mlp_module_tmp attn_module_tmp", "the model's family defines it"),
         ("ln_f_module lm_head_module", "the model's family defines it"),
         (
-            "stats_dir mom2_dataset mom2_n_samples mom2_dtype",
-            "second moments are measured on `corpus`",
+            "mom2_dataset mom2_n_samples mom2_dtype",
+            "second moments are read from `stats_dir`, or measured on `corpus`",
         ),
-        ("P_loc", "computed from the second moment"),
         ("max_length batch_size", "nothing is truncated, and batches are planned"),
     )
     for key in keys.split()
@@ -88,8 +92,7 @@ def settings_of(
         EditError: it is for another editor, or asks for something unsupported.
     """
     place = _place(config)
-    options = config if isinstance(config, Mapping) else _read(parse_path(config))
-    options, settings = {str(key): value for key, value in options.items()}, {}
+    options, settings = {str(key): value for key, value in read(config).items()}, {}
     method = options.pop("alg_name", name)
     if str(method).lower().replace("-", "_") != name:
         raise EditError(
@@ -97,7 +100,10 @@ def settings_of(
         )
     for key, value in options.items():
         field, where = _FIELDS.get(key, key), f"{place}: {shortened(key, 60)}"
-        if key in ("layer", "layers") and not with_layer:
+        if key in ("layer", "layers") and (not with_layer or value == "auto"):
+            continue
+        if key in _MADE and isinstance(value, str) and not Path(value).expanduser().exists():
+            report["not_needed"][key] = f"there is no {value}: {_MADE[key]}"
             continue
         if key == "layers" and key not in known:
             if not isinstance(value, list | tuple) or len(value) != 1:
@@ -128,13 +134,28 @@ def unknown_keys(config: Config | None, keys: Collection[str], known: Collection
 
 
 def _place(config: Config | None) -> str:
-    return "config" if isinstance(config, Mapping) else str(config)
+    return str(config) if isinstance(config, str | os.PathLike) else "config"
 
 
 def _hint(key: str, known: list[str]) -> str:
     key = shortened(key, 60)
     near = difflib.get_close_matches(key, known, n=1)
     return f"{key} (did you mean {near[0]}?)" if near else key
+
+
+def read(config: Config) -> Mapping[str, Any]:
+    """The keys and values of a config.
+
+    Raises:
+        DataError: it is a file that cannot be read, or no config at all.
+    """
+    if isinstance(config, Mapping):
+        return config
+    if hasattr(config, "__dict__") and not isinstance(config, os.PathLike):
+        return vars(config)
+    path = parse_path(config)
+    with_suffix = path.with_name(f"{path.name}.yaml")  # EasyEdit's examples leave it out
+    return _read(path if path.exists() or not with_suffix.exists() else with_suffix)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -60,6 +60,9 @@ class LayerEditor(Options, ABC):
     corpus: str | None = option(
         None, "Text file or folder to measure second moments on; default: the atlas's.", path=True
     )
+    stats_dir: str | None = option(
+        None, "Folder of second moments that EasyEdit or ROME's code has stored.", path=True
+    )
     mom2_tokens: int | None = option(
         None, "Tokens of that text to read; default: 10 times d_in.", min=1
     )

@@ -13,7 +13,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from lga_fast import provenance
-from lga_fast.editors import _contexts, _keys, _moments, _value_solver
+from lga_fast.editors import _contexts, _keys, _moment_sources, _value_solver
 from lga_fast.editors._layer_editor import LayerEditor
 from lga_fast.editors._moments import Moments
 from lga_fast.editors._preconditioner import Preconditioner, Update, solve_update
@@ -46,7 +46,7 @@ class MassEditor(LayerEditor):
 
     def measure(self, model: EditableModel, layers: Sequence[int]) -> None:
         """The second moments."""
-        _moments.store(model, layers, self)
+        _moment_sources.store(model, layers, self)
 
     @abstractmethod
     def preconditioner(self, moment: Moments) -> Preconditioner:
@@ -103,7 +103,9 @@ class MassSolver:
         # The bare prompt's key counts half, the other contexts' share the rest.
         weights = [0.5] + [0.5 / others] * others if others else [1.0]
         self.weights = torch.tensor(weights, dtype=torch.float64)
-        moments = _moments.of(model, self.layers, editor)  # of the original model, also later on
+        moments = _moment_sources.of(
+            model, self.layers, editor
+        )  # of the original model, also later on
         self.preconditioners = {n: editor.preconditioner(moments[n]) for n in self.layers}
 
     def solve_joint(self, requests: Sequence[EditRequest]) -> WeightEdit:

@@ -15,12 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lga_fast import memory, provenance
+from lga_fast import provenance
 from lga_fast.editors import _corpus
-from lga_fast.editors._layer_editor import LayerEditor
 from lga_fast.editors._moment_pass import measure
 from lga_fast.errors import DataError, EditError
-from lga_fast.files import cache_folder, replacing
+from lga_fast.files import replacing
 from lga_fast.models import EditableModel
 from lga_fast.parsing import parse_json
 
@@ -131,25 +130,18 @@ def moments(
     return {layer: by_layer[layer] for layer in layers}
 
 
-def of(model: EditableModel, layers: Sequence[int], editor: LayerEditor) -> dict[int, Moments]:
-    """An editor's moments, by its options; stored in the user's cache."""
-    return moments(
-        model,
-        layers,
-        corpus=editor.corpus,
-        tokens=editor.mom2_tokens,
-        cache=cache_folder("moments"),
-    )
-
-
-def store(model: EditableModel, layers: Sequence[int], editor: LayerEditor) -> None:
-    """Measure what `of` would not find in the cache, in as few passes as memory allows."""
-    corpus, tokens = editor.corpus, editor.mom2_tokens
-    _, files, *_ = _identified(model, sorted(layers), corpus, tokens, cache_folder("moments"))
-    missing = [layer for layer, file in files.items() if not file.exists()]
-    size = 8 * model.shape(layers[0], model.family.edited)[1] ** 2
-    for some in memory.chunk_by_size([size] * len(missing), model.memory.store_budget):
-        of(model, [missing[place] for place in some], editor)
+def missing(
+    model: EditableModel,
+    layers: Sequence[int],
+    corpus: str | Path | None,
+    tokens: int | None,
+    cache: Path,
+) -> list[int]:
+    """Those of the layers whose moments the folder `cache` does not have."""
+    if not layers:
+        return []
+    _, files, *_ = _identified(model, sorted(layers), corpus, tokens, cache)
+    return [layer for layer, file in files.items() if not file.exists()]
 
 
 def _identified(

@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lga_fast import provenance
-from lga_fast.editors import _contexts, _cost_messages, _moments, _value_solver
+from lga_fast.editors import _contexts, _cost_messages, _moment_sources, _value_solver
 from lga_fast.editors._layer_editor import LayerEditor
+from lga_fast.editors._moments import Moments
 from lga_fast.editors._value_problem import Value
 from lga_fast.errors import EditError
 from lga_fast.forward.clean_run import Site
@@ -54,7 +55,7 @@ class RankOneSolver:
         self.parameter = model.weight_name(layer, model.family.edited)
         self.moment = None
         if weigh_keys:  # of the original model, also for requests that follow others
-            self.moment = _moments.of(model, [layer], editor)[layer]
+            self.moment = _moment_sources.of(model, [layer], editor)[layer]
 
     def solve_independent(
         self, requests: Sequence[EditRequest], values: Sequence[Value] | None = None
@@ -128,7 +129,7 @@ def _notes(request: EditRequest, value: Value, delta: LowRank) -> list[str]:
 
 
 def direction(
-    keys: Float[Tensor, "row d_in"], moment: _moments.Moments | None = None
+    keys: Float[Tensor, "row d_in"], moment: Moments | None = None
 ) -> Float[Tensor, " d_in"]:
     """The unit vector u along C⁻¹ k̄ (ROME), or along the mean key k̄ itself (EasyEdit)."""
     mean = keys.mean(0)

@@ -11,6 +11,7 @@ from torch import Tensor
 from lga_fast.editors._mass import MassEditor
 from lga_fast.editors._moments import Moments
 from lga_fast.editors._preconditioner import Preconditioner
+from lga_fast.editors._stored_statistics import read_projection
 from lga_fast.errors import EditError
 from lga_fast.options import option
 
@@ -51,10 +52,17 @@ class Editor(MassEditor):
     nullspace_threshold: float = option(
         0.02, "Second moment below which a direction is free to use.", above=0
     )
+    projections: str | None = option(
+        None, "File of AlphaEdit's projections (P_loc), one for each of `layers`.", path=True
+    )
 
     def preconditioner(self, moment: Moments) -> Preconditioner:
         """`M = P`, less what earlier edits' keys occupy."""
-        return NullSpace(moment, self.nullspace_threshold, self.l2)
+        projection = None
+        if self.projections is not None:
+            layers = self.layers or (moment.layer,)
+            projection = read_projection(self.projections, layers, moment)
+        return NullSpace(moment, self.nullspace_threshold, self.l2, projection)
 
     def ridge(self, requests: int) -> float:
         """`ρ = L2`."""
@@ -64,29 +72,36 @@ class Editor(MassEditor):
 class NullSpace(Preconditioner):
     """The projection P on those directions of keys whose second moment is below a threshold.
 
+    It is P itself [d_in d_in] if it is given, else the directions, as columns [d_in free].
+
     For keys of earlier edits, as rows of E, it is `P − P Eᵀ (E P Eᵀ + L2·I)⁻¹ E P`. With it ΔW is
     what the paper's formula gives for `M = EᵀE`.
     """
 
-    def __init__(self, moment: Moments, threshold: float, ridge: float):
+    def __init__(
+        self, moment: Moments, threshold: float, ridge: float, projection: Tensor | None = None
+    ):
         values, vectors = torch.linalg.eigh(moment.second)
-        self.free, self.ridge = vectors[:, values < threshold], ridge  # [d_in free]
+        self.free, self.ridge = vectors[:, values < threshold], ridge
+        free = self.free.shape[1]
+        if projection is not None:
+            self.free, free = projection, round(float(projection.trace()))
         self.earlier = self.free.new_empty(0, self.free.shape[1])  # [key free]
         size, smallest, largest = len(values), float(values[0]), float(values[-1])
-        if not self.free.shape[1]:
+        if not free:
             raise EditError(
                 f"layer {moment.layer}: none of the {size} directions of its keys has a second "
                 f"moment below nullspace_threshold {threshold:g}, so none is free to use: the "
                 f"smallest is {smallest:.3g}, the largest {largest:.3g}. Raise nullspace_threshold"
             )
-        if self.free.shape[1] == size:
+        if free == size:
             self.notes = (
                 f"all {size} directions of its keys have a second moment below nullspace_threshold "
                 f"{threshold:g} (the largest is {largest:.3g}), so no key is protected; lower it",
             )
         names = ("corpus", "corpus_sha256", "tokens", "tokens_asked", "notes")
         self.report = {n: moment.provenance[n] for n in names if n in moment.provenance}
-        self.report |= {"free": self.free.shape[1], "directions": size}
+        self.report |= {"free": free, "directions": size}
         self.report |= {"smallest": smallest, "largest": largest}
 
     def __call__(self, keys: Float64[Tensor, "request d_in"]) -> Float64[Tensor, "request d_in"]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from lga_fast.editors import _moments
+from lga_fast.editors import _moment_sources
 from lga_fast.editors._layer_editor import LayerEditor
 from lga_fast.editors._rank_one import RankOneSolver
 from lga_fast.editors._value_problem import Value
@@ -42,7 +42,7 @@ class Editor(LayerEditor):
     def measure(self, model: EditableModel, layers: Sequence[int]) -> None:
         """The second moments, with `mom2_adjustment`."""
         if self.mom2_adjustment:
-            _moments.store(model, layers, self)
+            _moment_sources.store(model, layers, self)
 
     def prepare(self, model: EditableModel, layer: int) -> RankOneSolver:
         """Contexts and, with `mom2_adjustment`, the second moment of the model as it is."""

@@ -15,7 +15,7 @@ from limits import refused
 
 import lga_fast
 from lga_fast import registry
-from lga_fast.editors import LayerEditor, Preset, Solver, _moments, solve_at
+from lga_fast.editors import LayerEditor, Preset, Solver, _moment_sources, _moments, solve_at
 from lga_fast.errors import OptionError
 from lga_fast.options import checked
 from tests.models.edits import bits
@@ -128,7 +128,7 @@ def test_what_all_layers_need_is_measured_in_one_pass(name, model, tmp_path, mon
         return measure(model, layers, *rest)
 
     monkeypatch.setattr(_moments, "measure", counted)
-    monkeypatch.setattr(_moments, "cache_folder", lambda kind: tmp_path)
+    monkeypatch.setattr(_moment_sources, "cache_folder", lambda kind: tmp_path)
     editor.measure(model, range(model.layers))
     for layer in range(model.layers):
         editor.prepare(model, layer)

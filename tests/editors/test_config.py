@@ -34,7 +34,10 @@ def test_a_file_of_easyedit_is_taken_as_it_is(model, hparams):
     report = made["config_report"]
     assert report["unknown"] == [] and report["preset"] == "easyedit"
     assert report["not_needed"]["v_loss_layer"] == "rome has no such option"
-    assert report["not_needed"]["mom2_n_samples"] == "second moments are measured on `corpus`"
+    assert report["not_needed"]["mom2_n_samples"].startswith("second moments are read from `stats_")
+    assert report["not_needed"]["stats_dir"] == (
+        "there is no ./data/stats: second moments are measured"
+    )
     told = {*report["not_needed"], "alg_name", "layers", *_config._FIELDS}
     assert told >= {line.partition(":")[0] for line in HPARAMS.splitlines()}, "no key unaccounted"
 
