@@ -84,6 +84,7 @@ def checked(value: Any, hint: Any, limits: Mapping[str, Any], place: str) -> Any
         if _HALF_PAIR.search(text):
             raise OptionError(f"{place}: expected text, got half a surrogate pair in {text!a:.60}")
         if "member" in limits:
+            text = registry.canonical(limits["member"], text)
             registry.member(limits["member"], text)
         if limits.get("path") and not os.path.exists(os.path.expanduser(text)):
             raise OptionError(f"{place}: expected a file or folder that exists, got {text!r}")

@@ -27,6 +27,13 @@ def names(package: str) -> list[str]:
     return sorted(m.name for m in modules if not m.name.startswith("_"))
 
 
+def canonical(package: str, name: str) -> str:
+    """The member that `name` spells as papers do, such as R-ROME; else `name` as it is."""
+    plain = str(name).lower().replace("-", "_")
+    known = names(package)
+    return plain if name not in known and plain in known else name
+
+
 def summary(package: str, name: str) -> str:
     """The first line of member `name`'s docstring; the member is not imported."""
     text = source(f"{package}.{name}").read_text(encoding="utf-8")

@@ -41,3 +41,11 @@ def test_an_unknown_name_brings_suggestions_and_the_list(package):
     )
     with pytest.raises(UnknownName, match="no '_helper' in shelf"):
         registry.member(package, "_helper")
+
+
+@pytest.mark.parametrize(
+    ("name", "member"),
+    [("R-ROME", "r_rome"), ("AlphaEdit", "alphaedit"), ("rome", "rome"), ("ROMA", "ROMA")],
+)
+def test_members_may_be_spelled_as_papers_do(name, member):
+    assert registry.canonical("lga_fast.editors", name) == member

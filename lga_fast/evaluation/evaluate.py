@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, SupportsIndex, cast
 
-from lga_fast import distributed, editors, files, progress, provenance, run_identity
+from lga_fast import distributed, editors, files, progress, provenance, registry, run_identity
 from lga_fast.datasets import LoadedEdits, jsonl
 from lga_fast.errors import DataError, RanksError
 from lga_fast.evaluation import shards
@@ -82,6 +82,7 @@ def evaluate(
         0.98
     """
     check_loaded(model)
+    editor = registry.canonical("lga_fast.editors", editor)
     checked = EvaluationOptions(mode, eval_when, cast(Any, metrics), chunk)
     if out:
         files.check_writable(out)
