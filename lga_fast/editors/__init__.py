@@ -16,8 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, SupportsIndex
 
+from lga_fast import registry
 from lga_fast.datasets import LoadedEdits, easyedit_requests
 from lga_fast.editors._config import Config
+from lga_fast.editors._config import read as read_config
 from lga_fast.editors._cost_messages import verbose_costs
 from lga_fast.editors._layer_editor import LayerEditor, Solver
 from lga_fast.editors._options import Preset, check_options, resolve
@@ -35,6 +37,8 @@ __all__ = [
     "check_options",
     "edit",
     "edit_each",
+    "read_config",
+    "report_changes",
     "resolve",
     "solve_at",
     "validate_requests",
@@ -59,7 +63,7 @@ def edit(
     Args:
         model: see `lga_fast.load`; it is left as it was.
         edits: requests, or dicts in EasyEdit's form; each needs its subject.
-        editor: a member of `lga_fast.editors`.
+        editor: a member of `lga_fast.editors`, also as papers spell it: "R-ROME".
         layer: which layer to edit, e.g. a ranking; default: the one that `config` names.
         preset: whose published options apply where nothing else sets them: "easyedit", or
             "original", the code of the method's authors, which e.g. weighs keys by their second
@@ -93,9 +97,10 @@ def edit(
         >>> edit(model, facts, "rome", config="EasyEdit/hparams/ROME/gpt2-xl.yaml", steps=10)
     """
     check_loaded(model)
+    editor = registry.canonical(__name__, editor)
     requests = validate_requests(edits, editor, together=True)
     layer_editor, layer, about = resolve(model, editor, layer, preset, config, options)
-    (change,) = _report([layer_editor.solve(model, requests, layer)], about)
+    (change,) = report_changes([layer_editor.solve(model, requests, layer)], about)
     return change
 
 
@@ -116,9 +121,10 @@ def edit_each(
     are those of `edit`.
     """
     check_loaded(model)
+    editor = registry.canonical(__name__, editor)
     requests = validate_requests(edits, editor)
     layer_editor, layer, about = resolve(model, editor, layer, preset, config, options)
-    return _report(layer_editor.solve_each(model, requests, layer), about)
+    return report_changes(layer_editor.solve_each(model, requests, layer), about)
 
 
 def solve_at(
@@ -206,7 +212,7 @@ def _bare(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-def _report(changes: Sequence[WeightEdit], about: dict[str, Any]) -> list[WeightEdit]:
+def report_changes(changes: Sequence[WeightEdit], about: dict[str, Any]) -> list[WeightEdit]:
     """The changes with the provenance of their options; their notes are raised as warnings."""
     for note in dict.fromkeys(note for c in changes for note in c.provenance["notes"]):
         warn(note)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from lga_fast import registry
 from lga_fast.errors import DataError, EditError
 from lga_fast.parsing import parse_json, parse_path, parse_yaml, shortened
 
@@ -94,7 +95,7 @@ def settings_of(
     place = _place(config)
     options, settings = {str(key): value for key, value in read(config).items()}, {}
     method = options.pop("alg_name", name)
-    if str(method).lower().replace("-", "_") != name:
+    if registry.canonical(__name__.rpartition(".")[0], method) != name:
         raise EditError(
             f"{place}: alg_name: it is for {reprlib.repr(method)}, but the editor is {name!r}"
         )

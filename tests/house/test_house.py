@@ -22,7 +22,7 @@ FLOORS = [
     "editors metrics",
     "sweep",
     "selectors evaluation",
-    "studies reports",
+    "studies reports integrations",
     "commands cli lm_harness __main__",
 ]
 # Convenience methods of a record, which import what they call when they are called.

@@ -1,0 +1,1 @@
+"""Other libraries' interfaces to lga_fast, so that their scripts run after changing one import."""
