@@ -114,7 +114,9 @@ def replacing(path: Path) -> Iterator[Path]:
             raise DataError(f"{path}: expected a file to replace, got a folder or a device.")
         beside = unfinished(path)
         try:
+            mode = _usual_mode(beside)
             yield beside
+            beside.chmod(mode)
             flush(beside)
             beside.replace(path)
         finally:
@@ -152,6 +154,22 @@ def flush(path: Path) -> None:
     """Wait until a file is on the disk, which may only now turn out to be full."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _usual_mode(path: Path) -> int:
+    """The permissions of a file that is opened to be written, which safetensors' files lack."""
+    path.touch()
+    return path.stat().st_mode
+
+
+def share_all(folder: Path) -> None:
+    """Give every file below `folder` the permissions of one that is opened to be written."""
+    probe = folder / ".mode"
+    mode = _usual_mode(probe)
+    probe.unlink()
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(mode)
 
 
 def unfinished(path: Path) -> Path:

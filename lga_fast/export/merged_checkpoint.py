@@ -23,11 +23,11 @@ from torch import Tensor
 
 from lga_fast import progress
 from lga_fast.errors import EditError, LgaFastError
-from lga_fast.files import clear_abandoned, unfinished, writing
+from lga_fast.files import clear_abandoned, share_all, unfinished, writing
 from lga_fast.models import EditableModel, check_loaded
 from lga_fast.parsing import parse_json
 from lga_fast.streaming.checkpoint import Checkpoint
-from lga_fast.streaming.checkpoint_files import INDEX, find_files, stored_dtype
+from lga_fast.streaming.checkpoint_files import INDEX, find_files, home_of, stored_dtype
 from lga_fast.streaming.meta_model import meta_model
 from lga_fast.streaming.safetensors_reader import SafetensorsReader
 from lga_fast.weight_edit import WeightEdit
@@ -68,6 +68,7 @@ def write_merged(edit: WeightEdit, folder: Path, model: EditableModel) -> None:
             with nullcontext() if model.carries(edit) else model.edited(edit):
                 _write(model, temporary)
             model.tokenizer.save_pretrained(temporary)
+            share_all(temporary)
             temporary.replace(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -155,16 +156,18 @@ def _write_files(
 ) -> None:
     """Write the checkpoint's files with these changes, and the configuration."""
     folder.mkdir()
-    _copy_matching(checkpoint.files[0].parent, folder, (*_CONFIGS, *_EXTRAS))
+    root = home_of(str(model.source))
+    _copy_matching(root, folder, (*_CONFIGS, *_EXTRAS))
     size = 0
     with progress.bar("writing files", len(checkpoint.files)) as advance:
         for file in checkpoint.files:
             replacements = changes.by_file.get(file, {})
+            into = folder / file.relative_to(root)
+            into.parent.mkdir(parents=True, exist_ok=True)
             if changes.as_stored:
-                _copy(file, folder / file.name, replacements)
+                _copy(file, into, replacements)
             else:
-                dtypes = checkpoint.stored_in(file)
-                size += _convert(file, folder / file.name, replacements, dtypes)
+                size += _convert(file, into, replacements, checkpoint.stored_in(file))
             advance(1)
     if changes.as_stored:
         return

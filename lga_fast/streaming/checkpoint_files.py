@@ -67,6 +67,13 @@ def _is_inside(name: Any) -> bool:
     return isinstance(name, str) and not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
+def home_of(source: str) -> Path:
+    """The folder of a checkpoint's config; its files lie there or below it."""
+    from transformers.utils.hub import cached_file
+
+    return Path(str(cached_file(source, "config.json"))).parent
+
+
 def refuse_misfit(
     source: str | Path,
     missing: Collection[str],

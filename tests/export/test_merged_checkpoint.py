@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import stat
 
 import pytest
 import tiny
@@ -15,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import lga_fast
 from lga_fast.errors import EditError
 from lga_fast.export import merged_checkpoint
+from lga_fast.streaming.checkpoint_files import INDEX
 from tests.abandoned import killed_while_writing
 from tests.models.edits import bits, make_edit
 
@@ -118,6 +121,43 @@ def test_a_merge_that_fails_leaves_nothing(weights, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         make_edit(model).to_model(tmp_path / "merged", model)
     assert [p.name for p in tmp_path.iterdir()] == ["source"] and model.fingerprint() == before
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("weights", ["resident", "streamed"])
+def test_shards_may_lie_in_folders_and_have_one_name(weights, dtype, tmp_path):
+    source = tmp_path / "source"
+    both(source, tiny.model("llama", torch.float32))
+    index = json.loads((source / INDEX).read_text())
+    for number, name in enumerate(sorted({*index["weight_map"].values()})):
+        moved = f"part{number}/model.safetensors"
+        (source / moved).parent.mkdir()
+        (source / name).rename(source / moved)
+        index["weight_map"] |= {k: moved for k, of in index["weight_map"].items() if of == name}
+    (source / INDEX).write_text(json.dumps(index))
+    model = lga_fast.load(source, device="cpu", weights=weights, dtype=dtype)
+    edit = make_edit(model)
+    edit.to_model(tmp_path / "merged", model)
+    same = lga_fast.load(source, device="cpu", dtype=dtype)
+    with same.edited(edit):
+        assert bits(plain(tmp_path / "merged")) == bits(same)
+    assert len([*(tmp_path / "merged").glob("part*/model.safetensors")]) == number + 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_files_are_as_readable_as_others(dtype, tmp_path):
+    both(tmp_path / "source", tiny.model("llama", torch.float32))
+    model = lga_fast.load(tmp_path / "source", device="cpu", dtype=dtype)
+    edit = make_edit(model)
+    before = os.umask(0o027)
+    try:
+        edit.to_model(tmp_path / "merged", model)
+        edit.to_peft(tmp_path / "adapter", model)
+        edit.save(tmp_path / "adapter" / "edit.safetensors")
+    finally:
+        os.umask(before)
+    written = [f for name in ("merged", "adapter") for f in (tmp_path / name).rglob("*.*")]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in written} == {0o640}
 
 
 @pytest.mark.parametrize("weights", ["resident", "streamed"])
