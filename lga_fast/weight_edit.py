@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cached_property
@@ -164,7 +164,8 @@ class WeightEdit:
         What that loads is `model` with this edit and all others in effect, bit for bit. If `model`
         was loaded from safetensors in their own dtype, its files are copied and only the bytes of
         changed tensors are overwritten, one tensor in memory at a time. Licence, generation and
-        processor settings and `editing.json` are copied too; the model card is not.
+        processor settings and `editing.json` are copied too; `lga_fast_edits.json` and a new model
+        card record the edits.
 
         Args:
             folder: new, or empty.
@@ -184,6 +185,18 @@ class WeightEdit:
             for name, pair in sides.items()
             for side, tensor in zip(("left", "right"), pair, strict=True)
         }
+
+
+def stack_deltas(edits: Sequence[WeightEdit]) -> dict[str, LowRank]:
+    """The changes of all edits together; the ranks of those of one weight add up."""
+    by_name: dict[str, list[LowRank]] = {}
+    for edit in edits:
+        for name, delta in edit.deltas.items():
+            by_name.setdefault(name, []).append(delta)
+    return {
+        name: LowRank(*(torch.cat([getattr(d, side) for d in of], 1) for side in ("left", "right")))
+        for name, of in by_name.items()
+    }
 
 
 def _checked(name: str, delta: LowRank) -> LowRank:

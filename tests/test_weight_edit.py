@@ -192,6 +192,8 @@ def test_peft_gives_the_same_logits(family, tmp_path):
     assert {f.name for f in (tmp_path / "adapter").iterdir()} == {
         "adapter_config.json",
         "adapter_model.safetensors",
+        "lga_fast_edits.json",
+        "README.md",
     }
     with model.frozen(), torch.no_grad():
         plain = model.hf(input_ids=ids).logits

@@ -8,8 +8,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from lga_fast import progress, provenance
 from lga_fast.editors import Solver
 from lga_fast.evaluation.options import EvalWhen, Mode
@@ -18,7 +16,7 @@ from lga_fast.evaluation_records import CaseResult
 from lga_fast.metrics import CaseMetric, SummaryMetric, measure_cases
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
-from lga_fast.weight_edit import LowRank, WeightEdit
+from lga_fast.weight_edit import WeightEdit, stack_deltas
 
 
 @dataclass(frozen=True)
@@ -133,16 +131,8 @@ def _together(whole: WeightEdit, change: WeightEdit) -> WeightEdit:
     Its rank grows with every edit, but a sequence then holds one copy of a weight to go back to,
     not one for each edit, and weights of low precision are rounded once.
     """
-    deltas = dict(whole.deltas)
-    for name, delta in change.deltas.items():
-        if name in deltas:
-            left, right = (
-                torch.cat([getattr(d, side) for d in (deltas[name], delta)], 1)
-                for side in ("left", "right")
-            )
-            delta = LowRank(left, right)
-        deltas[name] = delta
-    return WeightEdit(deltas, {"model_fingerprint": whole.model_fingerprint})
+    about = {"model_fingerprint": whole.model_fingerprint}
+    return WeightEdit(stack_deltas([whole, change]), about)
 
 
 def _notes(change: WeightEdit, request: EditRequest) -> tuple[str, ...]:

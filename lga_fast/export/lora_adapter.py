@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lga_fast.export.edit_records import write_record
 from lga_fast.files import flush, replacing, writing
 from lga_fast.models import EditableModel, check_loaded
 from lga_fast.models.edit_target import find_matrices
@@ -36,6 +37,7 @@ def write_adapter(edit: WeightEdit, folder: Path, model: EditableModel) -> None:
                 flush(beside)
                 flush(weights)
                 (folder / CONFIG).unlink(missing_ok=True)
+                write_record(folder, model, [edit])
 
 
 def _config(edit: WeightEdit, model: EditableModel) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from lga_fast import progress
 from lga_fast.errors import EditError, LgaFastError
+from lga_fast.export.edit_records import write_record
 from lga_fast.files import clear_abandoned, share_all, unfinished, writing
 from lga_fast.models import EditableModel, check_loaded
 from lga_fast.parsing import parse_json
@@ -67,6 +68,7 @@ def write_merged(edit: WeightEdit, folder: Path, model: EditableModel) -> None:
         try:
             with nullcontext() if model.carries(edit) else model.edited(edit):
                 _write(model, temporary)
+                write_record(temporary, model, model.edits_in_effect())
             model.tokenizer.save_pretrained(temporary)
             share_all(temporary)
             temporary.replace(folder)

@@ -50,9 +50,8 @@ class Applied:
 class ActiveEdit:
     """An edit in effect, or about to be."""
 
-    checksum: str
+    edit: WeightEdit
     before: str  # the model's fingerprint without it
-    names: frozenset[str]  # of the weights that it changes
     after: str = ""  # and with it
     saved: dict[str, Tensor] = field(default_factory=dict)  # weights to put back, by name
     permanent: bool = False
@@ -87,17 +86,17 @@ class EditStack:
 
     def carries(self, edit: WeightEdit) -> bool:
         """Whether an edit is in effect."""
-        return any(active.checksum == edit.checksum for active in self.active)
+        return any(active.edit.checksum == edit.checksum for active in self.active)
 
     def names(self) -> set[str]:
         """The weights that edits in effect change."""
-        return {name for active in self.active for name in active.names}
+        return {name for active in self.active for name in active.edit.deltas}
 
     def _checked(self, model: ModelStructure, edit: WeightEdit, force: bool) -> ActiveEdit:
         """A record of `edit`, which belongs on `model`; nothing is changed yet."""
         finish(model.hf.modules())
         self._check(model, edit)
-        active = self._new_active(edit.checksum, model.fingerprint(), frozenset(edit.deltas))
+        active = self._new_active(edit, model.fingerprint())
         if not force:
             self._refuse_foreign(model, edit, active.before)
             self._refuse_repeated(edit)
@@ -106,8 +105,8 @@ class EditStack:
     def _check(self, model: ModelStructure, edit: WeightEdit) -> None:
         find_weights(model, edit)
 
-    def _new_active(self, checksum: str, before: str, names: frozenset[str]) -> ActiveEdit:
-        return ActiveEdit(checksum, before, names)
+    def _new_active(self, edit: WeightEdit, before: str) -> ActiveEdit:
+        return ActiveEdit(edit, before)
 
     def _refuse_foreign(self, model: ModelStructure, edit: WeightEdit, now: str) -> None:
         known = [now]

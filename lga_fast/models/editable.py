@@ -8,7 +8,6 @@ them while they are used.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lga_fast import undo
-from lga_fast.errors import LgaFastError, NonFinite, UnsupportedModel
+from lga_fast.errors import NonFinite, UnsupportedModel
 from lga_fast.memory import Memory
 from lga_fast.models import fingerprint, non_finite
 from lga_fast.models.block_runner import BlockRunner
@@ -40,22 +39,6 @@ class ForwardJob:
     rows: Int[Tensor, " position"] = field(default_factory=lambda: torch.empty(0).long())
     tokens: Int[Tensor, " position"] = field(default_factory=lambda: torch.empty(0).long())
     within: Callable[[], AbstractContextManager[Any]] = nullcontext
-
-
-def check_loaded(model: Any) -> None:
-    """Refuse what is no `EditableModel` yet; every public function that takes a model asks first.
-
-    Raises:
-        LgaFastError: it is something else; the message has the call that makes it one.
-    """
-    if isinstance(model, EditableModel):
-        return
-    call, got = "model = lga_fast.load(...)", f"a {type(model).__name__}"
-    if isinstance(model, str | os.PathLike):
-        call, got = f"model = lga_fast.load({os.fspath(model)!r})", f"the text {os.fspath(model)!r}"
-    elif isinstance(model, nn.Module):
-        call = "model = lga_fast.load(model, tokenizer)"
-    raise LgaFastError(f"expected a model that lga_fast.load returned, got {got}: {call} first")
 
 
 class EditableModel(ModelStructure):
@@ -121,6 +104,10 @@ class EditableModel(ModelStructure):
     def carries(self, edit: WeightEdit) -> bool:
         """Whether `edit` is in effect, for good or inside a `with`."""
         return self._edit_stack.carries(edit)
+
+    def edits_in_effect(self) -> list[WeightEdit]:
+        """The edits that the model carries, oldest first."""
+        return [active.edit for active in self._edit_stack.active]
 
     def edited_names(self) -> set[str]:
         """Weights that the edits in effect change."""

@@ -61,8 +61,8 @@ class Overlays(EditStack):
     def _check(self, model: ModelStructure, edit: WeightEdit) -> None:
         find_matrices(model, edit)
 
-    def _new_active(self, checksum: str, before: str, names: frozenset[str]) -> _Overlay:
-        return _Overlay(checksum, before, names)
+    def _new_active(self, edit: WeightEdit, before: str) -> _Overlay:
+        return _Overlay(edit, before)
 
     def _begin(self, model: ModelStructure, edit: WeightEdit, active: ActiveEdit) -> None:
         self.active.append(active)  # type: ignore[arg-type]
