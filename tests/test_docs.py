@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
+from running import run
+
+import lga_fast.atlas
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -35,3 +40,21 @@ def test_easyedits_quick_start_runs(method, tmp_path, monkeypatch):
     assert names["metrics"][0]["post"].keys() > {"rewrite_acc", "rephrase_acc", "locality"}
     assert len(names["hparams"].layers) in (1, 2)
     assert {"edit.safetensors", "gpt2-xl-golden.yaml"} <= {p.name for p in tmp_path.iterdir()}
+
+
+def test_serving_runs(tmp_path, monkeypatch):
+    """Every command and the Python, in their order, on the embedded model as FOLDER."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(lga_fast.atlas.folder(), "FOLDER")
+    commands = "".join(blocks("serving.md", "sh")).replace("\\\n", "").strip().splitlines()
+    python = blocks("serving.md", "python")[0]
+    assert [shlex.split(line)[:2] for line in commands][-1] == ["lga-fast", "undo"]
+    outputs = {}
+    for line in commands:
+        _, command, *arguments = shlex.split(line)
+        fast = ["--steps", 15, "--layer", 0] if command == "edit" else []
+        outputs[command] = run(command, *arguments, *fast)
+    assert outputs["verify"].startswith("weights: as they should be (2 edits)")
+    assert "1 of 100 tensors differ" in outputs["diff"] and "tensors put back: 1" in outputs["undo"]
+    exec(compile(python, "docs/serving.md", "exec"), {})
+    assert (tmp_path / "served-too" / "config.json").exists()

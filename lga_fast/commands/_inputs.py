@@ -102,3 +102,9 @@ def check_folders(*folders: str | Path | None) -> None:
     for folder in folders:
         if folder is not None:
             check_writable(folder, folder=True)
+
+
+def check_new(folder: Path | None) -> None:
+    """Refuse a folder for an edited model that holds something; raises `UsageError`."""
+    if folder and folder.is_dir() and any(folder.iterdir()):
+        raise click.UsageError(f"{folder}: expected a new or empty folder")

@@ -206,3 +206,30 @@ def on_command_line(name: str) -> bool:
     """Whether the user gave the running command this option."""
     source = click.get_current_context().get_parameter_source(name)
     return source is ParameterSource.COMMANDLINE
+
+
+def paths(name: str, nargs: int = 1, **settings: Any) -> click.Argument:
+    """One path that exists, or several."""
+    kind = click.Path(path_type=Path, exists=True, **settings)
+    return click.Argument([name], type=kind, nargs=nargs, required=True)
+
+
+def edits(flag: str | None = None) -> click.Parameter:
+    """Files of edits, as arguments or as a repeated option."""
+    if flag is None:
+        return paths("edits", nargs=-1, dir_okay=False)
+    kind = click.Path(path_type=Path, exists=True, dir_okay=False)
+    text = "File of an edit. Can be repeated."
+    return click.Option([flag, "edits"], type=kind, multiple=True, required=True, help=text)
+
+
+def base() -> click.Option:
+    """The model without the edits."""
+    text = "Hub id or folder of the model without edits; default: as the folder's record says."
+    return click.Option(["--model", "base"], help=text)
+
+
+def file(flag: str, text: str) -> click.Option:
+    """A file to write."""
+    kind = click.Path(path_type=Path, dir_okay=False)
+    return click.Option([flag], type=kind, help=text)

@@ -66,8 +66,7 @@ def run(
 
 def _check_destinations(out: Path, merge: Path | None, peft: Path | None) -> None:
     _inputs.check_folders(out, merge, peft)
-    if merge and merge.is_dir() and any(merge.iterdir()):
-        raise click.UsageError(f"--merge {merge}: expected a new or empty folder")
+    _inputs.check_new(merge)
     for flag, other in (("--out", out), ("--peft", peft)):
         if merge and other and other.resolve().is_relative_to(merge.resolve()):
             raise click.UsageError(f"{flag} {other}: expected a folder outside --merge {merge}")
