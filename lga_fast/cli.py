@@ -8,10 +8,17 @@ from typing import Any
 
 import click
 
-from lga_fast import distributed, registry
+from lga_fast import distributed, progress, registry
 from lga_fast.errors import LgaFastError
 
 _COMMANDS = "lga_fast.commands"
+_DEBUG = "lga_fast.debug"  # in a context's `meta`
+_EXIT_CODES = """\b
+Exit codes:
+  0  done
+  1  an error, an interruption, or a check of `verify` that failed
+  2  a command line that cannot be followed
+"""
 
 
 class _Commands(click.Group):
@@ -23,7 +30,9 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in registry.names(_COMMANDS):
             return None
-        return registry.member(_COMMANDS, cmd_name).command()
+        command = registry.member(_COMMANDS, cmd_name).command()
+        command.params += _of_every_command()
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         names = registry.names(_COMMANDS)
@@ -48,7 +57,34 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except LgaFastError as error:
+            if ctx.meta.get(_DEBUG):
+                raise
             raise click.ClickException(str(error)) from error
+
+
+def _of_every_command() -> list[click.Option]:
+    """Options that commands do not get to see."""
+    settings = {"is_flag": True, "expose_value": False, "is_eager": True}
+    return [
+        click.Option(
+            ["--quiet"],
+            help="Write no progress and no remarks to stderr, only warnings and errors.",
+            callback=_silence,
+            **settings,
+        ),
+        click.Option(
+            ["--debug"], help="Show where an error was raised.", callback=_debug, **settings
+        ),
+    ]
+
+
+def _silence(ctx: click.Context, _param: click.Parameter, requested: bool) -> None:
+    if requested:
+        ctx.with_resource(progress.silenced())
+
+
+def _debug(ctx: click.Context, _param: click.Parameter, requested: bool) -> None:
+    ctx.meta[_DEBUG] = requested
 
 
 def _version(ctx: click.Context, _param: click.Parameter, requested: bool) -> None:
@@ -62,7 +98,9 @@ def _version(ctx: click.Context, _param: click.Parameter, requested: bool) -> No
     ctx.exit()
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands, epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.option(
     "--version",
     is_flag=True,

@@ -15,6 +15,8 @@ from lga_fast.undo import undone
 _SILENT = object()
 _around: ContextVar[Any] = ContextVar("around", default=None)  # what the bar around draws on
 
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+
 _PERIOD = 3600.0  # seconds that a rate is taken over: one step of the work may take minutes
 
 
@@ -47,9 +49,19 @@ def bar(description: str, total: int, show: bool | None = None) -> Iterator[Call
                     drawn.remove_task(task)
 
 
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Neither bars nor logs, whatever asks for them."""
+    token = _quiet.set(True)
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
+
+
 def shown(show: bool | None = None) -> bool:
     """Whether a bar is seen, of several ranks on the first; `show` as of `bar`."""
-    if not distributed.current().is_rank_zero:
+    if _quiet.get() or not distributed.current().is_rank_zero:
         return False
     if show is not None:
         return show
@@ -58,8 +70,10 @@ def shown(show: bool | None = None) -> bool:
 
 
 def log(text: str) -> None:
-    """Write to where bars are drawn, above them."""
+    """Write to where bars are drawn, above them; nothing where they are silenced."""
     outer = _around.get()
+    if _quiet.get():
+        return
     if outer in (None, _SILENT):
         print(text, file=sys.stderr)
     else:

@@ -34,6 +34,15 @@ def test_what_is_inside_a_silent_bar_is_silent(capsys, monkeypatch):
     assert "outer" in capsys.readouterr().err
 
 
+def test_what_is_silenced_shows_nothing_even_if_asked(capsys):
+    with progress.silenced(), progress.bar("outer", 1, True) as advance:
+        advance(1)
+        progress.log("something")
+    assert capsys.readouterr().err == ""
+    progress.log("something")
+    assert capsys.readouterr().err == "something\n"
+
+
 @pytest.mark.parametrize(
     ("speed", "text"), [(None, ""), (0.0, ""), (12.34, "12.3/s"), (0.25, "4.0 s each")]
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lga_fast import datasets, distributed, registry
+from lga_fast import datasets, distributed, progress, registry
 from lga_fast.commands import _field_options, _options
 from lga_fast.datasets import FactToken, LoadedEdits
 from lga_fast.editors import Preset, check_options
@@ -40,7 +40,7 @@ def load_model(source: str, device: str | None, **how: Any) -> EditableModel:
     silence_transformers()
     model = load(source, device=device, **how)
     if model.placement and ranks.is_rank_zero:
-        click.echo(model.placement, err=True)
+        progress.log(model.placement)
     return model
 
 

@@ -28,8 +28,13 @@ class Names(click.ParamType):
         self._choice = click.Choice(registry.names(package))
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
-        """The members, and that several may be given."""
-        return f"{self._choice.get_metavar(param, ctx)}[,...]"
+        """That several may be given; the help text has the members, which fill lines."""
+        return "NAME[,...]"
+
+    @property
+    def listed(self) -> str:
+        """The members, for a help text."""
+        return f"Any of {', '.join(self._choice.choices)}."
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -147,12 +152,13 @@ def hyperparameters() -> list[click.Option]:
 
 def metrics(default: Sequence[str]) -> click.Option:
     """What to measure."""
+    names = Names("lga_fast.metrics")
     return click.Option(
         ["--metrics"],
-        type=Names("lga_fast.metrics"),
+        type=names,
         default=",".join(default),
         show_default=True,
-        help="What to measure, separated by commas.",
+        help=f"What to measure, separated by commas. {names.listed}",
     )
 
 

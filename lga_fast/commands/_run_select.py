@@ -50,9 +50,9 @@ def run(
         if plan:
             aggregates = selectors.GradientSelector  # and does nothing else
             beyond = [name for name, one in members.items() if not issubclass(one, aggregates)]
-            _print_cost(cost, beyond, err=False)
+            click.echo(_cost_text(cost, beyond))
         elif cost:  # scoring itself says so only beside a progress bar
-            _print_cost(cost, (), err=True)
+            progress.log(_cost_text(cost, ()))
     if plan:
         return
     rankings = selectors.select_layer(model, facts, selector, **options)
@@ -60,15 +60,15 @@ def run(
         _report(rankings, as_json, out)
 
 
-def _print_cost(cost: CostEstimate | None, beyond: Sequence[str], err: bool) -> None:
-    """Print what scoring will cost; `beyond`: selectors that also do other work."""
+def _cost_text(cost: CostEstimate | None, beyond: Sequence[str]) -> str:
+    """What scoring will cost; `beyond`: selectors that also do other work."""
     processes = distributed.current().size
     whose = f" for the first of {processes} processes" if processes > 1 else ""
-    if cost and whose:
-        click.echo(f"Plan{whose}:", err=err)
-    click.echo(str(cost or f"There is no scoring pass to plan{whose}."), err=err)
+    lines = [f"Plan{whose}:"] if cost and whose else []
+    lines.append(str(cost or f"There is no scoring pass to plan{whose}."))
     if cost and beyond:
-        click.echo(f"not included: what {', '.join(beyond)} does besides scoring", err=err)
+        lines.append(f"not included: what {', '.join(beyond)} does besides scoring")
+    return "\n".join(lines)
 
 
 def _report(rankings: Mapping[str, LayerRanking], as_json: bool, out: Path | None) -> None:

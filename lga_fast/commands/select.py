@@ -17,6 +17,7 @@ _SELECTORS = "lga_fast.selectors"
 def command() -> click.Command:
     """The command; its last options are the fields of the selectors."""
     select = click.Command("select", callback=_run, help=__doc__)
+    names = _options.Names(_SELECTORS)
     select.params += [
         *_options.model(),
         *_options.data(),
@@ -24,11 +25,11 @@ def command() -> click.Command:
         _options.seed(),
         click.Option(
             ["--selector"],
-            type=_options.Names(_SELECTORS),
+            type=names,
             default="lga",
             show_default=True,
             help="How to choose the layer. Several selectors, separated by commas, share one "
-            "scoring pass, e.g. lga,lga_new,salem.",
+            f"scoring pass, e.g. lga,lga_new,salem. {names.listed}",
         ),
         click.Option(["--plan"], is_flag=True, help="Print the bytes to hold and read, then exit."),
         _options.as_json(),

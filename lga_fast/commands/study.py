@@ -19,7 +19,8 @@ _STUDIES = "lga_fast.studies"
 def command() -> click.Command:
     """The command; its last options are the fields of the studies."""
     defaults = {n: f.default for n, f in _static.module(_STUDIES).Setting.fields.items()}
-    study = click.Command("study", callback=_run, help=f"{__doc__}\n\b\n{_summaries()}")
+    editors = _options.Names("lga_fast.editors")
+    study = click.Command("study", callback=_run, help=f"{__doc__}\n{_summaries()}")
     study.params += [
         click.Argument(["name"], type=click.Choice(registry.names(_STUDIES))),
         click.Option(
@@ -40,10 +41,10 @@ def command() -> click.Command:
         ),
         click.Option(
             ["--editor", "editors"],
-            type=_options.Names("lga_fast.editors"),
+            type=editors,
             default=",".join(defaults["editors"]),
             show_default=True,
-            help="Editing method; several are separated by commas.",
+            help=f"Editing method; several are separated by commas. {editors.listed}",
         ),
         *_options.hyperparameters(),
         _options.count("--proxy", defaults["proxy"], "Number of facts on which to choose layers."),
@@ -60,8 +61,8 @@ def command() -> click.Command:
 
 
 def _summaries() -> str:
-    """A line for each study."""
-    return "\n".join(f"{n}: {registry.summary(_STUDIES, n)}" for n in registry.names(_STUDIES))
+    """A paragraph for each study."""
+    return "\n\n".join(f"{n}: {registry.summary(_STUDIES, n)}" for n in registry.names(_STUDIES))
 
 
 def _run(**options: Any) -> None:
