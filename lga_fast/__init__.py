@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lga_fast import load
     from lga_fast.datasets import load_edits
     from lga_fast.editors import edit, edit_each
     from lga_fast.evaluation.evaluate import evaluate
     from lga_fast.evaluation_records import CaseResult, Evaluation
     from lga_fast.layer_scores import LayerScores
+    from lga_fast.loading import load
     from lga_fast.models import EditableModel
     from lga_fast.records import EditRequest, LayerRanking, Probe
     from lga_fast.scoring import score_layers

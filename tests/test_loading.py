@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import tiny
@@ -155,3 +157,16 @@ def test_a_folder_may_say_how_its_model_is_edited_best(saved_model, tmp_path):
         advice.write_text(text)
         with pytest.raises(LgaFastError, match=r"editing.json: expected editors with their opt"):
             lga_fast.load(folder, device="cpu")
+
+
+def test_type_checkers_see_the_names_where_they_are():
+    tree = ast.parse(Path(lga_fast.__file__).read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.name: node.module
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == lga_fast._HOMES and set(seen) == set(lga_fast.__all__)
+    assert (Path(lga_fast.__file__).parent / "py.typed").is_file()

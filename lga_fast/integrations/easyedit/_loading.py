@@ -71,7 +71,7 @@ def select_layers(
     """
     hparams = _hparams.resolve(hparams)
     layers = getattr(hparams, "layers", "auto")
-    window = window or (hparams.window if layers == "auto" else len(layers))
+    usual: int = hparams.window if layers == "auto" else len(layers)
     ranking = select_layer(model or load_model(hparams), requests, selector, **options)
     last = int(ranking)
-    return list(range(max(0, last - window + 1), last + 1))
+    return list(range(max(0, last - (window or usual) + 1), last + 1))
