@@ -71,3 +71,19 @@ class Evaluation(list[CaseResult]):
         super().__init__(results)
         self.summary = summary
         self.provenance = provenance
+
+    def __repr__(self) -> str:
+        """The number of cases and the means after the edits."""
+        means = ", ".join(f"{name} {one.mean:.3g}" for name, one in self.summary.after.items())
+        return f"Evaluation({len(self)} cases: {means})"
+
+    def _repr_html_(self) -> str | None:
+        from lga_fast.reports.notebook import evaluation_html
+
+        return evaluation_html(self)
+
+    def to_json(self) -> str:
+        """Summary, provenance and every case as JSON text."""
+        from lga_fast.reports.evaluation import to_json
+
+        return to_json(self)

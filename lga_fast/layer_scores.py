@@ -20,7 +20,7 @@ _BY_REQUEST = ("loss_old", "loss_new", "known", "says_new")
 _BY_PARAMETER = ("dot", "norm2_old", "norm2_new", "abs_new", "per_expert", "at_subject")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LayerScores:
     """Inner products of old- and new-answer gradients, per request, layer and parameter.
 
@@ -59,6 +59,17 @@ class LayerScores:
     kinds: tuple[EditKind, ...] = ("factual",)  # that occur among the requests
     dropped: tuple[Dropped, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Numbers of requests, layers and parameters; no values."""
+        layers = next(iter(self.dot.values())).shape[1] if self.dot else 0
+        size = f"{len(self.case_ids)} requests, {layers} layers, {len(self.dot)} parameters"
+        return f"LayerScores({size})"
+
+    def _repr_html_(self) -> str:
+        from lga_fast.reports.notebook import scores_html
+
+        return scores_html(self)
 
     def take(self, places: Sequence[int]) -> LayerScores:
         """The scores of the requests at these places, in this order."""

@@ -71,7 +71,7 @@ def find_subject(prompt: str, subject: str | None) -> tuple[int, int] | None:
     return None if start < 0 else (start, start + len(subject or ""))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LayerRanking:
     """A selector's choice and all it rests on; `int(ranking)` is the layer.
 
@@ -100,6 +100,16 @@ class LayerRanking:
     def __index__(self) -> int:
         """The layer, wherever Python or lga_fast takes a whole number."""
         return self.layer
+
+    def __repr__(self) -> str:
+        """The choice, without what it rests on."""
+        facts = f"{self.requests} facts"
+        return f"LayerRanking({self.selector}: layer {self.layer} of {len(self.scores)}, {facts})"
+
+    def _repr_html_(self) -> str | None:
+        from lga_fast.reports.notebook import ranking_html
+
+        return ranking_html(self)
 
     def to_json(self) -> str:
         """JSON text that `from_json` reads back to an equal ranking."""

@@ -85,6 +85,11 @@ class WeightEdit:
         parts = [f"{n} {d.shape[0]}x{d.shape[1]} rank {d.rank}" for n, d in self.deltas.items()]
         return f"WeightEdit({self.provenance.get('editor', 'unnamed editor')}: {', '.join(parts)})"
 
+    def _repr_html_(self) -> str:
+        from lga_fast.reports.notebook import edit_html
+
+        return edit_html(self)
+
     @property
     def model_fingerprint(self) -> str | None:
         """Fingerprint of the model that the edit was solved on; None if not recorded."""

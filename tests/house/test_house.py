@@ -29,6 +29,11 @@ FLOORS = [
 UPWARD = {
     ("lga_fast.weight_edit", "lga_fast.export.lora_adapter"),
     ("lga_fast.weight_edit", "lga_fast.export.merged_checkpoint"),
+    ("lga_fast.weight_edit", "lga_fast.reports.notebook"),
+    ("lga_fast.records", "lga_fast.reports.notebook"),
+    ("lga_fast.layer_scores", "lga_fast.reports.notebook"),
+    ("lga_fast.evaluation_records", "lga_fast.reports.notebook"),
+    ("lga_fast.evaluation_records", "lga_fast.reports.evaluation"),
 }
 # Names of the public facade, which imports them when they are asked for.
 FACADE = "lga_fast"
