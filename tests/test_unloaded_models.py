@@ -13,6 +13,7 @@ import lga_fast
 from lga_fast import metrics, selectors
 from lga_fast.errors import LgaFastError
 from lga_fast.evaluation import lm_harness
+from lga_fast.export import edit_records
 from lga_fast.reports import answers
 from lga_fast.sweep.run import sweep
 from lga_fast.weight_edit import LowRank, WeightEdit
@@ -32,6 +33,7 @@ DOORS = {
     "run_tasks": lambda model: lm_harness.run_tasks(model, []),
     "estimate_selection_cost": lambda model: selectors.estimate_selection_cost(model, FACTS),
     "compare": lambda model: answers.compare(model, FACTS, CHANGE),
+    "combine": lambda model: edit_records.combine(model, [CHANGE]),
     "to_peft": lambda model: CHANGE.to_peft("never", model),
     "to_model": lambda model: CHANGE.to_model("never", model),
 }
