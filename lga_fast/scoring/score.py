@@ -115,10 +115,8 @@ def _score(
         answered = time.perf_counter()
         scoring = ScoringPass(model, pairs, options)
         _run(scoring, checkpoint, show_progress)
-    seconds = {
-        "seconds_old_answers": answered - started,
-        "seconds_scoring": time.perf_counter() - answered,
-    }
+    seconds = {"seconds_old_answers": answered - started}
+    seconds["seconds_scoring"] = time.perf_counter() - answered
     ends = model.end_ids()
     left = [i for i, answer in enumerate(scoring.answers.tolist()) if answer not in ends]
     places = [pairs[i].request for i in left]
