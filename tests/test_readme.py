@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+import lga_fast
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,3 +49,10 @@ def test_its_python_runs(tmp_path, monkeypatch):
     exec(compile(code, "README.md", "exec"), names)
     assert len(names["changes"]) == len(names["result"]) == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cases.jsonl", "edit.safetensors"]
+
+
+def test_the_citation_names_the_version_and_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == lga_fast.__version__ and citation["license"] == "Apache-2.0"
+    (paper,) = citation["references"]
+    assert paper["title"] in README and paper["url"] in README
