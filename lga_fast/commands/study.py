@@ -1,7 +1,7 @@
 """Run one of the paper's experiments; an interrupted run resumes.
 
-Without --model and --data it runs on both embedded atlas models. It writes JSON, a Markdown table,
-figures and one HTML page.
+Without --model and --data it runs on both embedded atlas models. It writes JSON, tables in
+Markdown, CSV and LaTeX, figures (PNG, SVG, PDF) and one HTML page.
 """
 
 from __future__ import annotations

@@ -170,7 +170,8 @@ def write(figure: Figure, *paths: Path) -> None:
 def _save(figure: Figure, to: io.BytesIO | Path, form: str) -> None:
     import matplotlib
 
-    plain = {"Date": None} if form == "svg" else {"Software": None}
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    plain: Any = undated.get(form, {"Software": None})
     with matplotlib.rc_context({"svg.hashsalt": "lga_fast"}):
         figure.savefig(to, format=form, dpi=150, metadata=plain, bbox_inches="tight")
 

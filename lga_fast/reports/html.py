@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import base64
-import html
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lga_fast.reports.table import Table
+
 _TEMPLATE = "_page.html"
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells as text; the first column names the rows."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-
-    def markdown(self) -> str:
-        """The table in GitHub's Markdown, under its title."""
-        rule = ["---", *["---:"] * (len(self.columns) - 1)]
-        lines = [" | ".join(_cell(c) for c in row) for row in (self.columns, rule, *self.rows)]
-        table = "\n".join(f"| {line} |" for line in lines)
-        return f"## {self.title}\n\n{table}\n" + (f"\n{self.note}\n" if self.note else "")
 
 
 def page(
@@ -57,7 +40,3 @@ def page(
         pictures=[(base64.b64encode(svg).decode(), caption) for svg, caption in pictures],
         provenance=json.dumps(provenance, indent=1, ensure_ascii=False),
     )
-
-
-def _cell(text: str) -> str:
-    return html.escape(" ".join(text.split()), quote=False).replace("|", "\\|")

@@ -1,4 +1,4 @@
-"""Results of a study for people and for programs: JSON, Markdown, figures, one HTML page."""
+"""Results of a study for people and for programs: JSON, tables, figures, one HTML page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lga_fast.files import write_atomic
 from lga_fast.reports import figures, html
-from lga_fast.reports.html import Table
+from lga_fast.reports.table import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,15 +42,19 @@ class Report:
         """Write all files to the folder `out`, each atomically; returns their names."""
         out.mkdir(parents=True, exist_ok=True)
         names = [f"{self.study}.{suffix}" for suffix in ("json", "md", "html")]
-        content = {"study": self.study, "made": self.provenance, **self.data}
-        text = json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False)
+        data = {"study": self.study, "made": self.provenance, **self.data}
+        text = json.dumps(plain(data), indent=1, ensure_ascii=False, allow_nan=False)
         write_atomic(out / names[0], text + "\n")
         write_atomic(out / names[1], self.markdown())
         drawn = [(figures.svg(picture.figure), picture.caption) for picture in self.pictures]
         page = html.page(self.title, self.text, self.tables, drawn, plain(self.provenance))
         write_atomic(out / names[2], page)
+        for i, table in enumerate(self.tables, 1):
+            for suffix, content in (("csv", table.csv()), ("tex", table.latex())):
+                names.append(f"{self.study}-table{i}.{suffix}")
+                write_atomic(out / names[-1], content)
         for picture in self.pictures:
-            drawings = [f"{self.study}-{picture.name}.{suffix}" for suffix in ("png", "svg")]
+            drawings = [f"{self.study}-{picture.name}.{form}" for form in ("png", "svg", "pdf")]
             figures.write(picture.figure, *(out / name for name in drawings))
             names += drawings
         return names

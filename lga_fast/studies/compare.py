@@ -11,7 +11,7 @@ import numpy as np
 from lga_fast.options import option
 from lga_fast.reports import figures
 from lga_fast.reports.figures import Series
-from lga_fast.reports.html import Table
+from lga_fast.reports.table import Table
 from lga_fast.selectors import Choice
 from lga_fast.studies import _golden_layers, _paper
 from lga_fast.studies._choices import choices

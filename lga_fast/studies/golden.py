@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ import numpy as np
 
 from lga_fast.reports import figures
 from lga_fast.reports.figures import Series
-from lga_fast.reports.html import Table
+from lga_fast.reports.table import Table
 from lga_fast.studies import _golden_layers, _paper
 from lga_fast.studies._experiment import Experiment
 from lga_fast.studies._report import Picture, Report
@@ -155,6 +156,8 @@ def _existence(results: dict[str, Any]) -> Table:
 
 
 def _p(test: dict[str, Any]) -> str:
+    if math.isnan(test["p"]):
+        return "–"  # nothing to test: all differences are the same
     return f"{test['p']:.3g} ({'yes' if test['significant'] else 'no'})"
 
 

@@ -18,7 +18,7 @@ from lga_fast.options import option
 from lga_fast.records import EditRequest
 from lga_fast.reports import figures
 from lga_fast.reports.figures import Series
-from lga_fast.reports.html import Table
+from lga_fast.reports.table import Table
 from lga_fast.selectors import DEFAULT, LayerSelector
 from lga_fast.studies._experiment import Experiment
 from lga_fast.studies._measured_facts import SELECTORS, selector_for

@@ -17,7 +17,7 @@ from lga_fast.options import option
 from lga_fast.records import EditRequest
 from lga_fast.reports import figures
 from lga_fast.reports.figures import Series
-from lga_fast.reports.html import Table
+from lga_fast.reports.table import Table
 from lga_fast.studies import _golden_layers
 from lga_fast.studies._choices import chosen_layers
 from lga_fast.studies._experiment import Experiment

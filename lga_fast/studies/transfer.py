@@ -12,7 +12,7 @@ from lga_fast.layer_scores import LayerScores
 from lga_fast.options import option
 from lga_fast.records import EditKind
 from lga_fast.reports import figures
-from lga_fast.reports.html import Table
+from lga_fast.reports.table import Table
 from lga_fast.scoring import score_layers
 from lga_fast.selectors import brute_force, lga
 from lga_fast.studies import _golden_layers

@@ -49,6 +49,10 @@ def test_a_report_is_written_and_has_what_repeats_it(name, setting):  # noqa: F8
         assert report.title in (asked.out / f"{name}.{suffix}").read_text()
     pictures = {file.name for file in asked.out.glob(f"{name}-*.png")}
     assert pictures == {f"{name}-{picture.name}.png" for picture in report.pictures} != set()
+    for i, table in enumerate(report.tables, 1):
+        for suffix, text in (("csv", table.csv()), ("tex", table.latex())):
+            assert (asked.out / f"{name}-table{i}.{suffix}").read_text() == text
+    assert all(file.with_suffix(".pdf").exists() for file in asked.out.glob(f"{name}-*.svg"))
     if "repeats" not in options:  # seconds differ
         study(name, asked, **options)  # the sweeps are read again
         assert json.loads((asked.out / f"{name}.json").read_text()) == written
