@@ -101,6 +101,7 @@ def test_a_sequence_stays_and_follows_what_was_before(loaded):
     assert not torch.equal(model.get_parameter(name), after)
 
 
+@pytest.mark.filterwarnings("ignore:request .* of its change is written")
 def test_batches_are_edited_together(loaded, monkeypatch):
     editor = BaseEditor(hparams(loaded, MEMITHyperParams, batch_size=2, layers=[0, 1]))
     three = {name: [*column, column[0]] for name, column in TWO.items()}
@@ -199,8 +200,18 @@ def test_hparams_are_read_changed_and_written(tmp_path, loaded):
         MEMITHyperParams.from_hparams(file)
     with pytest.raises(DataError, match="alg_name: expected one of ROME, R-ROME, .*, got 'WISE'"):
         BaseEditor(SimpleNamespace(alg_name="WISE", model_name="atlas"))
-    with pytest.raises(EditError, match="evaluation_type 'LLM-judge': only teacher forcing"):
-        BaseEditor(hparams(loaded, evaluation_type="LLM-judge"))
+    for key, value, message in (
+        (
+            "evaluation_type",
+            "LLM-judge",
+            "evaluation_type: 'LLM-judge': metrics are teacher-forced",
+        ),
+        ("use_chat_template", True, "use_chat_template: True: metrics are"),
+        ("fact_token", "last", "fact_token: only 'subject_last' is supported, got 'last'"),
+        ("v_lr", -1, "v_lr: expected a number above 0"),
+    ):
+        with pytest.raises(EditError, match=message):  # before a model is looked for
+            BaseEditor(hparams("nowhere", **{key: value}))
     if not torch.cuda.is_available():
         with pytest.warns(LgaFastWarning, match="there is no cuda:0; the CPU is used"):
             assert BaseEditor(file).editable.device.type == "cpu"

@@ -21,6 +21,7 @@ from lga_fast.weight_edit import WeightEdit
 
 _EDITORS = "lga_fast.editors"
 _LOG = logging.getLogger(__name__)
+_GENERATED = ("evaluation_type", "use_chat_template")  # keys of hparams: other ways to measure
 _CHUNK = 32  # requests whose edits are solved and measured together
 _NO_EFFECT = ("keep_original_weight",)  # in EasyEdit neither
 _METRICS = ("exact match", "token_em")  # of `eval_metric`; EasyEdit takes both for token accuracy
@@ -39,14 +40,20 @@ class BaseEditor:
 
     Raises:
         DataError: the hparams are of a method that lga_fast does not have.
+        EditError: a key asks for something unsupported.
         LgaFastError: the model cannot be loaded.
     """
 
     def __init__(self, hparams: Any) -> None:
         self.hparams = _hparams.resolve(hparams)
         self.alg_name, self.model_name = self.hparams.alg_name, self.hparams.model_name
-        if (kind := getattr(self.hparams, "evaluation_type", None)) is not None:
-            raise EditError(f"hparams: evaluation_type {kind!r}: only teacher forcing is supported")
+        for key in _GENERATED:
+            if value := getattr(self.hparams, key, None):
+                raise EditError(
+                    f"hparams: {key}: {value!r}: metrics are teacher-forced on plain prompts here; "
+                    "leave it out"
+                )
+        editors.check_options(registry.canonical(_EDITORS, self.alg_name), None, self.hparams, {})
         self.editable = load_model(self.hparams)
         self.model, self.tok = self.editable.hf, self.editable.tokenizer
         self.edits: list[WeightEdit] = []
@@ -157,7 +164,7 @@ class BaseEditor:
         together: int = 1,
         **others: Any,
     ) -> tuple[list[dict[str, Any]], Any, dict[str, Tensor]]:
-        """`edit` for EasyEdit's request dicts."""
+        """`edit` for EasyEdit's request dicts, `together` of them in one edit."""
         _refuse(eval_metric=None if eval_metric in _METRICS else eval_metric, **others)
         facts = easyedit_requests(requests)
         editors.validate_requests(facts, self.alg_name)
