@@ -40,9 +40,11 @@ def measure(
     answers = iter(metrics.score(model, [question for of in asked for question in of], own))
     results = [_quality(request, answers) for request in requests]
     if fluency:
-        sampled = metrics.choose(["fluency"], {"fluency": {"sampler": "top5"}})
-        cases, _ = metrics.measure_cases(model, requests, changes, sampled)
-        for result, values in zip(results, cases, strict=True):
+        metric: Any = metrics.choose(["fluency"], {"fluency": {"sampler": "top5"}})["fluency"]
+        asked_to_write = [ask for request in requests for ask in metric.questions(request)]
+        texts = metrics.generate(model, asked_to_write, changes)
+        for result, request, text in zip(results, requests, texts, strict=True):
+            values = metric.measure(request, [text], [text])
             result["fluency"] = {"ngram_entropy": values["fluency_raw"]}
     return results
 
