@@ -12,7 +12,7 @@ from lga_fast.chat import ChatTokenizer
 from lga_fast.errors import LgaFastError
 from lga_fast.gguf_file import load_gguf
 from lga_fast.load_arguments import FromPretrained
-from lga_fast.model_source import find_path, refuse_adapters
+from lga_fast.model_source import check_tokenizer, find_path, refuse_adapters
 from lga_fast.models.editable import EditableModel
 from lga_fast.parsing import parse_path, shortened
 from lga_fast.streaming.checkpoint import Checkpoint
@@ -78,11 +78,7 @@ def load(
         OptionError: `memory_budget` is not a positive number of bytes.
         UnsupportedModel: no family fits the model.
     """
-    if tokenizer is not None and not callable(tokenizer):
-        raise LgaFastError(
-            f"load: tokenizer: expected a tokenizer object, got {tokenizer!r}; make one with "
-            "transformers.AutoTokenizer.from_pretrained(...)"
-        )
+    check_tokenizer(tokenizer)
     pretrained = FromPretrained(revision, token, trust_remote_code, attn_implementation)
     budget = load_arguments.parse_budget(memory_budget)
     if weights not in get_args(Weights):

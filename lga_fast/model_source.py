@@ -57,6 +57,19 @@ def _cached(hub_id: str) -> bool:
         return False
 
 
+def check_tokenizer(tokenizer: Any) -> None:
+    """Refuse what is no tokenizer, such as the name of one; None is fine.
+
+    Raises:
+        LgaFastError: so it is.
+    """
+    if tokenizer is not None and not callable(tokenizer):
+        raise LgaFastError(
+            f"load: tokenizer: expected a tokenizer object, got {tokenizer!r}; make one with "
+            "transformers.AutoTokenizer.from_pretrained(...)"
+        )
+
+
 def refuse_adapters(hf: Any) -> None:
     """Refuse a model whose weights are not all its own, because adapters of PEFT add to them.
 

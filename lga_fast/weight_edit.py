@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cached_property
@@ -190,18 +190,6 @@ class WeightEdit:
             for name, pair in sides.items()
             for side, tensor in zip(("left", "right"), pair, strict=True)
         }
-
-
-def stack_deltas(edits: Sequence[WeightEdit]) -> dict[str, LowRank]:
-    """The changes of all edits together; the ranks of those of one weight add up."""
-    by_name: dict[str, list[LowRank]] = {}
-    for edit in edits:
-        for name, delta in edit.deltas.items():
-            by_name.setdefault(name, []).append(delta)
-    return {
-        name: LowRank(*(torch.cat([getattr(d, side) for d in of], 1) for side in ("left", "right")))
-        for name, of in by_name.items()
-    }
 
 
 def _checked(name: str, delta: LowRank) -> LowRank:

@@ -17,7 +17,7 @@ from lga_fast.datasets import easyedit_requests
 from lga_fast.export import checkpoint_diff, edit_records
 from lga_fast.files import check_writable
 from lga_fast.metrics import Question, ScoredAnswer
-from lga_fast.weight_edit import WeightEdit, stack_deltas
+from lga_fast.weight_edit import WeightEdit
 
 
 def apply(
@@ -143,7 +143,10 @@ def _wrong_weights(folder: Path, base: str, changes: Sequence[WeightEdit]) -> li
     """What differs although no edit says so, and what does not although one does."""
     found = checkpoint_diff.compare(base, folder)
     stored = checkpoint_diff.tensor_names(folder)
-    deltas = {checkpoint_diff.stored_name(stored, n): d for n, d in stack_deltas(changes).items()}
+    deltas = {
+        checkpoint_diff.stored_name(stored, n): d
+        for n, d in edit_records.stack_deltas(changes).items()
+    }
     differing = {one.name for one in found.tensors}
     problems = [*found.unlike]
     problems += [f"{name}: differs, and no edit says so" for name in sorted(differing - {*deltas})]

@@ -13,10 +13,11 @@ from lga_fast.editors import Solver
 from lga_fast.evaluation.options import EvalWhen, Mode
 from lga_fast.evaluation.results_file import CaseFile
 from lga_fast.evaluation_records import CaseResult
+from lga_fast.export.edit_records import stack_deltas
 from lga_fast.metrics import CaseMetric, SummaryMetric, measure_cases
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
-from lga_fast.weight_edit import WeightEdit, stack_deltas
+from lga_fast.weight_edit import WeightEdit
 
 
 @dataclass(frozen=True)

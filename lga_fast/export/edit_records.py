@@ -14,7 +14,7 @@ import lga_fast
 from lga_fast.errors import DataError, EditError
 from lga_fast.files import write_atomic
 from lga_fast.models import EditableModel, check_loaded
-from lga_fast.weight_edit import LowRank, WeightEdit, stack_deltas
+from lga_fast.weight_edit import LowRank, WeightEdit
 
 RECORD, CARD = "lga_fast_edits.json", "README.md"
 _VERSION = 1
@@ -51,6 +51,18 @@ def combine(model: EditableModel, edits: Sequence[WeightEdit]) -> WeightEdit:
     about |= {"requests": [fact for edit in edits for fact in edit.provenance.get("requests", ())]}
     parts = [edit.provenance | {"checksum": edit.checksum} for edit in edits]
     return WeightEdit(stack_deltas(edits), about | {"edits": parts})
+
+
+def stack_deltas(edits: Sequence[WeightEdit]) -> dict[str, LowRank]:
+    """The changes of all edits together; the ranks of those of one weight add up."""
+    by_name: dict[str, list[LowRank]] = {}
+    for edit in edits:
+        for name, delta in edit.deltas.items():
+            by_name.setdefault(name, []).append(delta)
+    return {
+        name: LowRank(*(torch.cat([getattr(d, side) for d in of], 1) for side in ("left", "right")))
+        for name, of in by_name.items()
+    }
 
 
 def describe(edit: WeightEdit) -> dict[str, Any]:
