@@ -15,7 +15,7 @@ JOBS ?= 2
 BIN := .venv/bin
 CPP := csrc/* $(wildcard tests/cuda_on_cpu/*.c* tests/cuda_on_cpu/emulator/*)
 
-.PHONY: demo real real-short test test-sanitize test-planted test-newest test-oldest dist-check lock bench lint format clean
+.PHONY: demo real real-short test test-sanitize test-planted torture test-newest test-oldest dist-check lock bench lint format clean
 .DELETE_ON_ERROR:
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
@@ -66,6 +66,13 @@ test-sanitize: .venv/built
 # Whether those tests find the bugs of tests/cuda_on_cpu/planted_bugs.py; seven minutes of one core.
 test-planted: .venv/built
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) tests/cuda_on_cpu/check_planted_bugs.py
+
+# The long form of tests/torture: exceptions at the lines that the package runs, inputs that are nearly
+# right. What was tried and what failed goes to benchmarks/results/torture.json.
+SECONDS ?= 600
+SEED ?= 0
+torture: .venv/built
+	OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(BIN)/python -m tests.torture.run --seconds $(SECONDS) --seed $(SEED)
 
 # $(call test-in,ENVIRONMENT) runs the suite once, on the native kernels. Those are built in place and
 # so replace .venv's, which the next `make test` builds again.

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+_MAX_MESSAGE = 3000  # characters: some ten times the longest that is not of hostile input
+
 
 class LgaFastWarning(UserWarning):
     """Every warning of lga_fast, so that no other library's is taken for one."""
@@ -21,6 +23,12 @@ def warn(message: str) -> None:
     warnings.warn(message, LgaFastWarning, stacklevel=level)
 
 
+def shortened(text: str, limit: int = 300) -> str:
+    """A text for an error message: its beginning and its end if it is long."""
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]} ... {text[-half:]}"
+
+
 @dataclass(frozen=True)
 class Dropped:
     """A request that a run could not use, and why."""
@@ -30,7 +38,11 @@ class Dropped:
 
 
 class LgaFastError(Exception):
-    """Base of all errors raised on purpose by lga_fast."""
+    """Base of all errors raised on purpose by lga_fast; a very long message is shortened."""
+
+    def __init__(self, message: str = "", *more: object) -> None:
+        """Names and values that come from files may be of any length."""
+        super().__init__(shortened(message, _MAX_MESSAGE), *more)
 
 
 class DataError(LgaFastError):

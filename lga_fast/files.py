@@ -18,8 +18,8 @@ import psutil
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from lga_fast.errors import DataError
-from lga_fast.parsing import parse_path, shortened
+from lga_fast.errors import DataError, shortened
+from lga_fast.parsing import parse_path
 
 _MAX_PART = 40  # characters of each part of an unfinished file's name
 

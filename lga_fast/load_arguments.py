@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from lga_fast.errors import LgaFastError
+from lga_fast.errors import LgaFastError, shortened
 from lga_fast.options import checked
-from lga_fast.parsing import parse_json, shortened
+from lga_fast.parsing import parse_json
 
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # what streaming may need
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -135,7 +135,7 @@ def parse_device(device: Any) -> str | torch.device:
         place = torch.device(device)
         problem = "weights on it are no numbers" if place.type == "meta" else ""
         torch.empty(0, device=place)
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError) as error:
         problem = shortened(str(error).partition("\n")[0])
     if problem:
         raise LgaFastError(

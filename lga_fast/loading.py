@@ -9,12 +9,12 @@ import torch
 
 from lga_fast import load_arguments, memory, named_models
 from lga_fast.chat import ChatTokenizer
-from lga_fast.errors import LgaFastError
+from lga_fast.errors import LgaFastError, shortened
 from lga_fast.gguf_file import load_gguf
 from lga_fast.load_arguments import FromPretrained
 from lga_fast.model_source import check_tokenizer, find_path, refuse_adapters
 from lga_fast.models.editable import EditableModel
-from lga_fast.parsing import parse_path, shortened
+from lga_fast.parsing import parse_path
 from lga_fast.streaming.checkpoint import Checkpoint
 from lga_fast.streaming.checkpoint_files import (
     check_index,

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from lga_fast.errors import DataError
+from lga_fast.errors import DataError, shortened
 
 _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # may be half of a pair that is one character
 _MAX_NAME = 255  # bytes that file systems take
@@ -83,9 +83,3 @@ def parse_path(source: Any) -> Path:
     if problem:
         raise DataError(f"{shown}: expected a path, got one with {problem}. Give another path.")
     return path
-
-
-def shortened(text: str, limit: int = 300) -> str:
-    """A text for an error message: its beginning and its end if it is long."""
-    half = limit // 2
-    return text if len(text) <= limit else f"{text[:half]} ... {text[-half:]}"

@@ -18,9 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lga_fast.errors import DataError, EditError
+from lga_fast.errors import DataError, EditError, shortened
 from lga_fast.files import replacing
-from lga_fast.parsing import parse_json, parse_path, shortened
+from lga_fast.parsing import parse_json, parse_path
 
 KIND = "lga_fast.WeightEdit"  # the only metadata key: with several, the order of bytes would vary
 VERSION = 1

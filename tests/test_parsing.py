@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from lga_fast.errors import DataError
-from lga_fast.parsing import parse_json, parse_path, parse_yaml, shortened
+from lga_fast.errors import DataError, LgaFastError, shortened
+from lga_fast.parsing import parse_json, parse_path, parse_yaml
 
 BOMB = "\n".join(
     ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
@@ -59,3 +59,4 @@ def test_paths_that_cannot_be(path):
 def test_a_long_text_keeps_both_ends():
     assert shortened("x" * 300) == "x" * 300
     assert shortened("a" * 500 + "b" * 500, 100) == "a" * 50 + " ... " + "b" * 50
+    assert len(str(LgaFastError("x" * 10_000))) == 3005

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from lga_fast import registry
-from lga_fast.errors import DataError, EditError
-from lga_fast.parsing import parse_json, parse_path, parse_yaml, shortened
+from lga_fast.errors import DataError, EditError, shortened
+from lga_fast.parsing import parse_json, parse_path, parse_yaml
 
 # A file, with or without its suffix; a mapping; or an object such as EasyEdit's hparams.
 Config = str | os.PathLike[str] | Mapping[str, Any] | object

@@ -12,8 +12,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from lga_fast.errors import LgaFastError
-from lga_fast.parsing import parse_json, shortened
+from lga_fast.errors import LgaFastError, shortened
+from lga_fast.parsing import parse_json
 
 ONE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
