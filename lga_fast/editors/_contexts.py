@@ -13,6 +13,7 @@ from lga_fast.editors import _cost_messages
 from lga_fast.editors._layer_editor import SEED_WORDS, LayerEditor
 from lga_fast.forward import decoding
 from lga_fast.models import EditableModel
+from lga_fast.models.tensor_utils import grad_mode
 from lga_fast.tokens import encode
 
 _TOP_K = 5  # tokens, of which one is drawn
@@ -31,7 +32,7 @@ def generate(
     """
     generator = torch.Generator().manual_seed(seed)
     wanted = [(start, length) for length in lengths for start in SEED_WORDS * per_seed]
-    with torch.no_grad(), model.frozen():
+    with grad_mode(False), model.frozen():
         if model.streamed:
             rows = _sample_in_lockstep(model, generator, wanted)
         else:

@@ -16,7 +16,7 @@ from lga_fast.errors import NonFinite
 from lga_fast.forward.cpu_fast_paths import fast_gelu
 from lga_fast.models import EditableModel, ForwardJob
 from lga_fast.models.module_patching import hooked
-from lga_fast.models.tensor_utils import padded
+from lga_fast.models.tensor_utils import grad_mode, padded
 
 KEYS_AT_ONCE = 1024  # converted to float64
 
@@ -82,7 +82,7 @@ def measure(
         for layer in layers:
             matrix = model.matrix(layer, model.family.edited)
             stack.enter_context(hooked(matrix.register_forward_pre_hook, partial(add, layer)))
-        for context in (model.frozen(), torch.no_grad(), fast_gelu(model.hf)):
+        for context in (model.frozen(), grad_mode(False), fast_gelu(model.hf)):
             stack.enter_context(context)
         advance = stack.enter_context(progress.bar("reading keys", total, show))
         _run(model, jobs, layers[-1] + 1, show)

@@ -14,7 +14,7 @@ from lga_fast.errors import NonFinite
 from lga_fast.forward.clean_run import Readout
 from lga_fast.forward.patched_forward import FullForward, LogitLens
 from lga_fast.models import EditableModel
-from lga_fast.models.tensor_utils import padded, wide
+from lga_fast.models.tensor_utils import grad_mode, padded, wide
 from lga_fast.records import EditRequest
 from lga_fast.tokens import Row, target_row, token_at
 
@@ -118,7 +118,7 @@ class ValueProblem:
         losses: list[list[float]] = [[] for _ in active]
         known: list[bool] = []
         for step in range(settings.steps):
-            with torch.enable_grad():
+            with grad_mode(True):
                 current = torch.stack([deltas[i] for i in active])
                 logits = self._logits(current, settings.loss_layer)
                 kl = settings.kl_factor * self._kl(logits).to(current)
@@ -178,7 +178,7 @@ class ValueProblem:
     def _known(self, logits: Float[Tensor, "position vocab"], loss_layer: int | None) -> list[bool]:
         """Whether each bare prompt gets its new answer already; `logits` of the first step."""
         if loss_layer is not None:
-            with torch.no_grad():
+            with grad_mode(False):
                 logits = self.runner.logits({})
         return self._likeliest(logits, self.runner.reads.row % self.each == 0).tolist()
 

@@ -20,6 +20,7 @@ from lga_fast.forward.partial_forward import RecordedForward
 from lga_fast.models import module_patching
 from lga_fast.models.editable import EditableModel
 from lga_fast.models.module_patching import change_output, hooked, unwrap_output, wrap_output
+from lga_fast.models.tensor_utils import grad_mode
 
 Changes = Mapping[Site, Float[Tensor, "row d_model"]]
 Positions = tuple[Tensor, Tensor]  # row and token [position]
@@ -113,7 +114,7 @@ class FullForward:
     ) -> CleanRun:
         """Run the unchanged model once, for changes at each of these layers."""
         clean, changed = CleanRun(reads.changed, None), reads.changed.unsqueeze(1)
-        with torch.no_grad(), capture(model, layers, sites, reads, changed, clean):
+        with grad_mode(False), capture(model, layers, sites, reads, changed, clean):
             model.logits_at(reads.ids.to(model.device), _ANY, _ANY, use_cache=False)
         return clean
 
@@ -182,7 +183,7 @@ class SuffixForward(FullForward):
         clean, positions = CleanRun(start, recording), reads.positions_from(start)
         recorded = list(dict.fromkeys((*sites, *_replayed(model, layers, sites))))
         with (
-            torch.no_grad(),
+            grad_mode(False),
             capture(model, layers, recorded, reads, positions, clean),
         ):
             recording.run(_ANY, _ANY)

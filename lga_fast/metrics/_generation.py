@@ -17,7 +17,7 @@ from lga_fast.errors import ScoringError
 from lga_fast.forward import decoding
 from lga_fast.forward.per_row_edits import PerRowEdits
 from lga_fast.models import EditableModel, check_loaded
-from lga_fast.models.tensor_utils import wide
+from lga_fast.models.tensor_utils import grad_mode, wide
 from lga_fast.tokens import encode_prompt
 from lga_fast.weight_edit import WeightEdit
 
@@ -73,7 +73,7 @@ def generate(
         raise ScoringError("expected prompts of one token or more, got an empty one")
     new_ids: dict[int, list[int]] = {}
     with (
-        torch.no_grad(),
+        grad_mode(False),
         model.frozen(),
         progress.bar("continuing prompts", len(prompts), show_progress) as advance,
     ):

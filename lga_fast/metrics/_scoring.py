@@ -23,7 +23,7 @@ from lga_fast import memory, progress
 from lga_fast.errors import ScoringError
 from lga_fast.forward.per_row_edits import PerRowEdits
 from lga_fast.models import EditableModel, ForwardJob, check_loaded
-from lga_fast.models.tensor_utils import padded, wide
+from lga_fast.models.tensor_utils import grad_mode, padded, wide
 from lga_fast.tokens import Row, target_row
 from lga_fast.weight_edit import WeightEdit
 
@@ -100,7 +100,7 @@ def score(
     groups = list(same_inputs.values())
     answers: dict[int, ScoredAnswer] = {}
     with (
-        torch.no_grad(),
+        grad_mode(False),
         model.frozen(),
         progress.bar("asking questions", len(rows), show_progress) as advance,
     ):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lga_fast.models.fingerprint import at_rest
 from lga_fast.models.module_patching import hooked
+from lga_fast.models.tensor_utils import grad_mode
 
 TOKENS = 7
 _NOISE = 64  # by how many of the dtype's epsilons a part may differ where its inputs do not
@@ -65,7 +66,7 @@ def record_calls(hf: Any, blocks: str, layers: Collection[int]) -> list[Call]:
     def record(path: str, *call: Any) -> None:
         calls.append(Call(path, *call))
 
-    with ExitStack() as stack, torch.no_grad(), at_rest(hf):
+    with ExitStack() as stack, grad_mode(False), at_rest(hf):
         for path, module in hf.named_modules():
             deep = path.startswith(f"{blocks}.") and path.count(".") > blocks.count(".") + 1
             if path and not (deep and not path.startswith(insides)):

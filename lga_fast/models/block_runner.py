@@ -20,6 +20,7 @@ from lga_fast.models.module_patching import (
     wrap_output,
 )
 from lga_fast.models.structure import ModelStructure
+from lga_fast.models.tensor_utils import grad_mode
 
 
 class BlockRunner:
@@ -75,7 +76,7 @@ class BlockRunner:
             UnsupportedModel: the model does something to the hidden states between its blocks.
         """
         assert self._form is not None
-        with torch.no_grad():
+        with grad_mode(False):
             return record_block_inputs(
                 self._model.hf, self._blocks, self._form, inputs, len(self._blocks)
             )
@@ -100,7 +101,7 @@ class BlockRunner:
             yield
 
     def _learn_form(self, block: nn.Module) -> None:
-        with torch.no_grad():
+        with grad_mode(False):
             first = record_block_inputs(self._model.hf, self._blocks, 0, self._one_token(), 1)
             args, kwargs = first.others[0]
             self._form = tuple_length(block(first.hidden, *args, **kwargs))

@@ -31,7 +31,7 @@ from lga_fast.models.module_patching import (
     wrap_output,
 )
 from lga_fast.models.taps import Tap, Taps
-from lga_fast.models.tensor_utils import whole_weight
+from lga_fast.models.tensor_utils import grad_mode, whole_weight
 
 # What a model raises that is not a decoder, such as one that needs an encoder's input too.
 FOREIGN = (
@@ -72,8 +72,8 @@ def largest_error(hf: Any, family: ModelFamily, name: str) -> float:
     }
     taps: dict[Key, Tap] = {}
     ids = short_row(hf)
-    with at_rest(hf), torch.enable_grad():
-        with torch.no_grad():
+    with at_rest(hf), grad_mode(True):
+        with grad_mode(False):
             plain = hf(input_ids=ids, use_cache=False).logits
         asked = [*weights.values(), *fused.values(), *idle.values()]
         for weight in asked:

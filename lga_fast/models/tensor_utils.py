@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+
+from lga_fast.undo import undone
 
 
 def padded(rows: Sequence[Sequence[int]]) -> Int[Tensor, "row token"]:
@@ -54,3 +58,11 @@ def whole_weight(module: nn.Module) -> nn.Parameter | None:
     weight = dict(module.named_parameters(recurse=False)).get("weight")
     plain = type(weight) is nn.Parameter and weight.ndim == 2 and weight.is_floating_point()
     return weight if plain else None
+
+
+@contextmanager
+def grad_mode(tracked: bool) -> Iterator[None]:
+    """`torch.no_grad()` or `torch.enable_grad()`, and undone whatever interrupts it."""
+    with undone((), partial(torch.set_grad_enabled, torch.is_grad_enabled())):
+        torch.set_grad_enabled(tracked)
+        yield

@@ -22,6 +22,7 @@ from lga_fast import progress
 from lga_fast.forward.tensor_store import DiskStore, MemoryStore, TensorStore
 from lga_fast.models import EditableModel
 from lga_fast.models.block_runner import BlockInputs
+from lga_fast.models.tensor_utils import grad_mode
 from lga_fast.scoring.batch_layout import Batch, Layout
 from lga_fast.scoring.scoring_pass import ScoringPass, backward
 
@@ -113,14 +114,14 @@ class LayerMajorPass:
         for i, entering in enumerate(self._entering(layer)):
             # As in the other sweep, though nothing goes back: experts run in another way for
             # taps, and some kernels ask whether there is a graph.
-            with torch.enable_grad(), self.scoring.taps(*self.batches[i], [layer], 0):
+            with grad_mode(True), self.scoring.taps(*self.batches[i], [layer], 0):
                 output = self.runner.run(layer, entering, self._block_inputs[i]).detach()
             yield str(i), output
 
     def _from_head(self) -> Iterator[tuple[str, Tensor]]:
         for i, hidden in enumerate(self._entering(self.layers)):
             batch, layout = self.batches[i]
-            with torch.enable_grad(), self.runner.after_blocks(hidden):
+            with grad_mode(True), self.runner.after_blocks(hidden):
                 read, gradients = self.scoring.head(batch, layout)
                 entering = backward(read, gradients, hidden)
             yield from zip(self._keys(i), entering, strict=True)
@@ -128,7 +129,7 @@ class LayerMajorPass:
     def _from_block(self, layer: int) -> Iterator[tuple[str, Tensor]]:
         leaving = self.store.get(f"gradient-{layer + 1}")
         for i, hidden in enumerate(self._entering(layer)):
-            with torch.enable_grad(), self.scoring.taps(*self.batches[i], [layer]):
+            with grad_mode(True), self.scoring.taps(*self.batches[i], [layer]):
                 output = self.runner.run(layer, hidden, self._block_inputs[i])
                 gradients = [leaving[key].to(output.device) for key in self._keys(i)]
                 entering = backward(output, gradients, hidden if layer > self.lowest else None)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lga_fast import ops
 from lga_fast.models import EditableModel, Tap
-from lga_fast.models.tensor_utils import to_device, wide
+from lga_fast.models.tensor_utils import grad_mode, to_device, wide
 from lga_fast.scoring.batch_layout import Batch, Layout, lay_out
 from lga_fast.scoring.options import ScoringOptions
 from lga_fast.scoring.pairs import ASKED, Pair
@@ -68,7 +68,7 @@ class ScoringPass:
         """
         before = len(self._arriving)
         layout = self.layout(batch)
-        with torch.enable_grad(), self.taps(batch.pairs, layout):
+        with grad_mode(True), self.taps(batch.pairs, layout):
             backward(*self.head(batch.pairs, layout))
         self.finish(before)
 

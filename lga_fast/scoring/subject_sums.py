@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lga_fast import ops
 from lga_fast.models import EditableModel, Tap
-from lga_fast.models.tensor_utils import to_device, wide
+from lga_fast.models.tensor_utils import grad_mode, to_device, wide
 from lga_fast.scoring.batch_layout import Layout
 from lga_fast.scoring.pairs import SLOTS, Pair
 
@@ -85,7 +85,7 @@ class SubjectsOfBatch:
         sums, at = self._sums, self._at.to(tap.a.device)
         if tap.routing or not len(at):
             return
-        with torch.no_grad():  # `forward`, because a call would run the taps' hooks
+        with grad_mode(False):  # `forward`, because a call would run the taps' hooks
             output = sums.model.matrix(tap.layer, tap.matrix).forward(tap.a[at])
         for row, values in enumerate((output, tap.d[at] / sums.scale)):
             norms = wide(values).double().norm(dim=1)

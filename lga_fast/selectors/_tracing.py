@@ -22,7 +22,7 @@ from lga_fast import memory
 from lga_fast.forward.partial_forward import RecordedForward
 from lga_fast.models import EditableModel
 from lga_fast.models.module_patching import hooked, unwrap_output
-from lga_fast.models.tensor_utils import padded, wide
+from lga_fast.models.tensor_utils import grad_mode, padded, wide
 
 Window = tuple[int, int]  # layers [first, end)
 
@@ -93,7 +93,7 @@ class Tracer:
         rows = self.samples + 1
         lengths = {i: rows * len(p.ids) for i, p in enumerate(prompts)}
         traces: dict[int, Trace] = {}
-        with torch.no_grad():
+        with grad_mode(False):
             for batch in memory.batches(lengths, self._limit(prompts)):
                 traces |= zip(batch, self._trace([prompts[i] for i in batch]), strict=True)
                 advance(len(batch))
@@ -232,7 +232,7 @@ def noise_level(model: EditableModel, subjects: Sequence[str]) -> float:
         for subject in subjects
         for token in model.tokenizer(subject, add_special_tokens=False)["input_ids"]
     ]
-    with torch.no_grad():
+    with grad_mode(False):
         embedding = model.hf.get_input_embeddings()
         return float(embedding(torch.tensor([ids], device=model.device)).double().std())
 
