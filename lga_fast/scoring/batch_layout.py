@@ -89,7 +89,7 @@ def launch_tokens(model: EditableModel) -> float:
     the device does 4e10 multiply-adds, two thirds of them in the MLP.
     """
     if model.device.type != "cuda" or model.streamed:
-        return 0
+        return 0.0
     weights = sum(model.size(model.mlp_layers[0], name) for name in model.parameter_names())
     return 4e10 / (1.5 * weights)
 

@@ -167,8 +167,8 @@ def build_pairs(
         old_rows = {}
     prompts = {i: new.ids[: new.start] for i, new in enumerate(new_rows) if i not in old_rows}
     generating = {i: p for i, p in prompts.items() if not (ask and lengths[i] == 1)}
-    answers = dict.fromkeys(prompts, (ASKED,))
-    answers |= generate(model, generating, lengths, options.batch_tokens)
+    answers: dict[int, Sequence[int]] = dict.fromkeys(prompts, (ASKED,))
+    answers.update(generate(model, generating, lengths, options.batch_tokens))
     old_rows |= {i: Row((*p, *answers[i]), len(p)) for i, p in prompts.items()}
     pairs = [
         Pair(i, old_rows[i], new, *more[i]) for i, new in enumerate(new_rows) if old_rows[i].target
