@@ -4,8 +4,9 @@ The usual way is that of other libraries: one request at a time, every step runs
 every token and takes log-probabilities at all of them, and keys and outputs are read one context at
 a time. Our own plain form is timed as well (`FullForward`: the whole model, but logits only where a
 loss reads them). All optimise the same δ; the changes are compared before anything is timed.
-Without arguments: GPT-2 124M's shape, layer 5, 20 steps, 21 contexts, one thread; float32, then
-bfloat16; writes results/editing_cpu.json.
+Without arguments: GPT-2 124M's shape, layer 5, 20 steps, 21 contexts, one thread, CPU seconds;
+float32, then bfloat16; writes results/editing_cpu.json. With `--easyedit CHECKOUT` EasyEdit's own
+modules take part, in float32, and results/editing_easyedit.json is written.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -33,9 +36,10 @@ from lga_fast.records import EditRequest, find_subject
 from lga_fast.tokens import token_at
 
 try:
-    from benchmarks import timing
+    from benchmarks import easyedit_way, timing
     from benchmarks.selection import _peak_bytes, _spread
 except ImportError:
+    import easyedit_way
     import timing
     from selection import _peak_bytes, _spread
 
@@ -172,6 +176,7 @@ def compare(
     config: GPT2Config | None = None,
     count: int = 16,
     layer: int = LAYER,
+    more: Mapping[str, Callable[..., list[Change]]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Seconds per edit, ratios, peak memory and agreement, alternating in one process."""
     model, requests = model_of(dtype, device, config), requests_of(count)
@@ -182,17 +187,19 @@ def compare(
         "plain": (partial(ours, FullForward, layer), requests[1:2]),
         "usual": (partial(usual, layer), requests[1:2]),
     }
+    ways |= {name: (way, requests[1:2]) for name, way in more.items()}
     peaks, changes = {}, {}
     for name, (way, few) in ways.items():  # also the warm-up
         peaks[name], changes[name] = _peak_bytes(device, way, model, few, contexts)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
+    clock = time.perf_counter if device == "cuda" else time.process_time
     for _ in range(repeats):
         for name, (way, few) in ways.items():
-            started = time.perf_counter()
+            started = clock()
             way(model, few, contexts)
             if device == "cuda":
                 torch.cuda.synchronize()
-            seconds[name].append((time.perf_counter() - started) / len(few))
+            seconds[name].append((clock() - started) / len(few))
     rows = [_value_solver._rows(model, request, contexts) for request in requests]
     row = {
         "model": f"gpt2, {model.layers} layers, width {model.config.hidden_size}",
@@ -209,11 +216,11 @@ def compare(
         "peak_bytes_above_model": peaks,
         "difference_of_change_to_usual": {
             name: _difference(changes[name][-1 if name != "batch" else 1], changes["usual"][0])
-            for name in ("single", "batch", "plain")
+            for name in ("single", "batch", "plain", *more)
         },
     }
     for mine in ("single", "batch"):
-        for theirs in ("usual", "plain"):
+        for theirs in ("usual", "plain", *more):
             pairs = zip(seconds[theirs], seconds[mine], strict=True)
             row[f"{mine}_times_faster_than_{theirs}"] = _spread([t / m for t, m in pairs])
     return row | {"_change": changes["single"][0]}
@@ -229,8 +236,16 @@ def main() -> None:
     """The figures for one CPU thread."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--easyedit", type=Path)
+    options = parser.parse_args()
+    repeats = options.repeats
     torch.set_num_threads(1)
+    if options.easyedit:
+        theirs = easyedit_way.of(options.easyedit, LAYER, HOW)
+        row = compare(torch.float32, "cpu", repeats, more={"easyedit": theirs})
+        del row["_change"]
+        timing.write_result("editing_easyedit", [row], SEED)
+        return
     full, half = (compare(dtype, "cpu", repeats) for dtype in (torch.float32, torch.bfloat16))
     half["difference_of_change_to_float32"] = _difference(half.pop("_change"), full.pop("_change"))
     timing.write_result("editing_cpu", [full, half], SEED)

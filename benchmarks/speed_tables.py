@@ -130,7 +130,20 @@ def editing() -> str:
         "steps. ‖ΔW − ΔW of the usual way‖ / ‖ΔW‖ is "
         f"{full['difference_of_change_to_usual']['batch']:.0e}; ΔW in bfloat16 differs from "
         f"float32 by {half['difference_of_change_to_float32']:.0%}.\n"
-        f"{source('editing_cpu', 'python benchmarks/editing.py')}"
+        f"{source('editing_cpu', 'python benchmarks/editing.py')}\n{easyedit()}"
+    )
+
+
+def easyedit() -> str:
+    """The same against EasyEdit's own modules."""
+    (row,) = results("editing_easyedit")["rows"]
+    times = [spread(row[f"{name}_times_faster_than_easyedit"]) for name in ("single", "batch")]
+    return (
+        f"EasyEdit's own modules take {row['median_seconds_per_edit']['easyedit']:.1f} CPU seconds "
+        f"per edit in float32; one request is {times[0]} times as fast, {row['requests']} at once "
+        f"are {times[1]} times as fast. Its ΔW differs from the usual way's by "
+        f"{row['difference_of_change_to_usual']['easyedit']:.0e}.\n"
+        f"{source('editing_easyedit', 'python benchmarks/editing.py --easyedit CHECKOUT')}"
     )
 
 

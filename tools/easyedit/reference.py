@@ -129,6 +129,11 @@ class _Empty(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             vars(module).update(vars(importlib.import_module("easyeditor.util.hparams")))
 
 
+def make_importable(checkout: Path) -> None:
+    """Let `easyeditor` be imported from here on."""
+    sys.meta_path.insert(0, _Empty(checkout.resolve()))
+
+
 def arguments() -> dict[str, Any]:
     """Three facts of the atlas as arguments of `BaseEditor.edit`."""
     facts = load_edits("atlas")[:3]
@@ -206,8 +211,8 @@ def edit(method: str, stats_dir: Path, sequential: bool, padding: str) -> dict[s
 
 def main() -> None:
     """Write the figures."""
-    checkout, commit, out = Path(sys.argv[1]).resolve(), sys.argv[2], Path(sys.argv[3]).resolve()
-    sys.meta_path.insert(0, _Empty(checkout))
+    commit, out = sys.argv[2], Path(sys.argv[3]).resolve()
+    make_importable(Path(sys.argv[1]))
     folder = Path(tempfile.mkdtemp())
     os.chdir(folder)  # EasyEdit writes logs and projections here
     write_moments(folder / "stats")
