@@ -54,7 +54,7 @@ def test_serving_runs(tmp_path, monkeypatch):
         _, command, *arguments = shlex.split(line)
         fast = ["--steps", 15, "--layer", 0] if command == "edit" else []
         outputs[command] = run(command, *arguments, *fast)
-    assert outputs["verify"].startswith("weights: as they should be (2 edits)")
+    assert outputs["verify"].startswith("weights: as they should be, 2 checked")
     assert "1 of 100 tensors differ" in outputs["diff"] and "tensors put back: 1" in outputs["undo"]
     exec(compile(python, "docs/serving.md", "exec"), {})
     assert (tmp_path / "served-too" / "config.json").exists()

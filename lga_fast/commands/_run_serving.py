@@ -129,10 +129,9 @@ def verify(
         click.echo(json.dumps({"checked": counts, "wrong": wrong}, indent=2, ensure_ascii=False))
     else:
         for name, problems in wrong.items():
-            click.echo(
-                f"{name}: {'as they should be' if not problems else 'NOT as they should be'}"
-                f" ({_checked(name, counts[name])})"
-            )
+            right = "as they should be" if counts[name] else "none to check"
+            state = "NOT as they should be" if problems else right
+            click.echo(f"{name}: {state}, {counts[name]} checked")
             for problem in problems:
                 click.echo(f"  {problem}")
     if any(wrong.values()):
@@ -162,10 +161,6 @@ def _answers(
     source: str | Path, questions: list[Question], device: str | None, dtype: str | None
 ) -> list[ScoredAnswer]:
     return metrics.score(_inputs.load_model(str(source), device, dtype=dtype), questions)
-
-
-def _checked(name: str, count: int) -> str:
-    return _count(count) if name == "weights" else f"{count} prompts"
 
 
 def _count(edits: int) -> str:
