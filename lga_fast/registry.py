@@ -1,14 +1,22 @@
-"""The folder is the registry: a member is a file of a package, its file stem is its public name."""
+"""The folder is the registry: a member is a file of a package, its file stem is its public name.
+
+Other installed packages add members by entry points: the group is the package, the name is the file
+stem, the value the module. Under `[project.entry-points."lga_fast.selectors"]` the line
+`my_selector = "my_package.my_selector"` adds a selector everywhere, on the command line too.
+"""
 
 from __future__ import annotations
 
 import ast
 import difflib
 import importlib
+import importlib.util
 import pkgutil
 import reprlib
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,7 +32,20 @@ def names(package: str) -> list[str]:
         ['alphaedit', 'emmet', 'memit', 'pmet', 'r_rome', 'rome']
     """
     modules = pkgutil.iter_modules([str(source(package).parent)])
-    return sorted(m.name for m in modules if not m.name.startswith("_"))
+    own = {m.name for m in modules if not m.name.startswith("_")}
+    if twice := own & registered(package).keys():
+        name = min(twice)
+        raise UnknownName(
+            f"{package} has a member {name!r}, and {registered(package)[name]!r} is registered "
+            "under this name too: expected another name in its package's entry points."
+        )
+    return sorted(own | registered(package).keys())
+
+
+@cache
+def registered(package: str) -> dict[str, str]:
+    """Modules of other packages' members, by the members' names."""
+    return {point.name: point.value for point in entry_points(group=package)}
 
 
 def canonical(package: str, name: str) -> str:
@@ -44,7 +65,15 @@ def source(module: str) -> Path:
     """The file of a module or package; of its parents only the topmost package is imported."""
     top, *below = module.split(".")
     path = Path(importlib.import_module(top).__path__[0], *below)
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    package, _, name = module.rpartition(".")
+    if file.exists() or name not in registered(package):
+        return file
+    where = registered(package)[name]
+    spec = importlib.util.find_spec(where)
+    if spec is None or spec.origin is None:
+        raise UnknownName(f"{module}: expected a module {where!r}, got none; reinstall its package")
+    return Path(spec.origin)
 
 
 def configured(package: str, name: str, kind: str, options: dict[str, Any]) -> Any:
@@ -101,4 +130,4 @@ def member(package: str, name: str) -> ModuleType:
         raise UnknownName(
             f"no {reprlib.repr(name)} in {kind}.{hint} There are: {', '.join(known)}."
         )
-    return importlib.import_module(f"{package}.{name}")
+    return importlib.import_module(registered(package).get(name, f"{package}.{name}"))

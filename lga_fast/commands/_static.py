@@ -55,7 +55,9 @@ class StaticModule(Mapping[str, Any]):
                 return StaticClass(statement, self)
             case ast.Assign(value=ast.expr() as value) | ast.AnnAssign(value=ast.expr() as value):
                 return self.evaluate(value)
-        return getattr(importlib.import_module(self._name), name)
+        package, _, member = self._name.rpartition(".")
+        home = registry.registered(package).get(member, self._name)
+        return getattr(importlib.import_module(home), name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._bound)

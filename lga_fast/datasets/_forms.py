@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,9 +101,7 @@ def loaders_for(record: Any) -> list[str]:
 
 def every_form() -> list[tuple[str, Form[Any]]]:
     """The forms of all data sets, with their names."""
-    modules = {
-        name: importlib.import_module(f"{PACKAGE}.{name}") for name in registry.names(PACKAGE)
-    }
+    modules = {name: registry.member(PACKAGE, name) for name in registry.names(PACKAGE)}
     return [(name, form) for name, module in modules.items() for form in module.FORMS]
 
 
