@@ -72,6 +72,7 @@ def setting(**changes):
     + [("tokenizer.json", lambda _, text=text: text, "could not load") for text in ("[]", DEEP)]
     + [("tokenizer_config.json", lambda _: "[]", "could not load")],
 )
+@pytest.mark.filterwarnings("ignore:.*are not read")
 def test_a_damaged_file_is_one_paragraph(whole, tmp_path, name, damage, message, weights):
     for file, content in whole.items():
         (tmp_path / file).write_bytes(content)
