@@ -103,9 +103,8 @@ class MassSolver:
         # The bare prompt's key counts half, the other contexts' share the rest.
         weights = [0.5] + [0.5 / others] * others if others else [1.0]
         self.weights = torch.tensor(weights, dtype=torch.float64)
-        moments = _moment_sources.of(
-            model, self.layers, editor
-        )  # of the original model, also later on
+        # of the original model, also later on
+        moments = _moment_sources.of(model, self.layers, editor)
         self.preconditioners = {n: editor.preconditioner(moments[n]) for n in self.layers}
 
     def solve_joint(self, requests: Sequence[EditRequest]) -> WeightEdit:
