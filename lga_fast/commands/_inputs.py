@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lga_fast.errors import RanksError
 from lga_fast.files import check_writable
 from lga_fast.loading import load
 from lga_fast.models import EditableModel
+from lga_fast.weight_edit import WeightEdit
 
 
 def take_model(fields: dict[str, Any]) -> dict[str, Any]:
@@ -102,6 +104,18 @@ def check_folders(*folders: str | Path | None) -> None:
     for folder in folders:
         if folder is not None:
             check_writable(folder, folder=True)
+
+
+def write_edited(
+    model: EditableModel, change: WeightEdit, merged: Path | None, peft: Path | None
+) -> Iterator[str]:
+    """Write an edited model and an adapter, where asked for; says after each what is where."""
+    if merged:
+        change.to_model(merged, model)
+        yield f"Edited model and tokenizer: {merged}"
+    if peft:
+        change.to_peft(peft, model)
+        yield f"LoRA adapter: {peft}"
 
 
 def check_new(folder: Path | None) -> None:

@@ -146,10 +146,4 @@ def _write(
     change.save(out / "edit.safetensors")
     write_atomic(out / "edit.json", report.to_json() + "\n")
     lines = [f"Written to {out}: edit.safetensors, edit.json"]
-    if merge:
-        change.to_model(merge, model)
-        lines.append(f"Edited model and tokenizer: {merge}")
-    if peft:
-        change.to_peft(peft, model)
-        lines.append(f"LoRA adapter: {peft}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_inputs.write_edited(model, change, merge, peft)])

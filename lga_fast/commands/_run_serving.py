@@ -41,12 +41,8 @@ def apply(
     if combined:
         change.save(combined)
         click.echo(f"{_count(len(changes))} as one: {combined}")
-    if peft:
-        change.to_peft(peft, model)
-        click.echo(f"LoRA adapter: {peft}")
-    if out:
-        change.to_model(out, model)
-        click.echo(f"Edited model and tokenizer: {out}")
+    for line in _inputs.write_edited(model, change, out, peft):
+        click.echo(line)
 
 
 def info(sources: tuple[Path, ...], as_json: bool) -> None:
