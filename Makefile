@@ -15,7 +15,7 @@ JOBS ?= 2
 BIN := .venv/bin
 CPP := csrc/* $(wildcard tests/cuda_on_cpu/*.c* tests/cuda_on_cpu/emulator/*)
 
-.PHONY: demo real real-short test test-sanitize test-planted torture test-newest test-oldest dist-check lock bench lint format clean
+.PHONY: demo real real-short test test-sanitize test-planted torture test-newest test-oldest dist-check docs docs-ci five-minutes lock bench lint format clean
 .DELETE_ON_ERROR:
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
@@ -23,6 +23,12 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 # build would download a second torch.
 BUILD_REQUIRES := $(PYTHON) -c 'import tomllib; \
   print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")'
+
+# Those of the site: `docs`, and of our own what help texts import.
+DOCS_REQUIRES := $(PYTHON) -c 'import tomllib; \
+  p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+  own = ("click", "filelock", "psutil", "pyyaml", "safetensors"); \
+  print(*p["optional-dependencies"]["docs"], *(d for d in p["dependencies"] if d.startswith(own)), sep="\n")'
 
 .venv/use: requirements/lock-use.txt pyproject.toml setup.py
 	$(PYTHON) -m venv .venv
@@ -101,6 +107,25 @@ test-oldest:
 dist-check: .venv/test
 	$(BIN)/python tools/dist_check.py --torch "$(TORCH)"
 
+# In an environment of its own, without torch: it reads the sources.
+.venv-docs/installed: requirements/lock-docs.txt
+	$(PYTHON) -m venv --clear .venv-docs
+	.venv-docs/bin/python $(PIP_INSTALL) -r requirements/lock-docs.txt
+	touch $@
+
+# The site, in out/site; warnings are errors.
+docs: .venv-docs/installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+
+# For .ci/run: an index that lacks mkdocs says nothing of the pages.
+docs-ci:
+	if $(MAKE) .venv-docs/installed; then $(MAKE) docs; \
+	else echo "make docs: skipped, its packages cannot be installed"; fi
+
+# The quick starts of docs/start in a fresh clone, and how long each step takes; -> benchmarks/results.
+five-minutes: .venv/use
+	$(BIN)/python -m tools.five_minutes --torch "$(TORCH)"
+
 .venv-lock/uv:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python $(PIP_INSTALL) uv
@@ -110,13 +135,14 @@ dist-check: .venv/test
 # only direct dependencies are at their oldest there, and the rest must not move from day to day.
 # huggingface-hub<2 is transformers 5.17's bound; without it uv picks the newest one first and then
 # settles for a later transformers.
-COMPILE = .venv-lock/bin/uv pip compile --quiet --python .venv-lock --upgrade pyproject.toml -
+COMPILE = .venv-lock/bin/uv pip compile --quiet --python .venv-lock --upgrade -
 lock: .venv-lock/uv
-	$(BUILD_REQUIRES) | $(COMPILE) --extra dev -o requirements/lock-test.txt
-	$(BUILD_REQUIRES) | $(COMPILE) --extra studies --extra gguf -c requirements/lock-test.txt \
+	$(BUILD_REQUIRES) | $(COMPILE) pyproject.toml --extra dev -o requirements/lock-test.txt
+	$(BUILD_REQUIRES) | $(COMPILE) pyproject.toml --extra studies --extra gguf -c requirements/lock-test.txt \
 	  -o requirements/lock-use.txt
-	($(BUILD_REQUIRES); echo "huggingface-hub<2") | $(COMPILE) --extra test \
+	($(BUILD_REQUIRES); echo "huggingface-hub<2") | $(COMPILE) pyproject.toml --extra test \
 	  --resolution lowest-direct -o requirements/lock-oldest.txt
+	$(DOCS_REQUIRES) | $(COMPILE) -o requirements/lock-docs.txt
 
 bench: .venv/test .venv/built
 	$(BIN)/pytest -q benchmarks --benchmark-only

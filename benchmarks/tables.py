@@ -1,15 +1,17 @@
-"""Write RESULTS.md, and README's panels and tables, from the committed results.
+"""Write RESULTS.md, and the panels and tables of README and docs, from the committed results.
 
-`python benchmarks/tables.py` writes both files; with `--check` it only tells whether they are up to
+`python benchmarks/tables.py` writes all files; with `--check` it only tells whether they are up to
 date.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from lga_fast.records import LayerRanking
 from lga_fast.reports import ranking_table
@@ -36,10 +38,12 @@ commit and the machine that produced it. `python benchmarks/tables.py` writes th
 
 
 def main() -> None:
-    """Write both files, or with --check compare them."""
-    readme, page = HERE.parent / "README.md", HERE / "RESULTS.md"
-    old = {path: path.read_text(encoding="utf-8") for path in (readme, page) if path.exists()}
-    new = {readme: readme_with_tables(old[readme]), page: results_page()}
+    """Write all files, or with --check compare them."""
+    page = HERE / "RESULTS.md"
+    files = {HERE.parent / name: parts for name, parts in _PARTS.items()}
+    old = {path: path.read_text(encoding="utf-8") for path in (page, *files) if path.exists()}
+    new = {path: with_tables(old[path], path, parts) for path, parts in files.items()}
+    new[page] = results_page()
     stale = [path.name for path, text in new.items() if text != old.get(path)]
     if "--check" in sys.argv:
         if stale:
@@ -49,18 +53,14 @@ def main() -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def readme_with_tables(text: str) -> str:
-    """README with every part between `<!-- name -->` and `<!-- /name -->` generated anew."""
-    parts: dict[str, Callable[[], str]] = {
-        "demo": demo,
-        "example": example,
-        "regret": choice_tables.summary,
-        "speed": speed_tables.summary,
-    }
+def with_tables(text: str, path: Path, parts: dict[str, Callable[[], str]]) -> str:
+    """A page with every part between `<!-- name -->` and `<!-- /name -->` generated anew."""
+    here = os.path.relpath(HERE, path.parent)
     for name, part in parts.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-        text, count = re.subn(pattern, lambda m, p=part: m[1] + p() + m[2], text, flags=re.S)
-        assert count == 1, f"README lacks its part {name}"
+        new = part().replace("](results/", f"]({here}/results/")
+        text, count = re.subn(pattern, lambda m, p=new: m[1] + p + m[2], text, flags=re.S)
+        assert count == 1, f"{path.name} lacks its part {name}"
     return text
 
 
@@ -112,6 +112,22 @@ def atlas() -> str:
     intro = f"LGA on three draws of {rankings()[0].requests} proxy facts:\n\n"
     return intro + table(head, rows) + source("atlas_profile", "python benchmarks/atlas_profile.py")
 
+
+_PARTS: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {
+        "demo": demo,
+        "example": example,
+        "regret": choice_tables.summary,
+        "speed": speed_tables.summary,
+    },
+    "docs/method.md": {"regret": choice_tables.summary},
+    "docs/comparison.md": {
+        "editing": speed_tables.editing,
+        "peers": speed_tables.peers,
+        "streamed": speed_tables.streamed,
+        "ranks": speed_tables.ranks,
+    },
+}
 
 if __name__ == "__main__":
     main()

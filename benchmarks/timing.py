@@ -14,7 +14,7 @@ import torch
 from lga_fast.files import write_atomic
 
 RESULTS = Path(__file__).parent / "results"
-_WRITTEN = ("benchmarks/results", "benchmarks/RESULTS.md", "README.md")
+_WRITTEN = ("benchmarks/results", "benchmarks/RESULTS.md", "README.md", "docs")
 
 
 def environment(seed: int | None = None) -> dict[str, Any]:

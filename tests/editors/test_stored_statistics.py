@@ -12,7 +12,7 @@ import lga_fast
 from lga_fast.editors import _moments, memit
 from lga_fast.errors import DataError, LgaFastWarning
 
-TEXT = Path(__file__).parents[2] / "docs" / "usage.md"
+TEXT = Path(__file__).parents[2] / "README.md"
 FACT = {"prompt": "The Eiffel Tower is in", "subject": "Eiffel Tower", "target_new": "Rome"}
 QUICK = {"steps": 2, "contexts": ()}
 
