@@ -7,6 +7,7 @@ build fails if the sdist lacks a file. No build is isolated: that would download
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "build" / "dist-check"
 LOCK = ROOT / "requirements" / "lock-use.txt"
 SOURCES = ("lga_fast", "csrc", "CMakeLists.txt", "setup.py", "pyproject.toml", "README.md")
+TORCH = {"libtorch_cpu.so", "libtorch_cuda.so"}  # Python has loaded them before us
 COMPILERS = ("c++", "g++", "clang++")
 READ = """\
 import sys
@@ -42,6 +44,7 @@ def main() -> None:
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", dist, ROOT)
     (sdist,), (wheel,) = dist.glob("*.tar.gz"), dist.glob("*.whl")
     check_contents(sdist, wheel)
+    check_platform(wheel)
 
     environment = WORK / "environment"
     run(sys.executable, "-m", "venv", environment)
@@ -96,6 +99,16 @@ def check_contents(sdist: Path, wheel: Path) -> None:
     if texts := [f"{what} {', '.join(sorted(names))}" for what, names in faults.items() if names]:
         sys.exit("dist-check: " + "\n".join(texts))
     print(f"dist-check: {len(packed)} entries in the sdist, {len(installed)} in the wheel")
+
+
+def check_platform(wheel: Path) -> None:
+    """The wheel's libraries ask for no others than torch's and those of any Linux (auditwheel)."""
+    if sys.platform != "linux":
+        return
+    about = json.loads(run(sys.executable, "-m", "auditwheel", "show", "--json", wheel))
+    if others := about["external_libs"].keys() - TORCH:
+        sys.exit(f"dist-check: the wheel needs libraries that not every Linux has: {others}")
+    print(f"dist-check: the wheel runs on {about['sym_tag']} and later, beside torch")
 
 
 def check_select(environment: Path, case: str, kernels: str) -> None:
