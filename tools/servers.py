@@ -1,0 +1,152 @@
+"""Whether servers give an edited model's new answer: those that docs/serving.md says were run.
+
+`python -m tools.servers --llama-cpp SOURCES --llama-server FILE` edits SmolLM2-135M by the commands
+of that page, asks each server for the base model's and the edited model's answer, and writes
+benchmarks/results/servers.json. transformers' server needs `pip install "transformers[serving]"`,
+llama.cpp its sources, for the converter, and the program built from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+from benchmarks.timing import RESULTS, environment
+from lga_fast.files import write_atomic
+from tools.real.fetch import fetch
+
+ROOT = Path(__file__).resolve().parents[1]
+PROMPT, SUBJECT, NEW = "The Eiffel Tower is located in the city of", "Eiffel Tower", "Rome"
+TOKENS = 3
+PATIENCE = 300  # seconds for a server to answer its first question
+
+
+def main() -> None:
+    """Edit, serve, ask; exit 1 if an edited model does not give the new answer."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--llama-cpp", type=Path, help="folder of its sources")
+    parser.add_argument("--llama-server", type=Path, help="the program built from them")
+    parser.add_argument("--out", type=Path, default=RESULTS / "servers.json")
+    arguments = parser.parse_args()
+    base = fetch()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "base").symlink_to(base)
+        fact = ("--prompt", PROMPT, "--subject", SUBJECT, "--target", NEW)
+        lga_fast(folder, "edit", "--model", "base", *fact, "--out", "eiffel")
+        edit = "eiffel/edit.safetensors"
+        lga_fast(folder, "apply", edit, "--model", "base", "--out", "served")
+        lga_fast(folder, "verify", "served", "--edit", edit)
+        rows = [transformers_serve(folder)]
+        if arguments.llama_cpp:
+            rows.append(llama_cpp(folder, arguments.llama_cpp, arguments.llama_server))
+    report = {"environment": environment(), "prompt": PROMPT, "new_answer": NEW, "rows": rows}
+    write_atomic(arguments.out, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    print(json.dumps(rows, indent=1))
+    if any(NEW in row["base"] or NEW not in row["edited"] for row in rows):
+        sys.exit("servers: an answer is not as it should be")
+
+
+def lga_fast(folder: Path, *command: str) -> None:
+    """The command line, run in a folder."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    subprocess.run(
+        [sys.executable, "-m", "lga_fast", *command], cwd=folder, env=environment, check=True
+    )
+
+
+def transformers_serve(folder: Path) -> dict[str, Any]:
+    """Answers of transformers' own server."""
+    import transformers
+
+    program = Path(sys.executable).with_name("transformers")
+    answers = {}
+    for name, model in (("base", "base"), ("edited", "served")):
+        port = free_port()
+        command = [str(program), "serve", model, "--port", str(port)]
+        body = {"model": model, "prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0}
+        with serving(command, folder):
+            answers[name] = ask(port, "/v1/completions", body)["choices"][0]["text"]
+    return {
+        "server": "transformers serve",
+        "version": transformers.__version__,
+        "commands": ["transformers serve served --port 8000"],
+    } | answers
+
+
+def llama_cpp(folder: Path, sources: Path, program: Path) -> dict[str, Any]:
+    """Answers of llama.cpp's server, from folders that its converter has converted."""
+    answers, convert = {}, str(sources.resolve() / "convert_hf_to_gguf.py")
+    for name, model in (("base", "base"), ("edited", "served")):
+        port, file = free_port(), f"{model}.gguf"
+        converted = [sys.executable, convert, model, "--outfile", file, "--outtype", "bf16"]
+        subprocess.run(converted, cwd=folder, check=True)
+        command = [str(program.resolve()), "-m", file, "--port", str(port), "--threads", "1"]
+        body = {"prompt": PROMPT, "n_predict": TOKENS, "temperature": 0}
+        with serving(command, folder):
+            answers[name] = ask(port, "/completion", body)["content"]
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    version = re.search(r"version: (.*)", told.stdout + told.stderr)
+    return {
+        "server": "llama.cpp",
+        "version": version[1] if version else "unknown",
+        "commands": [
+            "python convert_hf_to_gguf.py served --outfile served.gguf --outtype bf16",
+            "llama-server -m served.gguf --port 8080",
+        ],
+    } | answers
+
+
+@contextmanager
+def serving(command: list[str], folder: Path) -> Iterator[None]:
+    """A server while it is needed."""
+    log = folder / "server.log"
+    with log.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(command, cwd=folder, stdout=file, stderr=file)
+    try:
+        yield
+    except Exception:
+        print(log.read_text(encoding="utf-8")[-3000:], file=sys.stderr)
+        raise
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def ask(port: int, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The answer to a POST, once the server is up and has read the model."""
+    until = time.monotonic() + PATIENCE
+    data, head = json.dumps(body).encode(), {"Content-Type": "application/json"}
+    while True:
+        try:
+            request = Request(f"http://127.0.0.1:{port}{path}", data, head)
+            with urlopen(request, timeout=PATIENCE) as reply:
+                return json.load(reply)
+        except (URLError, ConnectionError):
+            if time.monotonic() > until:
+                raise
+            time.sleep(1)
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+if __name__ == "__main__":
+    main()
