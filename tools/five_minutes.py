@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--torch", required=True, help="requirement: the torch to install")
     parser.add_argument("--out", type=Path, default=RESULTS / "five_minutes.json")
     arguments = parser.parse_args()
+    about = environment()  # before the checkout can change under a long run
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         clone, python = folder / "lga_fast", folder / "venv" / "bin" / "python"
@@ -44,11 +46,14 @@ def main() -> None:
             line = line.replace("install .", "install '.[studies]'")
             setup.append(timed(shell(line), clone, line, python))
         people = {p: follow(clone / f"docs/start/{p}.md", folder, python) for p in PEOPLE}
-    totals = {p: round(sum(step["seconds"] for step in steps), 1) for p, steps in people.items()}
-    report = {"environment": environment(), "setup": setup, "seconds": totals, "steps": people}
+    totals = {
+        unit: {p: round(sum(step[unit] for step in steps), 1) for p, steps in people.items()}
+        for unit in ("seconds", "cpu_seconds")
+    }
+    report = {"environment": about, "setup": setup, "steps": people} | totals
     write_atomic(arguments.out, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     print(f"set-up: {sum(step['seconds'] for step in setup):.0f} s; {totals}")
-    if late := [person for person, seconds in totals.items() if seconds > LIMIT]:
+    if late := [p for p, seconds in totals["seconds"].items() if seconds > LIMIT]:
         sys.exit(f"five-minutes: longer than {LIMIT} s: {', '.join(late)}")
 
 
@@ -83,11 +88,18 @@ def timed(
     path = [str(python.parent)] if python else []
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     env["PATH"] = os.pathsep.join([*path, os.environ["PATH"]])
-    start = time.perf_counter()
+    start, used = time.perf_counter(), cpu_seconds()
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"five-minutes: {name}\n{done.stdout}{done.stderr}")
-    return {"step": name, "seconds": round(time.perf_counter() - start, 1)}
+    seconds = {"seconds": time.perf_counter() - start, "cpu_seconds": cpu_seconds() - used}
+    return {"step": name} | {key: round(value, 1) for key, value in seconds.items()}
+
+
+def cpu_seconds() -> float:
+    """Of the steps until now; on a busy machine they tell more than a clock."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Whether servers give an edited model's new answer: those that docs/serving.md says were run.
 
-`python -m tools.servers --llama-cpp SOURCES --llama-server FILE` edits SmolLM2-135M by the commands
-of that page, asks each server for the base model's and the edited model's answer, and writes
-benchmarks/results/servers.json. transformers' server needs `pip install "transformers[serving]"`,
-llama.cpp its sources, for the converter, and the program built from them.
+`python -m tools.servers --llama-cpp SOURCES --llama-completion FILE` edits SmolLM2-135M by the
+commands of that page, asks each server for the base model's and the edited model's answer, and
+writes benchmarks/results/servers.json. transformers' server needs `pip install
+"transformers[serving]"`, llama.cpp its sources, for the converter, and the program built from them.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tools.real.fetch import fetch
 
 ROOT = Path(__file__).resolve().parents[1]
 PROMPT, SUBJECT, NEW = "The Eiffel Tower is located in the city of", "Eiffel Tower", "Rome"
+LAYER = "13"  # where a sweep of this model found rewriting best
 TOKENS = 3
 PATIENCE = 300  # seconds for a server to answer its first question
 
@@ -38,22 +39,23 @@ def main() -> None:
     """Edit, serve, ask; exit 1 if an edited model does not give the new answer."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--llama-cpp", type=Path, help="folder of its sources")
-    parser.add_argument("--llama-server", type=Path, help="the program built from them")
+    parser.add_argument("--llama-completion", type=Path, help="the program built from them")
     parser.add_argument("--out", type=Path, default=RESULTS / "servers.json")
     arguments = parser.parse_args()
+    about = environment()
     base = fetch()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "base").symlink_to(base)
-        fact = ("--prompt", PROMPT, "--subject", SUBJECT, "--target", NEW)
+        fact = ("--prompt", PROMPT, "--subject", SUBJECT, "--target", NEW, "--layer", LAYER)
         lga_fast(folder, "edit", "--model", "base", *fact, "--out", "eiffel")
         edit = "eiffel/edit.safetensors"
         lga_fast(folder, "apply", edit, "--model", "base", "--out", "served")
         lga_fast(folder, "verify", "served", "--edit", edit)
         rows = [transformers_serve(folder)]
         if arguments.llama_cpp:
-            rows.append(llama_cpp(folder, arguments.llama_cpp, arguments.llama_server))
-    report = {"environment": environment(), "prompt": PROMPT, "new_answer": NEW, "rows": rows}
+            rows.append(llama_cpp(folder, arguments.llama_cpp, arguments.llama_completion))
+    report = {"environment": about, "prompt": PROMPT, "new_answer": NEW, "rows": rows}
     write_atomic(arguments.out, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     print(json.dumps(rows, indent=1))
     if any(NEW in row["base"] or NEW not in row["edited"] for row in rows):
@@ -88,16 +90,16 @@ def transformers_serve(folder: Path) -> dict[str, Any]:
 
 
 def llama_cpp(folder: Path, sources: Path, program: Path) -> dict[str, Any]:
-    """Answers of llama.cpp's server, from folders that its converter has converted."""
+    """llama.cpp's answers, from what its converter makes of the folders."""
     answers, convert = {}, str(sources.resolve() / "convert_hf_to_gguf.py")
+    greedy = ["-n", str(TOKENS), "--temp", "0", "-no-cnv", "--no-display-prompt", "--threads", "1"]
     for name, model in (("base", "base"), ("edited", "served")):
-        port, file = free_port(), f"{model}.gguf"
+        file = f"{model}.gguf"
         converted = [sys.executable, convert, model, "--outfile", file, "--outtype", "bf16"]
         subprocess.run(converted, cwd=folder, check=True)
-        command = [str(program.resolve()), "-m", file, "--port", str(port), "--threads", "1"]
-        body = {"prompt": PROMPT, "n_predict": TOKENS, "temperature": 0}
-        with serving(command, folder):
-            answers[name] = ask(port, "/completion", body)["content"]
+        command = [str(program.resolve()), "-m", file, "-p", PROMPT, *greedy]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        answers[name] = done.stdout.partition("[end of text]")[0].rstrip("> \n")
     told = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     version = re.search(r"version: (.*)", told.stdout + told.stderr)
     return {
@@ -105,7 +107,7 @@ def llama_cpp(folder: Path, sources: Path, program: Path) -> dict[str, Any]:
         "version": version[1] if version else "unknown",
         "commands": [
             "python convert_hf_to_gguf.py served --outfile served.gguf --outtype bf16",
-            "llama-server -m served.gguf --port 8080",
+            f'llama-completion -m served.gguf -p "{PROMPT}" -n {TOKENS} --temp 0 -no-cnv',
         ],
     } | answers
 
