@@ -31,6 +31,8 @@ from tools.real.fetch import fetch
 ROOT = Path(__file__).resolve().parents[1]
 PROMPT, SUBJECT, NEW = "The Eiffel Tower is located in the city of", "Eiffel Tower", "Rome"
 LAYER = "13"  # where a sweep of this model found rewriting best
+DTYPE = ("--dtype", "float32")  # bfloat16 is slow on CPUs without instructions for it
+CONTEXT = ("--contexts", "Q: {} A:")  # one instead of twenty: this is no measurement of editing
 TOKENS = 3
 PATIENCE = 300  # seconds for a server to answer its first question
 
@@ -48,9 +50,9 @@ def main() -> None:
         folder = Path(name)
         (folder / "base").symlink_to(base)
         fact = ("--prompt", PROMPT, "--subject", SUBJECT, "--target", NEW, "--layer", LAYER)
-        lga_fast(folder, "edit", "--model", "base", *fact, "--out", "eiffel")
+        lga_fast(folder, "edit", "--model", "base", *fact, *DTYPE, *CONTEXT, "--out", "eiffel")
         edit = "eiffel/edit.safetensors"
-        lga_fast(folder, "apply", edit, "--model", "base", "--out", "served")
+        lga_fast(folder, "apply", edit, "--model", "base", *DTYPE, "--out", "served")
         lga_fast(folder, "verify", "served", "--edit", edit)
         rows = [transformers_serve(folder)]
         if arguments.llama_cpp:
