@@ -198,4 +198,4 @@ def test_the_drop_in_runs_another_method_with_the_class_of_one(user, monkeypatch
     names: dict = {}
     exec(compile(code.replace("ROMEHyper", "AlphaEditHyper"), "docs/easyedit.md", "exec"), names)
     assert names["metrics"][0]["post"].keys() > {"rewrite_acc", "rephrase_acc", "locality"}
-    assert len(names["hparams"].layers) == 2
+    assert len(names["hparams"].layers) in (1, 2)  # the window ends at the chosen layer

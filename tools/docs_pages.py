@@ -54,12 +54,13 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
 def commands() -> str:
     """The help text of every command, as a terminal of 80 columns shows it."""
-    top = Context(main, info_name="lga-fast", terminal_width=80, max_content_width=80)
+    settings = main.context_settings | {"terminal_width": 80, "max_content_width": 80}
+    top = Context(main, info_name="lga-fast", **settings)
     helps = {"lga-fast": main.get_help(top)}
     for name in main.list_commands(top):
         command = main.get_command(top, name)
         assert command is not None
-        context = Context(command, info_name=name, parent=top)
+        context = Context(command, info_name=name, parent=top, **command.context_settings)
         helps[f"lga-fast {name}"] = command.get_help(context)
     parts = (f"\n## {title}\n\n```text\n{text}\n```\n" for title, text in helps.items())
     return "# Commands\n" + "".join(parts)
