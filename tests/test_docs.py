@@ -171,7 +171,7 @@ def test_code_runs(page, user, monkeypatch):
         assert "tensors put back: 1" in outputs["lga-fast undo"]
         assert (user / "served-too" / "config.json").exists()
     if page == "docs/start/serving.md":
-        assert "answer: 1 of 1" in outputs["lga-fast verify"]
+        assert "new answers: as they should be, 1 checked" in outputs["lga-fast verify"]
     if page == "docs/easyedit.md":
         assert {"edit.safetensors", "gpt2-xl-golden.yaml"} <= {p.name for p in user.iterdir()}
 
@@ -186,6 +186,15 @@ def test_what_does_not_run_is_listed_by_name():
         fences = re.findall(r"^```(\S*)", path.read_text(encoding="utf-8"), re.M)
         opened = {fence for fence in fences[::2]}
         assert opened <= {"python", "sh", "json", "yaml", "toml", "text", "bibtex"}, page
+
+
+def test_what_is_said_of_servers_was_run():
+    report = json.loads((ROOT / "benchmarks/results/servers.json").read_text(encoding="utf-8"))
+    text = PAGES["docs/serving.md"].read_text(encoding="utf-8")
+    for row in report["rows"]:
+        assert row["version"].partition(" ")[0] in text and row["edited"].strip() in text
+        assert all(command in text for command in row["commands"])
+        assert report["new_answer"] in row["edited"] and report["new_answer"] not in row["base"]
 
 
 @pytest.mark.filterwarnings("ignore::lga_fast.errors.LgaFastWarning")
