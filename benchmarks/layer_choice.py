@@ -14,6 +14,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,19 +116,35 @@ def gradient_choices(model: lga_fast.EditableModel, requests: list) -> Iterator[
             show_progress=False,
             **options,
         )
-        if not options:
-            for name in ("lga", "lga_new", "salem", "reach"):
-                selector = registry.configured("lga_fast.selectors", name, "Selector", {})
-                yield name, aggregated(selector.bound(model), scores)
-            yield from reaches(model, scores)
-        for scope, aggregation, fences in itertools.product(
-            SCOPES, AGGREGATIONS, ("sums", "logs", "none")
-        ):
-            phi = per_request(scores, scope, aggregation)
-            yield (
-                f"lga: {reading}; {scope}, {aggregation}, fences on {fences}",
-                lambda draw, _, p=phi, f=fences: (fenced(p[draw].sum(0), f), 0),
-            )
+        place = {case_id: i for i, case_id in enumerate(scores.case_ids)}
+        places = np.array([place.get(request.case_id, -1) for request in requests])
+        for name, choose in choices_of_a_pass(model, reading, scores):
+            yield name, partial(of_scored, choose, places)
+
+
+def of_scored(choose: Choose, places: np.ndarray, draw: np.ndarray, seed: int) -> tuple[int, float]:
+    """A choice on the facts of a draw that the pass scored: not those that it answers anew."""
+    scored = places[draw]
+    return choose(scored[scored >= 0], seed)
+
+
+def choices_of_a_pass(
+    model: lga_fast.EditableModel, reading: str, scores: LayerScores
+) -> Iterator[tuple[str, Choose]]:
+    """Choices on places of a pass's own facts."""
+    if not PASSES[reading]:
+        for name in ("lga", "lga_new", "salem", "reach"):
+            selector = registry.configured("lga_fast.selectors", name, "Selector", {})
+            yield name, aggregated(selector.bound(model), scores)
+        yield from reaches(model, scores)
+    for scope, aggregation, fences in itertools.product(
+        SCOPES, AGGREGATIONS, ("sums", "logs", "none")
+    ):
+        phi = per_request(scores, scope, aggregation)
+        yield (
+            f"lga: {reading}; {scope}, {aggregation}, fences on {fences}",
+            lambda draw, _, p=phi, f=fences: (fenced(p[draw].sum(0), f), 0),
+        )
 
 
 def aggregated(selector: GradientSelector, scores: LayerScores) -> Choose:

@@ -127,7 +127,7 @@ def test_an_error_of_one_rank_ends_the_run(saved):
     code, text, errors = torchrun(*where, "--device", "cpu")
     assert code != 0 and not text
     assert errors.count("request 'long': prompt and answer take") == 1
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 300  # not for days
 
 
 DYING = """

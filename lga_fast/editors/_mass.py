@@ -204,14 +204,7 @@ class MassSolver:
         for request, value, written in zip(
             requests, values, updates[self.layer].written, strict=True
         ):
-            about = _value_solver.notes(request, value)
-            losses = value.losses
-            if losses[-1] >= losses[0] and len(losses) > 1:
-                about.append(
-                    f"its loss did not fall ({losses[0]:.3g} to {losses[-1]:.3g}): a change at "
-                    f"layer {self.layer} does not reach the answer, or lr or weight_decay is too "
-                    "large"
-                )
+            about = _value_solver.notes(request, value, self.layer)
             if written < _LITTLE:
                 about.append(
                     f"only {written:.1%} of its change is written at layer {self.layer}; "

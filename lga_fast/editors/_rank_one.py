@@ -98,12 +98,13 @@ class RankOneSolver:
                     "angles to u, or the value overflowed"
                 )
             deltas.append(delta)
-            notes += [f"request {request.case_id!r}: {n}" for n in _notes(request, value, delta)]
+            about = _value_solver.notes(request, value, self.layer) + _notes(value, delta)
+            notes += [f"request {request.case_id!r}: {note}" for note in about]
         whole = LowRank(
             torch.cat([delta.left for delta in deltas], 1),
             torch.cat([delta.right for delta in deltas], 1),
         )
-        about = {
+        provenance = {
             "editor": self.name,
             "layer": self.layer,
             "config": asdict(self.editor),
@@ -113,19 +114,18 @@ class RankOneSolver:
             "second_moment": self.moment and self.moment.report(),
             "notes": notes,
         }
-        return WeightEdit({self.parameter: whole}, self.provenance | about)
+        return WeightEdit({self.parameter: whole}, self.provenance | provenance)
 
 
-def _notes(request: EditRequest, value: Value, delta: LowRank) -> list[str]:
-    """What the user should know of a request, its value and its change."""
-    notes = _value_solver.notes(request, value)
+def _notes(value: Value, delta: LowRank) -> list[str]:
+    """What the user should know of a change."""
     key, u = value.keys[0], delta.right[:, 0].to(value.keys)
-    if abs(float(u @ key / key.norm())) < _MIN_COSINE:
-        notes.append(
-            "its key is nearly at right angles to u, so the change is very large: "
-            f"{float(delta.left.norm()):.3g} against an output of {float(value.initial.norm()):.3g}"
-        )
-    return notes
+    if abs(float(u @ key / key.norm())) >= _MIN_COSINE:
+        return []
+    return [
+        "its key is nearly at right angles to u, so the change is very large: "
+        f"{float(delta.left.norm()):.3g} against an output of {float(value.initial.norm()):.3g}"
+    ]
 
 
 def direction(

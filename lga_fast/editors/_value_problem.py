@@ -173,7 +173,9 @@ class ValueProblem:
         log_p = wide(logits[self.label < 0]).log_softmax(-1)
         if self.before is None:
             self.before = log_p.detach()
-        return (log_p.exp() * (log_p - self.before)).sum(1)
+        # Σ p (log p/q - 1) + 1: without the -1 and 1 the gradient where p is q is not 0 but noise,
+        # of which Adam makes whole steps where no other gradient arrives, as in the last layer.
+        return (log_p.exp() * (log_p - self.before - 1)).sum(1) + 1
 
     def _known(self, logits: Float[Tensor, "position vocab"], loss_layer: int | None) -> list[bool]:
         """Whether each bare prompt gets its new answer already; `logits` of the first step."""

@@ -121,11 +121,16 @@ def optimise_at(
     return {n: [by_request[i] for i in range(len(rows))] for n, by_request in values.items()}
 
 
-def notes(request: EditRequest, value: Value) -> list[str]:
+def notes(request: EditRequest, value: Value, layer: int) -> list[str]:
     """What the user should know of a request and its value."""
-    notes = []
+    notes, losses = [], value.losses
     if value.known:
         notes.append(f"the model answers {request.target_new!r} already")
+    elif losses[-1] >= losses[0] and len(losses) > 1:
+        notes.append(
+            f"its loss did not fall ({losses[0]:.3g} to {losses[-1]:.3g}): a change at layer "
+            f"{layer} does not reach the answer, or lr or weight_decay is too large"
+        )
     times = request.prompt.count(request.subject or "")
     if times > 1:
         notes.append(

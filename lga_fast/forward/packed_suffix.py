@@ -27,6 +27,7 @@ from lga_fast.forward.prefix_attention import (
     Queries,
     VarlenAttention,
 )
+from lga_fast.forward.token_subset import at_tokens
 from lga_fast.models.editable import EditableModel
 from lga_fast.models.module_patching import hooked
 from lga_fast.models.tensor_utils import additive_mask, wide
@@ -108,7 +109,7 @@ class PackedSuffix:
                 replacements = {}
             else:
                 replacements = {
-                    module: partial(_at_tokens, module.forward, self.first, output)
+                    module: partial(at_tokens, module.forward, self.first, output)
                     for module, output in self._unchanged_outputs.items()
                 }
                 replacements |= {
@@ -126,7 +127,7 @@ class PackedSuffix:
 
     def where_read(self, module: nn.Module) -> Callable[..., Any]:
         """Forward of a module that acts on each token alone, only where it is read."""
-        return partial(_at_tokens, module.forward, self._read_queries.index, None)
+        return partial(at_tokens, module.forward, self._read_queries.index, None)
 
     def _linear(self, block: int) -> list[nn.Module]:
         attention = self._model.part(block, "attention")
@@ -190,24 +191,3 @@ class PackedSuffix:
             )
             self._prefixes[block] = [nn.functional.pad(x, (0, 0, 0, own)) for x in before]
         return self._prefixes[block]
-
-
-def _at_tokens(
-    forward: Callable[[Tensor], Tensor],
-    index: Int[Tensor, " token"],
-    unchanged: Tensor | None,
-    hidden: Float[Tensor, "*rows d"],
-) -> Float[Tensor, "*rows d_out"]:
-    """Forward of a module that acts on each token alone, at some tokens; elsewhere `unchanged`.
-
-    None: zeros, where nobody reads it.
-    """
-    index = index.to(hidden.device)
-    flat = hidden.flatten(0, -2)
-    picked = flat.index_select(0, index)
-    output = forward(picked if hidden.ndim == 2 else picked.unsqueeze(0)).flatten(0, -2)
-    if unchanged is None:
-        full = output.new_zeros(len(flat), output.shape[-1])
-    else:
-        full = unchanged.flatten(0, -2)
-    return full.index_copy(0, index, output).view(*hidden.shape[:-1], -1)

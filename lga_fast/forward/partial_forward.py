@@ -7,7 +7,7 @@ there on would compute the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from lga_fast.forward.packed_suffix import PackedSuffix, supports_custom_attention
 from lga_fast.forward.prefix_attention import PrefixCache
+from lga_fast.forward.token_subset import at_tokens, last_mlp
 from lga_fast.models.editable import EditableModel
 from lga_fast.models.kv_cache import CACHE
 from lga_fast.models.module_patching import (
@@ -26,8 +27,6 @@ from lga_fast.models.module_patching import (
     patched_forwards,
     skip_block,
     tuple_length,
-    unwrap_output,
-    wrap_output,
 )
 
 
@@ -112,9 +111,10 @@ class RecordedForward:
         inputs: dict[str, Any] = {"use_cache": False}
         if self._cache is not None:
             inputs = self._cache.inputs(rows, start, positions, self.model.dtype)
-        forwards, last = dict(forwards or {}), self._last_mlp()
+        forwards, last = dict(forwards or {}), last_mlp(self.model)
         if last and not ({last, *last.modules()} & {*forwards, *(on_output or {})}):
-            forwards[last] = partial(_where_read, last.forward, positions.shape, reads)
+            read = reads[0] * positions.shape[1] + reads[1]
+            forwards[last] = partial(at_tokens, last.forward, read, None)
         runs = rows.to(positions.device).unsqueeze(1)
         return self._continue_from(
             block, runs, positions, reads, on_output or {}, forwards, on_hidden, inputs
@@ -148,7 +148,7 @@ class RecordedForward:
         device = self.model.device
         reads = torch.zeros_like(suffix.reads), suffix.reads
         positions = suffix.positions.unsqueeze(0).to(device)
-        last = self._last_mlp()
+        last = last_mlp(self.model)
         with suffix.running() as replacements:
             if last and not ({last, *last.modules()} & {*forwards, *on_output}):
                 replacements[last] = suffix.where_read(last)
@@ -158,11 +158,6 @@ class RecordedForward:
             return self._continue_from(
                 block, runs, positions, reads, on_output, forwards, on_hidden, inputs
             )
-
-    def _last_mlp(self) -> nn.Module | None:
-        """The MLP after which no token sees another: it need run only where the head reads."""
-        model, last = self.model, self.model.layers - 1
-        return model.part(last, "mlp") if model.restarts and last in model.whole_mlps else None
 
     def _continue_from(
         self,
@@ -197,18 +192,3 @@ class RecordedForward:
                 forwards = {model.part(i, "block"): skip for i in range(block)} | forwards
             stack.enter_context(patched_forwards(forwards))
             return model.logits_at(self.ids[rows, positions], *reads, on_hidden, **inputs)[0]
-
-
-def _where_read(
-    forward: Callable[[Tensor], Any],
-    shape: Sequence[int],
-    reads: tuple[Int[Tensor, " position"], Int[Tensor, " position"]],
-    hidden: Tensor,
-) -> Any:
-    """Forward of the last MLP, only where the head reads; nothing else sees its output."""
-    run, token = (x.to(hidden.device) for x in reads)
-    read = hidden.view(*shape, -1)[run, token]
-    output = forward(read if hidden.ndim == 2 else read.unsqueeze(0))
-    values = unwrap_output(output).view(len(read), -1)
-    full = values.new_zeros(*shape, values.shape[-1]).index_put((run, token), values)
-    return wrap_output(full.view(*hidden.shape[:-1], -1), tuple_length(output))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -54,6 +55,17 @@ class Layout:
     packed: bool
     probes: Int[Tensor, "probe 2"] = _NONE  # stretches of their rows
     probe_of: Int[Tensor, "probe 2"] = _NONE  # the pair of the batch, and the slot
+
+    @cached_property
+    def read(self) -> Int[Tensor, " place"]:
+        """Places of the flat token axis that the head reads, in order."""
+        return (self.row * self.ids.shape[1] + self.token).unique()
+
+    def read_of(self, rows: Int[Tensor, "row 2"]) -> Int[Tensor, "row 2"]:
+        """Stretches of `read` that lie in these stretches of the token axis."""
+        ends = torch.stack([rows[:, 0], rows.sum(1)], 1)
+        first, stop = torch.searchsorted(self.read, ends).unbind(1)
+        return torch.stack([first, stop - first], 1)
 
 
 def plan_batches(

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from lga_fast import ops
+from lga_fast.forward.token_subset import at_tokens, last_mlp
 from lga_fast.models import EditableModel, Tap
+from lga_fast.models.module_patching import patched_forwards
 from lga_fast.models.tensor_utils import grad_mode, to_device, wide
 from lga_fast.scoring.batch_layout import Batch, Layout, lay_out
 from lga_fast.scoring.options import ScoringOptions
@@ -102,12 +104,20 @@ class ScoringPass:
                     subjects.add(tap)
 
         expected = 2 if layout.packed else 1
-        with self.model.taps(on_tap, expected if backwards is None else backwards, layers):
+        expected = expected if backwards is None else backwards
+        last = last_mlp(self.model) if self._only_where_read(layout) else None
+        forwards = {last: partial(at_tokens, last.forward, layout.read, None)} if last else {}
+        with self.model.taps(on_tap, expected, layers), patched_forwards(forwards):
             yield
         if sums:
             joined = torch.cat([part.flatten().to(sums[0].device) for part in sums])
             sizes = [part.numel() for part in sums]
             self._arriving.append(Arrival([joined], partial(self._add, batch, taken, sizes)))
+
+    def _only_where_read(self, layout: Layout) -> bool:
+        """Whether the last MLP runs only where the head reads; elsewhere no gradient reaches it."""
+        few = 2 * len(layout.read) < layout.ids.numel()
+        return few and self.at_subject is None and last_mlp(self.model) is not None
 
     def head(self, batch: list[int], layout: Layout) -> tuple[Tensor, list[Tensor]]:
         """Hidden states that the head read [label d_model], and gradients to send back from there.
@@ -153,6 +163,8 @@ class ScoringPass:
 
     def _take(self, tap: Tap, d_old: Tensor, layout: Layout, sums: list[Tensor]) -> _Taken:
         rows = [layout.old, layout.new]
+        if tap.layer + 1 == self.model.layers and self._only_where_read(layout):
+            rows = [layout.read_of(side) for side in rows]
         if tap.routing:
             rows = [tap.routing.rows(side) for side in rows]
         bias = f"{tap.matrix}.bias" in self.names

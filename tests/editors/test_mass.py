@@ -72,11 +72,11 @@ def read(model, layer, request, context=""):
 @pytest.mark.parametrize("family", ["gpt2", "gemma3"])
 def test_each_layer_takes_its_part_of_what_the_ones_before_left(name, family):
     """Keys and residuals read one row at a time on weights that are changed by hand."""
-    layers = (1, 2, 4)
+    layers = (0, 1, 3)
     it = solved(name, family, layers=layers)
     site = it.ready.sites[0]
     assert site == ("mlp" if family == "gemma3" or name == "pmet" else "block")
-    before = [read(it.model, 4, request)[site] for request in REQUESTS]
+    before = [read(it.model, 3, request)[site] for request in REQUESTS]
     wanted = torch.stack(before) + it.residual
     left_over = []
     with ExitStack() as carried:
@@ -87,15 +87,13 @@ def test_each_layer_takes_its_part_of_what_the_ones_before_left(name, family):
                     for r in REQUESTS
                 ]
             )
-            now = torch.stack([read(it.model, 4, request)[site] for request in REQUESTS])
+            now = torch.stack([read(it.model, 3, request)[site] for request in REQUESTS])
             left_over.append(float((wanted - now).norm()))
             part = left**-0.5 if name == "pmet" else 1 / left
             expected = it.ready.update(layer, keys, part * (wanted - now))
             got = it.updates[layer]
-            change = got.left @ got.right.T
-            torch.testing.assert_close(
-                change, expected.left @ expected.right.T, rtol=1e-5, atol=1e-8
-            )
+            change, wanted_change = (x.left @ x.right.T for x in (got, expected))
+            assert (change - wanted_change).norm() < 1e-5 * wanted_change.norm()
             carried.enter_context(carrying(it.model, layer, change))
     assert left_over[2] != pytest.approx(left_over[1], rel=1e-5) != left_over[0]
 
