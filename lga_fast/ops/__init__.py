@@ -17,16 +17,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from lga_fast.ops._checks import (
-    FLOATS,
     check_bounds,
-    check_like,
-    check_matrix,
-    check_no_overlap,
-    check_rows,
-    check_taps,
-    require,
+    check_grad_abs_sum,
+    check_grad_dot,
+    check_low_rank_update_,
 )
-from lga_fast.ops._library import build_info, kernels
+from lga_fast.ops._library import build_info, kernels, run_checked
 
 __all__ = ["build_info", "grad_abs_sum", "grad_dot", "kernels", "low_rank_update_"]
 
@@ -66,26 +62,13 @@ def grad_dot(
         >>> torch.allclose(dot, 2 * (d.T @ a).square().sum())
         True
     """
-    op = "grad_dot"
-    check_taps(op, a_old, d_old, "_old")
-    check_taps(op, a_new, d_new, "_new")
-    for name, old, new in (("a", a_old, a_new), ("d", d_old, d_new)):
-        require(
-            old.shape[1] == new.shape[1],
-            f"{op}: {name}_new: expected {old.shape[1]} columns as {name}_old, got {new.shape[1]}",
-        )
-    check_like(op, a_old, "a_old", a_new, "a_new")
-    check_rows(op, "rows_old", rows_old)
-    check_rows(op, "rows_new", rows_new)
-    require(
-        rows_old.shape[0] == rows_new.shape[0],
-        f"{op}: rows_new: expected {len(rows_old)} rows as rows_old, got {len(rows_new)}",
-    )
+    check_grad_dot(a_old, d_old, rows_old, a_new, d_new, rows_new)
     try:
-        return torch.ops.lga_fast.grad_dot(a_old, d_old, rows_old, a_new, d_new, rows_new, bias)
+        taps = a_old, d_old, rows_old, a_new, d_new, rows_new
+        return run_checked(torch.ops.lga_fast.grad_dot, *taps, bias)
     except RuntimeError:
-        check_bounds(op, "rows_old", rows_old, a_old.shape[0])
-        check_bounds(op, "rows_new", rows_new, a_new.shape[0])
+        check_bounds("grad_dot", "rows_old", rows_old, a_old.shape[0])
+        check_bounds("grad_dot", "rows_new", rows_new, a_new.shape[0])
         raise
 
 
@@ -104,10 +87,9 @@ def grad_abs_sum(
         >>> torch.allclose(grad_abs_sum(a, d, torch.tensor([[0, 10]]))[0], (d.T @ a).abs().sum())
         True
     """
-    check_taps("grad_abs_sum", a, d, "")
-    check_rows("grad_abs_sum", "rows", rows)
+    check_grad_abs_sum(a, d, rows)
     try:
-        return torch.ops.lga_fast.grad_abs_sum(a, d, rows)
+        return run_checked(torch.ops.lga_fast.grad_abs_sum, a, d, rows)
     except RuntimeError:
         check_bounds("grad_abs_sum", "rows", rows, a.shape[0])
         raise
@@ -135,31 +117,6 @@ def low_rank_update_(
         >>> weight.sum().item()
         24.0
     """
-    op = "low_rank_update_"
-    check_matrix(op, "weight", weight, FLOATS)
-    for name, factor, side in (("left", left, 0), ("right", right, 1)):
-        check_matrix(op, name, factor, (torch.float32, torch.float64))
-        require(
-            factor.shape[0] == weight.shape[side],
-            f"{op}: {name}: expected {weight.shape[side]} rows as weight has on axis {side}, "
-            f"got {factor.shape[0]}",
-        )
-        require(
-            factor.device == weight.device,
-            f"{op}: {name}: expected device {weight.device} as weight, got {factor.device}",
-        )
-    require(
-        left.shape[1] == right.shape[1],
-        f"{op}: right: expected rank {left.shape[1]} as left, got {right.shape[1]}",
-    )
-    check_like(op, left, "left", right, "right")
-    check_no_overlap(op, weight)
-    require(
-        torch.compiler.is_compiling() or not weight.is_neg(),
-        f"{op}: weight: expected one that is stored as it is, got a view with the negative bit "
-        "(torch.imag of a conjugate): update a copy, weight.resolve_neg()",
-    )
+    check_low_rank_update_(weight, left, right)
     left, right = left.resolve_neg(), right.resolve_neg()
     torch.ops.lga_fast.low_rank_update_(weight, left, right, float(scale))
-    # a backward pass that saved the old weight must notice, and kernels bypass the counter
-    torch.autograd.graph.increment_version(weight)

@@ -13,18 +13,74 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def check_matrix(op: str, name: str, x: Tensor, dtypes: tuple[torch.dtype, ...]) -> None:
-    """Refuse what is not a dense matrix of one of these dtypes, without derivatives."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{op}: {name}: expected a Tensor, got {type(x).__name__}")
+def check_grad_dot(
+    a_old: Tensor, d_old: Tensor, rows_old: Tensor, a_new: Tensor, d_new: Tensor, rows_new: Tensor
+) -> None:
+    """Refuse arguments of `grad_dot`; bounds of rows are left to the kernels."""
+    op = "grad_dot"
+    check_taps(op, a_old, d_old, "_old")
+    check_taps(op, a_new, d_new, "_new")
+    for name, old, new in (("a", a_old, a_new), ("d", d_old, d_new)):
+        require(
+            old.shape[1] == new.shape[1],
+            f"{op}: {name}_new: expected {old.shape[1]} columns as {name}_old, got {new.shape[1]}",
+        )
+    check_like(op, a_old, "a_old", a_new, "a_new")
+    check_rows(op, "rows_old", rows_old)
+    check_rows(op, "rows_new", rows_new)
     require(
-        x.layout == torch.strided,
-        f"{op}: {name}: expected a dense tensor (pass {name}.to_dense()), got {x.layout}",
+        rows_old.shape[0] == rows_new.shape[0],
+        f"{op}: rows_new: expected {len(rows_old)} rows as rows_old, got {len(rows_new)}",
     )
+
+
+def check_grad_abs_sum(a: Tensor, d: Tensor, rows: Tensor) -> None:
+    """Refuse arguments of `grad_abs_sum`; bounds of rows are left to the kernels."""
+    check_taps("grad_abs_sum", a, d, "")
+    check_rows("grad_abs_sum", "rows", rows)
+
+
+def check_low_rank_update_(weight: Tensor, left: Tensor, right: Tensor) -> None:
+    """Refuse arguments of `low_rank_update_`."""
+    op = "low_rank_update_"
+    check_matrix(op, "weight", weight, FLOATS)
+    for name, factor, side in (("left", left, 0), ("right", right, 1)):
+        check_matrix(op, name, factor, (torch.float32, torch.float64))
+        require(
+            factor.shape[0] == weight.shape[side],
+            f"{op}: {name}: expected {weight.shape[side]} rows as weight has on axis {side}, "
+            f"got {factor.shape[0]}",
+        )
+        require(
+            factor.device == weight.device,
+            f"{op}: {name}: expected device {weight.device} as weight, got {factor.device}",
+        )
+    require(
+        left.shape[1] == right.shape[1],
+        f"{op}: right: expected rank {left.shape[1]} as left, got {right.shape[1]}",
+    )
+    check_like(op, left, "left", right, "right")
+    check_writable(op, weight)
+
+
+def check_matrix(op: str, name: str, x: Tensor, dtypes: tuple[torch.dtype, ...]) -> None:
+    """Refuse what is not a plain matrix of one of these dtypes."""
+    check_plain(op, name, x)
     require(x.ndim == 2, f"{op}: {name}: expected 2 axes, got shape {tuple(x.shape)}")
     require(
         x.dtype in dtypes,
         f"{op}: {name}: expected dtype {' or '.join(str(d) for d in dtypes)}, got {x.dtype}",
+    )
+
+
+def check_plain(op: str, name: str, x: Tensor) -> None:
+    """Refuse what is not dense, or what a derivative is asked of in either mode."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{op}: {name}: expected a Tensor, got {type(x).__name__}")
+    require(
+        x.layout == torch.strided and not x.is_nested,
+        f"{op}: {name}: expected a dense tensor (pass {name}.to_dense()), got "
+        f"{'a nested one' if x.is_nested else x.layout}",
     )
     require(
         not x.requires_grad,
@@ -87,8 +143,11 @@ def check_bounds(op: str, name: str, rows: Tensor, tokens: int) -> None:
         )
 
 
-def check_no_overlap(op: str, weight: Tensor) -> None:
-    """Of two elements in one memory cell, one or both updates would take effect, by chance."""
+def check_writable(op: str, weight: Tensor) -> None:
+    """Refuse elements that share memory, or that are stored with another sign.
+
+    Of two elements in one memory cell, one or both updates would take effect, by chance.
+    """
     axes = sorted(
         (stride, size)
         for stride, size in zip(weight.stride(), weight.shape, strict=True)
@@ -102,4 +161,9 @@ def check_no_overlap(op: str, weight: Tensor) -> None:
         apart or weight.numel() == 0,
         f"{op}: weight: expected elements that do not share memory, got strides {weight.stride()} "
         f"for shape {tuple(weight.shape)}",
+    )
+    require(
+        torch.compiler.is_compiling() or not weight.is_neg(),
+        f"{op}: weight: expected one that is stored as it is, got a view with the negative bit "
+        "(torch.imag of a conjugate): update a copy, weight.resolve_neg()",
     )

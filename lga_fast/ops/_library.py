@@ -1,7 +1,9 @@
 """Schemas and fake kernels of `torch.ops.lga_fast`, and loading the compiled kernels.
 
 The reference is registered for every device; a compiled library, once loaded, adds its kernels for
-CPU or CUDA, which the dispatcher prefers. So call sites have one code path.
+CPU or CUDA, which the dispatcher prefers. So call sites have one code path. What calls an op
+without the wrapper is checked too: by the kernels, or before the reference; and above both, where
+tensors still say whether a derivative is asked of them.
 
 - `lga_fast/_C` (pybind11) holds the CPU kernels and is loaded if present.
 - `lga_fast/lib/liblga_fast_cuda.so` is loaded only if `torch.cuda.is_available()` and, as a second
@@ -17,14 +19,15 @@ import importlib
 import importlib.util
 import logging
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lga_fast.errors import BuildError
-from lga_fast.ops import reference
+from lga_fast.ops import _checks, reference
 
 SCHEMAS = (
     "grad_dot(Tensor a_old, Tensor d_old, Tensor rows_old, "
@@ -36,11 +39,58 @@ CUDA_LIBRARY = Path(__file__).resolve().parents[1] / "lib" / "liblga_fast_cuda.s
 CUDA_PROBE = CUDA_LIBRARY.with_name("liblga_fast_cuda_probe.so")
 REBUILD = "rebuild with `python setup.py build_ext --inplace`, or set LGA_FAST_NO_EXT=1"
 
+
+def _checked(name: str) -> Callable[..., Any]:
+    """The reference, which refuses what the wrapper and the kernels do."""
+    check, compute = getattr(_checks, f"check_{name}"), getattr(reference, name)
+    tensors = _tensors(name)
+
+    def checked(*args: Any) -> Any:
+        check(*args[: len(tensors)])
+        return compute(*args)
+
+    return checked
+
+
+def _without_derivatives(name: str) -> Callable[..., Any]:
+    """Runs where autograd would record an op, and refuses what it would have no derivative of."""
+    tensors = _tensors(name)
+
+    def below(keys: Any, *args: Any) -> Any:
+        for argument, x in zip(tensors, args, strict=False):
+            _checks.check_plain(name, argument, x)
+        if changes := name.endswith("_"):
+            _checks.check_writable(name, args[0])
+        with torch._C._AutoDispatchBelowAutograd():
+            op = getattr(torch.ops.lga_fast, name).default
+            result = op.redispatch(keys & torch._C._after_autograd_keyset, *args)
+        if changes:  # a backward pass that saved the old weight must notice
+            torch.autograd.graph.increment_version(args[0])
+        return result
+
+    return below
+
+
+def run_checked(op: Callable[..., torch.Tensor], *args: Any) -> torch.Tensor:
+    """An op whose arguments the wrapper has checked, which autograd has nothing to record of."""
+    if torch.compiler.is_compiling():
+        return op(*args)
+    with torch._C._AutoDispatchBelowAutograd():
+        return op(*args)
+
+
+def _tensors(name: str) -> list[str]:
+    """Names of an op's tensors, its first arguments."""
+    schema = next(schema for schema in SCHEMAS if schema.startswith(f"{name}("))
+    return re.findall(r"Tensor(?:\(a!\))? (\w+)", schema)
+
+
 _definitions = torch.library.Library("lga_fast", "DEF")
 for _schema in SCHEMAS:
     _definitions.define(_schema)
     _name = _schema.split("(")[0]
-    _definitions.impl(_name, getattr(reference, _name), "CompositeExplicitAutograd")
+    _definitions.impl(_name, _checked(_name), "CompositeExplicitAutograd")
+    _definitions.impl(_name, _without_derivatives(_name), "Autograd", with_keyset=True)
 
 
 @torch.library.register_fake("lga_fast::grad_dot")

@@ -21,7 +21,7 @@ def _padded_rows(
     x: Float[Tensor, "token d"], rows: Int64[Tensor, "row 2"]
 ) -> Float[Tensor, "row t d"]:
     """The rows' tokens as one batch, zero after each row's end."""
-    _check_bounds(rows, len(x))
+    _check_bounds("grad_dot", rows, len(x))
     rows = rows.to(x.device)
     longest = int(rows[:, 1].max()) if len(rows) else 0
     step = torch.arange(longest, device=x.device)
@@ -32,10 +32,10 @@ def _padded_rows(
     return padded.to(accumulation_dtype(x.dtype))
 
 
-def _check_bounds(rows: Int64[Tensor, "row 2"], tokens: int) -> None:
+def _check_bounds(op: str, rows: Int64[Tensor, "row 2"], tokens: int) -> None:
     start, length = rows.T
     if ((start < 0) | (length < 0) | (length > tokens - start)).any():
-        raise RuntimeError(f"expected rows within {tokens} tokens")
+        raise RuntimeError(f"{op}: rows: expected rows within {tokens} tokens")
 
 
 def gram_is_cheaper(tokens: int, d_in: int, d_out: int) -> bool:
@@ -82,7 +82,7 @@ def grad_abs_sum(
     rows: Int64[Tensor, "row 2"],
 ) -> Float[Tensor, " row"]:
     """`Σ_oi |G_oi|` per row, `TILE` rows of G at a time."""
-    _check_bounds(rows, len(a))
+    _check_bounds("grad_abs_sum", rows, len(a))
     sums = a.new_zeros(len(rows), dtype=accumulation_dtype(a.dtype))
     for row, (start, length) in enumerate(rows.tolist()):
         a_row = a[start : start + length].to(sums.dtype)

@@ -54,6 +54,47 @@ def test_a_sparse_tensor_is_refused(op, index):
         getattr(ops, op)(*arguments(op, index, torch.Tensor.to_sparse))
 
 
+RAW = {
+    "requires_grad": lambda x: x.requires_grad_(),
+    "sparse": torch.Tensor.to_sparse,
+    "nested": lambda x: torch.nested.nested_tensor([x, x]),
+    "no axis": torch.Tensor.flatten,
+    "integers": torch.Tensor.int,
+    "complex": lambda x: torch.complex(x, x).conj(),
+    "fewer": lambda x: x[:-1],
+    "None": lambda x: None,
+}
+RAW_ROWS = {"int32": torch.Tensor.int, "no axis": torch.Tensor.flatten, "far": lambda x: x + 9}
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("op, index", TENSORS)
+def test_without_the_wrapper_what_is_refused_is_refused_too(op, index):
+    """With the extension and without it; some by the kernels, whose checks say less."""
+    for name, change in (RAW if (op, index) in FLOATS else RAW_ROWS).items():
+        values = arguments(op, index, change)
+        before = values[0].detach().clone() if name != "None" and index else None
+        with pytest.raises((ValueError, TypeError, RuntimeError), match=f"{op}: .*expected"):
+            getattr(torch.ops.lga_fast, op)(*values)
+        assert before is None or torch.equal(values[0], before)
+
+
+def test_memory_that_elements_share_is_refused_without_the_wrapper_too():
+    weight, left, right, scale = CALLS["low_rank_update_"]
+    for shared in (weight[:1].expand(5, 4), torch.zeros(9).as_strided((5, 4), (1, 1))):
+        before = shared.clone()
+        with pytest.raises(ValueError, match="weight: expected elements that do not share memory"):
+            torch.ops.lga_fast.low_rank_update_(shared, left, right, scale)
+        assert torch.equal(shared, before)
+
+
+def test_autograd_notices_a_change_without_the_wrapper_too():
+    weight, left, right, scale = arguments("low_rank_update_", 0, torch.clone)
+    version = weight._version
+    torch.ops.lga_fast.low_rank_update_(weight, left, right, scale)
+    assert weight._version > version
+
+
 forward_mode = pytest.mark.filterwarnings(  # torch's own, the first time that it is used
     "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
 )
@@ -65,8 +106,9 @@ def test_a_derivative_in_forward_mode_is_refused(op, index):
     def with_tangent(x):
         return forward_ad.make_dual(x, torch.ones_like(x))
 
-    with forward_ad.dual_level(), pytest.raises(ValueError, match=f"{op}: .*without a tangent"):
-        getattr(ops, op)(*arguments(op, index, with_tangent))
+    for way in (ops, torch.ops.lga_fast):
+        with forward_ad.dual_level(), pytest.raises(ValueError, match=f"{op}: .*without a tangent"):
+            getattr(way, op)(*arguments(op, index, with_tangent))
 
 
 @forward_mode
