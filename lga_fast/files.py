@@ -9,7 +9,7 @@ import shutil
 import socket
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
@@ -109,17 +109,35 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         DataError: it cannot be written; `path` is as before.
     """
-    with writing(path):
+    with writing(path), replacing_all([path]) as (beside,):
+        yield beside
+
+
+@contextmanager
+def replacing_all(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """`replacing` for files that belong together, of which the first says that they are there.
+
+    All are on the disk in full before the first old one goes. That is removed before the others are
+    renamed, and its new one comes last: what is killed in between leaves no first one, rather than
+    one beside others that it does not fit.
+    """
+    for path in paths:
         if path.exists() and not path.is_file():
             raise DataError(f"{path}: expected a file to replace, got a folder or a device.")
-        beside = unfinished(path)
-        try:
-            mode = _usual_mode(beside)
-            yield beside
+        clear_abandoned(path)
+    besides = [unfinished(path) for path in paths]
+    try:
+        mode = _usual_mode(besides[0])
+        yield besides
+        for beside in besides:
             beside.chmod(mode)
             flush(beside)
+        if len(paths) > 1:
+            paths[0].unlink(missing_ok=True)
+        for beside, path in reversed([*zip(besides, paths, strict=True)]):
             beside.replace(path)
-        finally:
+    finally:
+        for beside in besides:
             beside.unlink(missing_ok=True)
 
 

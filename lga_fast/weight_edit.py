@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 from jaxtyping import Float32
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from lga_fast.errors import DataError, EditError, shortened
@@ -106,16 +105,16 @@ class WeightEdit:
 
     def save(self, path: str | Path) -> None:
         """Write factors and provenance atomically to one safetensors file."""
-        with self.replacing(parse_path(path), self._tensors()):
-            pass
+        with replacing(parse_path(path)) as beside:
+            beside.write_bytes(self.to_bytes(self._tensors()))
 
-    @contextmanager
-    def replacing(self, path: Path, tensors: dict[str, Tensor]) -> Iterator[Path]:
-        """Write `tensors` and this edit's provenance; as `files.replacing`."""
+    def to_bytes(self, tensors: dict[str, Tensor]) -> bytes:
+        """`tensors` and this edit's provenance, as a safetensors file has them.
+
+        safetensors' own way to write a file leaves another one where it is killed.
+        """
         content = {"version": VERSION, "provenance": self.provenance}
-        with replacing(path) as temporary:
-            save_file(tensors, temporary, {KIND: json.dumps(content, ensure_ascii=False)})
-            yield temporary
+        return save(tensors, {KIND: json.dumps(content, ensure_ascii=False)})
 
     @classmethod
     def load(cls, path: str | Path) -> WeightEdit:

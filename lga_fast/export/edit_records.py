@@ -12,7 +12,6 @@ import torch
 
 import lga_fast
 from lga_fast.errors import DataError, EditError
-from lga_fast.files import write_atomic
 from lga_fast.models import EditableModel, check_loaded
 from lga_fast.weight_edit import LowRank, WeightEdit
 
@@ -105,8 +104,8 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     )
 
 
-def write_record(folder: Path, model: EditableModel, edits: Sequence[WeightEdit]) -> None:
-    """Write the record and the model card of a folder that holds `model` with these edits."""
+def record_of(model: EditableModel, edits: Sequence[WeightEdit]) -> dict[str, str]:
+    """The record and the model card of a folder that holds `model` with these edits, by name."""
     record: dict[str, Any] = {"version": _VERSION, "lga_fast": lga_fast.__version__}
     earlier: list[Any] = []
     base = model.source or model.name
@@ -114,8 +113,8 @@ def write_record(folder: Path, model: EditableModel, edits: Sequence[WeightEdit]
         before = read_record(model.source)
         base, earlier = before["base"], before["edits"]
     record |= {"base": base, "edits": [*earlier, *map(describe, edits)]}
-    write_atomic(folder / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    write_atomic(folder / CARD, _card(record))
+    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    return {RECORD: text, CARD: _card(record)}
 
 
 def _card(record: Mapping[str, Any]) -> str:

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lga_fast.export.edit_records import write_record
-from lga_fast.files import flush, replacing, writing
+from lga_fast.export.edit_records import record_of
+from lga_fast.files import replacing_all, writing
 from lga_fast.models import EditableModel, check_loaded
 from lga_fast.models.edit_target import find_matrices
 from lga_fast.weight_edit import WeightEdit
@@ -28,16 +28,12 @@ def write_adapter(edit: WeightEdit, folder: Path, model: EditableModel) -> None:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         config = json.dumps(_config(edit, model), indent=2) + "\n"
-        # Both are there in full before the old adapter goes. Its config is removed first and the
-        # new one comes last: a run that is killed in between leaves no adapter rather than the
-        # factors of one edit under the ranks of another.
-        with replacing(folder / CONFIG) as beside:
-            beside.write_text(config, encoding="utf-8", newline="\n")
-            with edit.replacing(folder / WEIGHTS, tensors) as weights:
-                flush(beside)
-                flush(weights)
-                (folder / CONFIG).unlink(missing_ok=True)
-                write_record(folder, model, [edit])
+        texts = {CONFIG: config, **record_of(model, [edit])}
+        paths = [folder / name for name in (*texts, WEIGHTS)]
+        with replacing_all(paths) as besides:
+            for beside, text in zip(besides, texts.values(), strict=False):
+                beside.write_text(text, encoding="utf-8", newline="\n")
+            besides[-1].write_bytes(edit.to_bytes(tensors))
 
 
 def _config(edit: WeightEdit, model: EditableModel) -> dict[str, Any]:

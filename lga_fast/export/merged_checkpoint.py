@@ -23,8 +23,8 @@ from torch import Tensor
 
 from lga_fast import progress
 from lga_fast.errors import EditError, LgaFastError
-from lga_fast.export.edit_records import write_record
-from lga_fast.files import clear_abandoned, share_all, unfinished, writing
+from lga_fast.export.edit_records import record_of
+from lga_fast.files import clear_abandoned, share_all, unfinished, write_atomic, writing
 from lga_fast.models import EditableModel, check_loaded
 from lga_fast.parsing import parse_json
 from lga_fast.streaming.checkpoint import Checkpoint
@@ -68,7 +68,8 @@ def write_merged(edit: WeightEdit, folder: Path, model: EditableModel) -> None:
         try:
             with nullcontext() if model.carries(edit) else model.edited(edit):
                 _write(model, temporary)
-                write_record(temporary, model, model.edits_in_effect())
+                for name, text in record_of(model, model.edits_in_effect()).items():
+                    write_atomic(temporary / name, text)
             model.tokenizer.save_pretrained(temporary)
             share_all(temporary)
             temporary.replace(folder)
