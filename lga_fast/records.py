@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lga_fast.errors import DataError, Dropped
 from lga_fast.parsing import parse_json
@@ -49,14 +49,28 @@ class EditRequest:
 
     def __post_init__(self) -> None:
         """Refuse a request that no method could use."""
+
+        def check(fits: bool, name: str, expected: str) -> None:
+            if not fits:
+                raise DataError(
+                    f"edit request {self.case_id!r}: {name} must be {expected}, "
+                    f"got {getattr(self, name)!r}"
+                )
+
         for name in ("case_id", "prompt", "target_new"):
             value = getattr(self, name)
-            if not isinstance(value, str) or not value.strip():
-                raise DataError(
-                    f"edit request {self.case_id!r}: {name} must be a non-empty string, "
-                    f"got {value!r}"
-                )
+            check(isinstance(value, str) and bool(value.strip()), name, "a non-empty string")
+        for name in ("subject", "target_old"):
+            check(isinstance(getattr(self, name), str | None), name, "a string or None")
+        some = isinstance(self.probes, tuple | list)
+        check(some and all(isinstance(p, Probe) for p in self.probes), "probes", "a tuple of Probe")
+        check(isinstance(self.answers, AnswerLists | None), "answers", "AnswerLists or None")
+        kinds = get_args(EditKind)
+        check(self.kind in kinds, "kind", f"one of {', '.join(kinds)}")
         if self.subject_span is not None:
+            some = isinstance(self.subject_span, tuple | list)
+            whole = some and [type(i) for i in self.subject_span] == [int, int]
+            check(whole, "subject_span", "two whole numbers")
             start, end = self.subject_span
             if self.subject is None or self.prompt[start:end] != self.subject:
                 raise DataError(

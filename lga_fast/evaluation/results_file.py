@@ -139,7 +139,8 @@ class CaseFile:
         try:
             data = parse_json(line)
             result = CaseResult(**data | {"notes": tuple(data["notes"])})
-        except (ValueError, TypeError, KeyError) as error:
+            _check_values(result)
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise DataError(
                 f"{place}: expected the result of a case, got {reprlib.repr(line)} ({error}). "
                 "Remove this line and all below it to have them done again."
@@ -157,12 +158,29 @@ def _line(result: CaseResult) -> str:
     return json.dumps(asdict(result), ensure_ascii=False) + "\n"
 
 
+def _check_values(result: CaseResult) -> None:
+    """Refuse what is no text or number where a result has one.
+
+    Raises:
+        TypeError, ValueError, OverflowError: so it is.
+    """
+    values = [v for side in (result.before, result.after) for v in dict(side).values()]
+    numbers = [result.seconds_edit, result.seconds_measure, result.peak_bytes, result.layer]
+    for value in [*numbers, *(v for v in values if v is not None)]:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"a {type(value).__name__} where a number is expected")
+        float(value)  # of an int that has too many digits
+    if not all(isinstance(text, str) for text in (result.case_id, *result.notes)):
+        raise TypeError("case_id or a note is no text")
+
+
 def _header(path: Path, line: str) -> dict[str, Any]:
     try:
         header = parse_json(line)
         if (header["kind"], header["version"]) != (KIND, VERSION):
             raise ValueError(f"{header['kind']} of version {header['version']}")
-        return {"configuration": dict(header["configuration"]), "made": list(header["made"])}
+        made = [{"cases_before": entry["cases_before"], **entry} for entry in header["made"]]
+        return {"configuration": dict(header["configuration"]), "made": made}
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(
             f"{path}: expected a file of {KIND}, version {VERSION}, got "

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
-from zipfile import ZipFile
+from zipfile import BadZipFile, ZipFile
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from lga_fast import files
+from lga_fast.errors import DataError, shortened
 
 # The folder may hold files that are not ours.
 _NAME = r"(entering|gradient)-\d+"
@@ -100,13 +104,37 @@ class DiskStore:
 
 
 class _Archive(Mapping[str, Tensor]):
-    """A file's tensors, each read on access, and aligned like any other tensor."""
+    """A file's tensors, each read on access, and aligned like any other tensor.
+
+    Raises:
+        DataError: the file is damaged, on opening or on access.
+    """
 
     def __init__(self, file: Path) -> None:
-        self._archive = ZipFile(file)
+        self._file = file
+        with self._whole():
+            self._archive = ZipFile(file)
 
     def __getitem__(self, key: str) -> Tensor:
-        return load(self._archive.read(key))[_KEY].clone()
+        with self._whole():
+            return load(self._archive.read(key))[_KEY].clone()
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        try:
+            yield
+        except (BadZipFile, SafetensorError, zlib.error, OSError, EOFError, KeyError) as error:
+            raise self._damaged(error) from error
+        except (RuntimeError, NotImplementedError, ValueError) as error:  # flags and sizes of a zip
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> DataError:
+        return DataError(
+            f"{self._file}: expected tensors that a run kept, got a damaged file "
+            f"({type(error).__name__}: {shortened(str(error))}). Remove the folder to start again."
+        )
 
     def __iter__(self):
         return iter(self._archive.namelist())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import reprlib
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -60,7 +60,7 @@ class KeptAnswers:
         """Answers so far, and what is left to do, of which nothing has begun."""
         if left != self.left:
             self.answers, self.left = dict(answers), left
-            files.write_atomic(self._file, json.dumps({"found": answers, "left": left}) + "\n")
+            _write(self._file, {"found": answers, "left": left})
 
 
 class RunCheckpoint:
@@ -143,7 +143,7 @@ class RunCheckpoint:
     def _stored(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         file = self.folder / f"{name}.json"
         if not file.exists():
-            files.write_atomic(file, json.dumps(make(), indent=1) + "\n")
+            _write(file, make())
         return _read(file)
 
     def _clear_abandoned(self, layers: int) -> None:
@@ -154,11 +154,18 @@ class RunCheckpoint:
                 files.clear_abandoned(self.store.file(f"{kind}-{layer}"))
 
 
+def _write(file: Path, state: Mapping[str, Any]) -> None:
+    text = json.dumps(state, indent=1)
+    files.write_atomic(file, f"{text}\n{zlib.crc32(text.encode()):08x}\n")
+
+
 def _read(file: Path) -> dict[str, Any]:
+    """What `_write` wrote; whatever has changed since, a run would go on with in silence."""
     try:
-        if isinstance(state := parse_json(file.read_text(encoding="utf-8")), dict):
-            return state
-        problem = reprlib.repr(state)
+        text, _, checksum = file.read_text(encoding="utf-8").rstrip("\n").rpartition("\n")
+        if checksum == f"{zlib.crc32(text.encode()):08x}":
+            return parse_json(text)
+        problem = "another checksum than that of its text"
     except (OSError, ValueError) as error:
         problem = str(error)
     raise ScoringError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from lga_fast.parsing import parse_json
 
 KIND = "lga_fast.Sweep"
 VERSION = 2
+_DAMAGED = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+_DAMAGED += (ValueError, KeyError, TypeError, AttributeError, IndexError)
 
 
 def write(
@@ -35,7 +38,7 @@ def write(
 
 
 def read(
-    path: Path, configuration: Mapping[str, Any]
+    path: Path, configuration: Mapping[str, Any], samples: int
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
     """Arrays and description of a sweep to resume; None if there is no file yet.
 
@@ -52,7 +55,9 @@ def read(
         if (about["kind"], about["version"]) != (KIND, VERSION):
             raise ValueError(f"{about['kind']} of version {about['version']}")
         before = about["configuration"]
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        if before == configuration:  # else what differs is said
+            _check(arrays, about, samples, len(configuration["layers"]))
+    except _DAMAGED as error:
         raise DataError(
             f"{path}: expected a file of {KIND}, version {VERSION}, got: {error}. Nothing was "
             "written; give another file."
@@ -63,3 +68,27 @@ def read(
             "or remove this one."
         )
     return arrays, about
+
+
+def _check(
+    arrays: Mapping[str, np.ndarray], about: dict[str, Any], samples: int, depth: int
+) -> None:
+    """Refuse arrays and entries that do not fit each other.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: so it is.
+    """
+    names = about["names"]
+    for name, shape in (("acc", (len(names), samples, depth)), ("before", (len(names), samples))):
+        array = arrays[name]
+        if array.dtype.kind != "f" or (names and array.shape != shape):
+            raise ValueError(f"{name}: {array.dtype} of shape {array.shape}, expected {shape}")
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError("names: expected texts")
+    for run in about["runs"]:
+        start, stop = run["requests"]
+        if not (isinstance(start, int) and isinstance(stop, int) and 0 <= start < stop <= samples):
+            raise ValueError(f"runs: requests {start} to {stop} of {samples}")
+    for note, layers in about["notes"].items():
+        if not all(isinstance(layer, int) for layer in layers):
+            raise TypeError(f"notes: expected layers, got {layers!r} of {note!r}")

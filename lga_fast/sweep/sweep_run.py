@@ -92,7 +92,8 @@ class SweepRun:
         self.runs: list[dict[str, Any]] = []  # which requests each finished chunk has, and its cost
         self.notes: dict[str, list[int]] = {}  # of the editor, with the layers each is of
         self.out = out
-        if out is not None and (saved := result_file.read(out, self.configuration)) is not None:
+        saved = out and result_file.read(out, self.configuration, len(self.requests))
+        if saved:
             arrays, about = saved
             self.runs, self.notes = about["runs"], about["notes"]
             self.acc = dict(zip(about["names"], arrays["acc"], strict=True))

@@ -12,6 +12,7 @@ from both_placements import REQUESTS, both
 import lga_fast
 from lga_fast import score_layers
 from lga_fast.errors import LgaFastError, ScoringError
+from lga_fast.scoring import checkpoint
 
 
 def test_the_state_of_another_run_is_refused(tmp_path):
@@ -30,10 +31,10 @@ def test_the_state_of_another_run_is_refused(tmp_path):
         with pytest.raises(ScoringError, match=f"the state of another run: {differ}. Give another"):
             score_layers(streamed, requests, resume=state, **options)
     run = state / "run.json"
-    run.write_text(json.dumps(json.loads(run.read_text()) | {"torch": "1.0"}))
+    checkpoint._write(run, checkpoint._read(run) | {"torch": "1.0"})
     with pytest.raises(ScoringError, match="another run: torch was '1.0', is now '.*'. Give"):
         score_layers(streamed, REQUESTS[:2], old=None, resume=state)
-    run.write_text(json.dumps(json.loads(run.read_text()) | {"torch": torch.__version__}))
+    checkpoint._write(run, checkpoint._read(run) | {"torch": torch.__version__})
     streamed.tokenizer.backend_tokenizer.pre_tokenizer = None
     with pytest.raises(ScoringError, match="another run: tokenizer was '.*', is now '.*'. Give"):
         score_layers(streamed, REQUESTS[:2], old=None, resume=state)
