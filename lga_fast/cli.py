@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from lga_fast import distributed, progress, registry
-from lga_fast.errors import LgaFastError
+from lga_fast.errors import LgaFastError, shortened
 
 _COMMANDS = "lga_fast.commands"
 _DEBUG = "lga_fast.debug"  # in a context's `meta`
@@ -56,6 +56,9 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:  # its message has the value that was given
+            error.message = shortened(error.message, 2000)
+            raise
         except LgaFastError as error:
             if ctx.meta.get(_DEBUG):
                 raise

@@ -60,7 +60,7 @@ def run(
     if as_json:
         click.echo(report.to_json())
     else:
-        answers_table.show(report, Console())
+        answers_table.show(report, Console(markup=False))
         click.echo(written)
 
 

@@ -81,7 +81,7 @@ def _report(results: Evaluation, as_json: bool, out: Path | None) -> None:
     if as_json:
         click.echo(evaluation.to_json(results))
         return
-    evaluation.show(results, Console())
+    evaluation.show(results, Console(markup=False))
     if out:
         click.echo(f"Written to {out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
 

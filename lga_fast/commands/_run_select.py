@@ -79,7 +79,7 @@ def _report(rankings: Mapping[str, LayerRanking], as_json: bool, out: Path | Non
         click.echo(json.dumps(result, indent=2, ensure_ascii=False))
         return
     for ranking in rankings.values():
-        ranking_table.show(ranking, Console())
+        ranking_table.show(ranking, Console(markup=False))
     if out:
         click.echo(written)
 

@@ -67,6 +67,8 @@ def _table(title: str) -> Table:
 
 
 def _html(show: Callable[[Console], None]) -> str:
-    console = Console(record=True, file=io.StringIO(), width=_WIDTH, force_jupyter=False)
+    console = Console(  # brackets in a prompt are no markup
+        record=True, file=io.StringIO(), width=_WIDTH, force_jupyter=False, markup=False
+    )
     show(console)
     return console.export_html(inline_styles=True, code_format=_FORMAT)

@@ -20,7 +20,7 @@ def show(ranking: LayerRanking, console: Console) -> None:
     notes = [Text(f"• {note}") for note in ranking.notes]
     parts: list[RenderableType] = [_header(ranking), _chart(ranking), _legend(ranking), *notes]
     title = f"{ranking.selector}: layer {ranking.layer} of {ranking.provenance['model']}"
-    console.print(Panel(Group(*parts), title=f"[bold]{title}[/bold]", expand=False))
+    console.print(Panel(Group(*parts), title=Text(title, style="bold"), expand=False))
 
 
 def _header(ranking: LayerRanking) -> Text:

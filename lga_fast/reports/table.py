@@ -45,7 +45,8 @@ class Table:
         rule = ["---", *["---:"] * (len(self.columns) - 1)]
         lines = [" | ".join(_cell(c) for c in row) for row in (self.columns, rule, *self.rows)]
         table = "\n".join(f"| {line} |" for line in lines)
-        return f"## {self.title}\n\n{table}\n" + (f"\n{self.note}\n" if self.note else "")
+        note = html.escape(self.note, quote=False)
+        return f"## {_cell(self.title)}\n\n{table}\n" + (f"\n{note}\n" if note else "")
 
     def csv(self) -> str:
         """Columns and rows, for programs."""
