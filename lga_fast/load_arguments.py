@@ -16,6 +16,7 @@ from lga_fast.options import checked
 from lga_fast.parsing import parse_json
 
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # what streaming may need
+_OF_MODEL = ("attn_implementation", "allow_pickle")
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _MAX_BYTES = 2**63 - 1  # of a memory budget
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -30,6 +31,7 @@ class FromPretrained:
     token: str | bool | None = None
     trust_remote_code: bool = False
     attn_implementation: str | None = None
+    allow_pickle: bool = False
 
     @property
     def specified(self) -> list[str]:
@@ -38,12 +40,17 @@ class FromPretrained:
 
     def of_files(self) -> dict[str, Any]:
         """Arguments of `from_pretrained` of configs and tokenizers, which have no attention."""
-        names = [name for name in self.specified if name != "attn_implementation"]
-        return {name: getattr(self, name) for name in names}
+        names = [name for name in self.specified if name not in _OF_MODEL]
+        # said where it is False, too: transformers would ask on the terminal
+        given = {name: getattr(self, name) for name in names}
+        return {"trust_remote_code": self.trust_remote_code} | given
 
     def of_model(self) -> dict[str, Any]:
         """Arguments of `from_pretrained` of a model."""
-        return {name: getattr(self, name) for name in self.specified}
+        given = (
+            {"attn_implementation": self.attn_implementation} if self.attn_implementation else {}
+        )
+        return self.of_files() | given | {"use_safetensors": None if self.allow_pickle else True}
 
     def refuse(self, why: str, *names: str) -> None:
         """Raise `LgaFastError` if one of these is given, or any if none is named."""

@@ -21,9 +21,9 @@ from lga_fast.streaming.checkpoint_files import (
     find_files,
     refuse_misfit,
     stored_dtype,
-    weight_bytes,
 )
 from lga_fast.streaming.meta_model import meta_model
+from lga_fast.streaming.placement import choose_weights
 from lga_fast.streaming.streamed_model import StreamedModel
 
 Weights = Literal["resident", "streamed", "auto"]
@@ -42,6 +42,7 @@ def load(
     token: str | bool | None = None,
     trust_remote_code: bool = False,
     attn_implementation: str | None = None,
+    allow_pickle: bool = False,
 ) -> EditableModel:
     """Load a causal language model.
 
@@ -68,6 +69,8 @@ def load(
         token: for a Hub id that is not public; it is recorded nowhere.
         trust_remote_code: run the code that comes with a checkpoint; for resident weights.
         attn_implementation: "eager", "sdpa", ... as transformers names them; results record it.
+        allow_pickle: also take weights from pickles (pytorch_model.bin), where a checkpoint has no
+            safetensors files; torch reads them with weights_only=True.
 
     A folder may contain `editing.json`: by editor, options that suit the model and become that
     editor's defaults. The embedded models have one.
@@ -79,7 +82,9 @@ def load(
         UnsupportedModel: no family fits the model.
     """
     check_tokenizer(tokenizer)
-    pretrained = FromPretrained(revision, token, trust_remote_code, attn_implementation)
+    pretrained = FromPretrained(
+        revision, token, trust_remote_code, attn_implementation, allow_pickle
+    )
     budget = load_arguments.parse_budget(memory_budget)
     if weights not in get_args(Weights):
         raise LgaFastError(f"weights={weights!r}: expected 'resident', 'streamed' or 'auto'")
@@ -125,7 +130,7 @@ def load(
         if weights == "auto" and trust_remote_code:
             placement = "weights: resident, a checkpoint's own code cannot be streamed"
         elif weights == "auto":
-            weights, placement = _choose_weights(path, device, dtype, budget)
+            weights, placement = choose_weights(path, device, dtype, budget)
         if weights == "streamed":
             more = budget, editing, pretrained
             model = _load_streamed(path, tokenizer, name, device, dtype, *more)
@@ -153,28 +158,6 @@ def _finished(model: EditableModel, pretrained: FromPretrained, chat: bool) -> E
     return model
 
 
-def _choose_weights(
-    path: str, device: str | torch.device, dtype: torch.dtype | None, budget: int | None
-) -> tuple[Weights, str]:
-    """Resident or streamed, and why."""
-    if device == "auto":
-        return "resident", "weights: resident, spread over the devices"
-    from transformers import AutoConfig
-
-    if getattr(AutoConfig.from_pretrained(path), "quantization_config", None):
-        return "resident", "weights: resident, quantised ones cannot be streamed"
-    free = memory.available_on(torch.device(device))
-    try:
-        files = find_files(path)
-    except LgaFastError:
-        return "resident", "weights: resident, there are no safetensors files to stream"
-    needed = weight_bytes(files, dtype)
-    limit, what = (budget, "the memory budget") if budget else (free // 2, "half the free memory")
-    chosen: Weights = "resident" if needed <= limit else "streamed"
-    sizes = f"they take {needed >> 20} MiB, {what} is {limit >> 20} MiB"
-    return chosen, f"weights: {chosen}, {sizes}"
-
-
 def _load_resident(
     path: str, device: str | torch.device, dtype: torch.dtype | None, pretrained: FromPretrained
 ) -> Any:
@@ -189,6 +172,13 @@ def _load_resident(
             device_map="auto" if device == "auto" else None,
             **pretrained.of_model(),
         )
+    except OSError as error:
+        if pretrained.allow_pickle or "safetensors" not in str(error):
+            raise
+        raise LgaFastError(
+            f"{path}: expected weights in safetensors files, got none. If they are in pickles "
+            "(pytorch_model.bin) that you trust, load them with allow_pickle=True (--allow-pickle)."
+        ) from error
     except RuntimeError as error:  # of tensors that become one, such as experts
         if memory.out_of_memory(error):
             raise

@@ -49,7 +49,7 @@ def test_a_version_is_passed_on_and_recorded_but_no_token(hub):
     for _, path, options in hub:
         assert path == "org/name"
         assert (options["revision"], options["token"]) == ("v2", "secret")
-        assert "trust_remote_code" not in options
+        assert not options.get("trust_remote_code")
     about = provenance.of(model)
     assert about["revision"] == "v2" and "secret" not in str(about) and "attention" not in about
 

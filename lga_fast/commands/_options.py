@@ -76,6 +76,11 @@ def model() -> list[click.Option]:
             help="Run the code that comes with the model's checkpoint.",
         ),
         click.Option(
+            ["--allow-pickle"],
+            is_flag=True,
+            help="Also take weights from pickles (pytorch_model.bin).",
+        ),
+        click.Option(
             ["--attn-implementation"],
             help="eager, sdpa, ...; default: transformers' choice.",
         ),

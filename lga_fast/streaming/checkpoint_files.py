@@ -34,8 +34,8 @@ def find_files(source: str) -> list[str]:
             check_index(Path(path).parent)
             return list(get_checkpoint_shard_files(source, path)[0] or [])
     raise LgaFastError(
-        f"weights='streamed': expected {ONE} or {INDEX} in {source!r}, there is neither. Save "
-        "the model with save_pretrained, or load it with weights='resident'."
+        f"{source}: expected its weights in {ONE}, or in files that {INDEX} names, there is "
+        "neither. Save the model with save_pretrained."
     )
 
 

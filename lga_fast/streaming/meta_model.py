@@ -30,7 +30,7 @@ def meta_model(
     """
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
-    config = AutoConfig.from_pretrained(source)
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     if getattr(config, "quantization_config", None):
         raise LgaFastError(
             f"weights='streamed': expected weights in a floating-point dtype, {source!r} has "

@@ -132,6 +132,7 @@ def test_a_model_is_loaded_as_the_options_say(command, monkeypatch):
         "chat": True,
         "revision": "v2",
         "trust_remote_code": True,
+        "allow_pickle": False,
         "attn_implementation": "eager",
     }
 

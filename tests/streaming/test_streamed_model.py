@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import lga_fast
 from lga_fast.errors import LgaFastError
-from lga_fast.loading import _choose_weights
+from lga_fast.streaming.placement import choose_weights
 from lga_fast.streaming.streamed_model import StreamedModel
 
 
@@ -183,7 +183,7 @@ def test_what_cannot_be_streamed_says_why(folder):
     )
     with pytest.raises(LgaFastError, match="has quantised ones; load it with weights='resident'"):
         streamed(folder)
-    placed, why = _choose_weights(str(folder), "cpu", None, 1)
+    placed, why = choose_weights(str(folder), "cpu", None, 1)
     assert placed == "resident" and "quantised ones cannot be streamed" in why
     (folder / "model.safetensors").unlink()
     with pytest.raises(LgaFastError, match="expected model.safetensors or model.safetensors.index"):
