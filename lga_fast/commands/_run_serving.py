@@ -156,6 +156,8 @@ def _wrong_weights(folder: Path, base: str, changes: Sequence[WeightEdit]) -> li
 def _answers(
     source: str | Path, questions: list[Question], device: str | None, dtype: str | None
 ) -> list[ScoredAnswer]:
+    if not questions:
+        return []  # without loading a model
     return metrics.score(_inputs.load_model(str(source), device, dtype=dtype), questions)
 
 
