@@ -74,11 +74,13 @@ test-planted: .venv/built
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) tests/cuda_on_cpu/check_planted_bugs.py
 
 # The long form of tests/torture: exceptions at the lines that the package runs, inputs that are nearly
-# right. What was tried and what failed goes to benchmarks/results/torture.json.
+# right, kills, disks that fail; and of the ops' properties. What was tried and what failed goes to
+# benchmarks/results/torture.json.
 SECONDS ?= 600
 SEED ?= 0
 torture: .venv/built
-	OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(BIN)/python -m tests.torture.run --seconds $(SECONDS) --seed $(SEED)
+	OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(BIN)/python -m tests.torture.run --seconds $(SECONDS) --seed $(SEED) --jobs $(JOBS)
+	OMP_NUM_THREADS=1 LGA_FAST_EXAMPLES=2000 $(BIN)/pytest -q -n $(JOBS) --hypothesis-seed=$(SEED) tests/ops/test_properties.py
 
 # $(call test-in,ENVIRONMENT) runs the suite once, on the native kernels. Those are built in place and
 # so replace .venv's, which the next `make test` builds again.

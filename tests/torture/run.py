@@ -1,6 +1,6 @@
 """The long form of the torture tests: as many faults as time allows, and a report of them.
 
-python -m tests.torture.run --seconds 600 --seed 0 --out benchmarks/results/torture.json
+python -m tests.torture.run --seconds 600 --seed 0 --jobs 2 --out benchmarks/results/torture.json
 """
 
 from __future__ import annotations
@@ -10,41 +10,51 @@ import collections
 import itertools
 import json
 import random
+import subprocess
+import sys
 import tempfile
 import time
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 
-from lga_fast import provenance
-from tests.torture import hostile, operations
+from lga_fast import ops, provenance
+from lga_fast.files import write_atomic
+from tests.torture import doors, faults, hostile, operations
 from tests.torture.interrupts import Interrupt, places
 from tests.torture.model_state import differences, state
 
 _PLACES = 20  # in an operation, before the next one's turn
+_INPUTS = 40  # at a door, meanwhile
+_KILLS = 6  # of a job, in some turns
+_COUNTS = ("inputs", "exceptions_by_operation", "exceptions", "kills", "disk_faults")
 
 
 class Report:
     """Faults injected by operation and kind, inputs tried by door, and what failed."""
 
     def __init__(self) -> None:
-        self.faults: collections.Counter[str] = collections.Counter()
-        self.kinds: collections.Counter[str] = collections.Counter()
-        self.inputs: collections.Counter[str] = collections.Counter()
+        self.counts: dict[str, collections.Counter[str]] = {
+            name: collections.Counter() for name in _COUNTS
+        }
         self.failures: list[str] = []
+
+    def add(self, plain: dict[str, Any]) -> None:
+        """Another one's, as `plain` gave it."""
+        for name, count in self.counts.items():
+            count.update(plain[name])
+        self.failures += plain["failures"]
 
     def plain(self) -> dict[str, Any]:
         """The report as JSON takes it."""
-        return {
-            "inputs": dict(self.inputs),
-            "inputs_in_all": self.inputs.total(),
-            "faults": dict(self.faults),
-            "kinds": dict(self.kinds),
-            "faults_in_all": self.faults.total(),
-            "failures": self.failures,
-        }
+        totals = {name: count.total() for name, count in self.counts.items()}
+        del totals["exceptions_by_operation"]
+        by_name = {name: dict(sorted(count.items())) for name, count in self.counts.items()}
+        return {"in_all": totals, **by_name, "failures": self.failures}
 
 
 def interrupt(report: Report, kind: str, operation: Any, seed: int) -> None:
@@ -57,12 +67,48 @@ def interrupt(report: Report, kind: str, operation: Any, seed: int) -> None:
         for number, error in places(work, _PLACES, seed):
             one = Interrupt(number, error)
             one.run(work)
-            report.faults[name] += one.raised
-            report.kinds[error.__name__] += one.raised
+            report.counts["exceptions_by_operation"][name] += one.raised
+            report.counts["exceptions"][error.__name__] += one.raised
             if changed := differences(before, state(model)):
                 where = ":".join(map(str, one.lines[-1]))
                 report.failures.append(f"{name}: {error.__name__} at {where}: {changed}")
                 model.restore()
+
+
+def ask_doors(report: Report, seed: int) -> None:
+    """Some inputs at each door."""
+    report.counts["inputs"] += hostile.tried(seed, report.failures, _INPUTS)
+    report.counts["inputs"] += doors.tried(seed, report.failures, _INPUTS)
+
+
+def inject(report: Report, seed: int) -> None:
+    """Kill every job, and let its writes fail in every way."""
+    with tempfile.TemporaryDirectory() as folder:
+        some = faults.Faults(Path(folder), seed)
+        some.all(_KILLS, 1)
+    report.counts["kills"] += some.kills
+    report.counts["disk_faults"] += some.disk
+    report.failures += [f"seed {seed}: {failure}" for failure in some.failures]
+
+
+def tried(seconds: float, first: int) -> dict[str, Any]:
+    """What was tried in so many seconds from a seed on."""
+    report, began = Report(), time.monotonic()
+    steps = [
+        partial(interrupt, kind=kind, operation=one)
+        for kind, some in operations.OPERATIONS.items()
+        for one in some
+    ]
+    for turn in itertools.count():
+        for number, step in enumerate(steps):
+            if time.monotonic() - began > seconds:
+                return report.plain()
+            seed = random.Random(f"{first} {turn} {number}").getrandbits(32)
+            step(report, seed=seed)
+            ask_doors(report, seed)
+            if number == 0 and turn % 4 == 0:
+                inject(report, seed)
+    raise AssertionError
 
 
 def main() -> None:
@@ -70,25 +116,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="processes, one seed each")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/torture.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    report, began = Report(), time.monotonic()
-    pairs = [(kind, one) for kind, some in operations.OPERATIONS.items() for one in some]
-    for turn in itertools.count():
-        for kind, operation in pairs:
-            if time.monotonic() - began > options.seconds:
-                break
-            seed = random.Random(f"{options.seed} {turn} {kind}").getrandbits(32)
-            interrupt(report, kind, operation, seed)
-            report.inputs += hostile.tried(seed, report.failures)
-        else:
-            continue
-        break
-    about = {"seed": options.seed, "seconds": options.seconds, "commit": provenance.commit()}
-    options.out.write_text(json.dumps(about | report.plain(), indent=1) + "\n")
-    print(json.dumps(report.plain(), indent=1))
-    raise SystemExit(bool(report.failures))
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    if options.jobs == 1:
+        with warnings.catch_warnings(action="ignore"):
+            report = tried(options.seconds, options.seed)
+    else:
+        report = together(options.seconds, options.seed, options.jobs)
+    seeds = list(range(options.seed, options.seed + options.jobs))
+    about = {"seeds": seeds, "seconds": options.seconds, "environment": provenance.environment()}
+    about["environment"] |= {"device": "cpu", "kernels": ops.kernels()["cpu"]}
+    write_atomic(options.out, json.dumps(about | report, indent=1) + "\n")
+    print(json.dumps(report["in_all"] | {"failures": report["failures"]}, indent=1))
+    raise SystemExit(bool(report["failures"]))
+
+
+def together(seconds: float, seed: int, jobs: int) -> dict[str, Any]:
+    """The reports of several processes as one."""
+    report = Report()
+    with tempfile.TemporaryDirectory() as folder:
+        outs = [Path(folder) / f"{number}.json" for number in range(jobs)]
+        command = [sys.executable, "-m", "tests.torture.run", "--seconds", str(seconds)]
+        children = [
+            subprocess.Popen([*command, "--seed", str(seed + number), "--out", str(out)])
+            for number, out in enumerate(outs)
+        ]
+        for child, out in zip(children, outs, strict=True):
+            if child.wait() not in (0, 1):
+                raise SystemExit(f"a process of the run ended with exit code {child.returncode}")
+            report.add(json.loads(out.read_text()))
+    return report.plain()
 
 
 if __name__ == "__main__":

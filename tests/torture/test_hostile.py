@@ -6,12 +6,18 @@ import pytest
 
 from lga_fast import load_arguments
 from lga_fast.errors import LgaFastError
-from tests.torture import hostile
+from tests.torture import doors, hostile
 
 
 def test_no_other_error_and_no_endless_message():
     failures: list[str] = []
     assert hostile.tried(seed=0, failures=failures, each=15).total() > 400
+    assert not failures, "\n".join(failures)
+
+
+def test_doors_of_models_and_files():
+    failures: list[str] = []
+    assert doors.tried(seed=0, failures=failures, each=24).total() > 100
     assert not failures, "\n".join(failures)
 
 
