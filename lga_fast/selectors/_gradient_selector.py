@@ -17,7 +17,7 @@ from lga_fast.options import option
 from lga_fast.records import EditKind, EditRequest, LayerRanking
 from lga_fast.scoring import score_layers
 from lga_fast.scoring.options import LossScope, Reduction, ScoringOptions
-from lga_fast.selectors import _tukey
+from lga_fast.selectors import _precision, _tukey
 from lga_fast.selectors._measured_facts import Choice, MeasuredFacts
 from lga_fast.selectors._selector import (
     FenceOptions,
@@ -117,6 +117,8 @@ class FencedSelector(FenceOptions, Resampling, GradientSelector):
             shares[layers] = _tukey.stability(phi, constant, self.bootstrap, self.seed)
         positive[layers] = (phi > 0).mean(0)
         notes = [*notes, *without_part(phi)]
+        used = scores.take(np.flatnonzero(use).tolist())
+        notes += _precision.of_pass(used, phi, layers, order, fences)
         if fences is None or fences[0] == fences[1]:
             notes.append("Tukey's fences were skipped: too few layers, or no spread between them.")
         if not finite.all():

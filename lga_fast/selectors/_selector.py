@@ -19,6 +19,7 @@ from lga_fast.models import EditableModel
 from lga_fast.options import SEEDS, Options, option
 from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.scoring.options import ScoringOptions
+from lga_fast.selectors import _precision
 from lga_fast.selectors._measured_facts import Choice, MeasuredFacts
 
 DEFAULT: str = "lga"  # the member that chooses where none is named
@@ -156,6 +157,8 @@ def with_notes(
             "a target that begins with a space keeps it."
         )
     notes += own
+    if not any(" cannot tell layer " in note for note in own):
+        notes += _precision.near_tie(ranking)
     best = ranking.scores[ranking.layer]
     tied = sorted(layer for layer in ranking.order if ranking.scores[layer] == best)
     if len(tied) > 1:

@@ -1,0 +1,92 @@
+"""Notes on choices that rounding may have made, so that another dtype may make another."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from lga_fast.layer_scores import LayerScores
+from lga_fast.records import LayerRanking
+
+EPSILON = {"bfloat16": 2.0**-8, "float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
+# Roundings by which sums of a pass were off at most, in units of EPSILON times what is added up, on
+# all small models whose old answers were the same in both dtypes; the largest was 10.
+ROUNDINGS = 16
+_SURE = 0.6  # an answer of this probability stays the most probable one, however it is rounded
+_COARSE = 0.25  # nats: logits rounded by more say little of probabilities
+
+
+def near_tie(ranking: LayerRanking) -> list[str]:
+    """A note on the two best layers, if their scores are as close as the dtype rounds."""
+    dtype = ranking.provenance.get("dtype")
+    scores = np.array(ranking.scores, dtype=float)
+    if dtype not in EPSILON or len(ranking.order) < 2:
+        return []
+    first, second = ranking.order[:2]
+    gap = abs(scores[first] - scores[second])
+    rounding = ROUNDINGS * EPSILON[dtype] * np.nanmax(np.abs(scores[list(ranking.order)]))
+    if gap == 0 or not gap < rounding:  # equal ones are said by another note
+        return []
+    return [
+        f"Layers {first} and {second} are as close as {dtype} rounds: another dtype or device may "
+        f"choose layer {second}."
+    ]
+
+
+def of_pass(
+    scores: LayerScores,
+    phi: Float[np.ndarray, "request layer"],
+    layers: Float[np.ndarray, " layer"],
+    ranked: Float[np.ndarray, " ranked"],
+    fences: tuple[float, float] | None,
+) -> list[str]:
+    """Notes on a choice by sums over facts.
+
+    Args:
+        scores: of the pass, of the facts that are summed up.
+        phi: what is summed up.
+        layers: which layer each column is of.
+        ranked: those inside the fences, best first.
+        fences: if there are any.
+    """
+    dtype = scores.provenance.get("dtype")
+    if dtype not in EPSILON:
+        return []
+    epsilon, total, notes = EPSILON[dtype], phi.sum(0), []
+    sides = [side for side in (scores.loss_old, scores.loss_new) if np.isfinite(side).any()]
+    worst = max((float(np.nanmax(side)) for side in sides), default=0.0)
+    if epsilon * worst > _COARSE:
+        notes.append(
+            f"Losses of up to {worst:.0f} nats come from logits that {dtype} rounds by "
+            f"{epsilon * worst:.1g}: another dtype may choose another layer. float32 is surer."
+        )
+    size = np.sqrt(sum(scores.norm2_old.values()) * sum(scores.norm2_new.values()))
+    size = np.fmax(np.abs(phi), size[:, layers]) if np.isfinite(size).any() else np.abs(phi)
+    rounding = ROUNDINGS * epsilon * np.sqrt((size**2).sum(0))
+    # The old answer of a fact may be another one in another dtype, and then all that it adds.
+    if dtype in ("bfloat16", "float16") and np.isfinite(scores.loss_old).any():
+        unsure = np.exp(-scores.loss_old) < _SURE
+        rounding = rounding + np.abs(phi[unsure]).max(0, initial=0.0)
+    best = int(np.flatnonzero(layers == ranked[0])[0])
+    inside = np.isin(layers, ranked)
+    rivals = {int(layers[i]) for i in np.flatnonzero(inside) if i != best}
+    close = [
+        layer
+        for layer in rivals
+        if (at := int(np.flatnonzero(layers == layer)[0])) >= 0
+        and total[best] - total[at] < rounding[best] + rounding[at]
+    ]
+    if fences is not None:
+        edge = np.minimum(abs(total - fences[0]), abs(total - fences[1]))
+        loose = edge < rounding + rounding.max()
+        if loose[best]:
+            close += sorted(rivals)[:1]
+        close += [int(layers[i]) for i in np.flatnonzero(loose & ~inside & (total > total[best]))]
+    if close:
+        names = ", ".join(map(str, sorted(set(close))))
+        notes.append(
+            f"{dtype} cannot tell layer {ranked[0]} from {names} with these facts: sums, fences, "
+            "or an old answer that is not sure, are rounded by more than they differ. Another "
+            "dtype may choose one of those; more facts or float32 make the choice firmer."
+        )
+    return notes
