@@ -60,8 +60,10 @@ def of_pass(
             f"Losses of up to {worst:.0f} nats come from logits that {dtype} rounds by "
             f"{epsilon * worst:.1g}: another dtype may choose another layer. float32 is surer."
         )
-    size = np.sqrt(sum(scores.norm2_old.values()) * sum(scores.norm2_new.values()))
-    size = np.fmax(np.abs(phi), size[:, layers]) if np.isfinite(size).any() else np.abs(phi)
+    size = np.abs(phi)
+    if np.isfinite(scores.loss_old).any():
+        norms = [np.sum([*n.values()], axis=0) for n in (scores.norm2_old, scores.norm2_new)]
+        size = np.fmax(size, np.sqrt(norms[0] * norms[1])[:, layers])
     rounding = ROUNDINGS * epsilon * np.sqrt((size**2).sum(0))
     # The old answer of a fact may be another one in another dtype, and then all that it adds.
     if dtype in ("bfloat16", "float16") and np.isfinite(scores.loss_old).any():
@@ -78,7 +80,8 @@ def of_pass(
     ]
     if fences is not None:
         edge = np.minimum(abs(total - fences[0]), abs(total - fences[1]))
-        loose = edge < rounding + rounding.max()
+        # a fence that is a layer's own sum moves with it
+        loose = (edge > 1e-9 * abs(total).max()) & (edge < rounding + rounding.max())
         if loose[best]:
             close += sorted(rivals)[:1]
         close += [int(layers[i]) for i in np.flatnonzero(loose & ~inside & (total > total[best]))]
