@@ -18,11 +18,11 @@ from typing import Any, SupportsIndex
 
 from lga_fast import registry
 from lga_fast.datasets import LoadedEdits, easyedit_requests
-from lga_fast.editors._config import Config
+from lga_fast.editors._config import Config, overridden
 from lga_fast.editors._config import read as read_config
 from lga_fast.editors._cost_messages import verbose_costs
 from lga_fast.editors._layer_editor import LayerEditor, Solver
-from lga_fast.editors._options import Preset, check_options, resolve
+from lga_fast.editors._options import Preset, check_options, chosen_layers, resolve, window
 from lga_fast.editors._value_solver import optimise_at
 from lga_fast.errors import EditError, warn
 from lga_fast.models import EditableModel, check_loaded
@@ -35,14 +35,17 @@ __all__ = [
     "Preset",
     "Solver",
     "check_options",
+    "chosen_layers",
     "edit",
     "edit_each",
+    "overridden",
     "read_config",
     "report_changes",
     "resolve",
     "solve_at",
     "validate_requests",
     "verbose_costs",
+    "window",
 ]
 
 _SHOWN = 5  # requests that an error names

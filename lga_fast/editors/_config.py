@@ -127,6 +127,14 @@ def settings_of(
     return settings
 
 
+def overridden(config: str | None, options: Mapping[str, Any]) -> str | Mapping[str, Any] | None:
+    """A file's config with these options in place of its own; without any, the file."""
+    if not options:
+        return config
+    kept = {} if config is None else read(config)
+    return {k: v for k, v in kept.items() if _FIELDS.get(k, k) not in options} | dict(options)
+
+
 def unknown_keys(config: Config | None, keys: Collection[str], known: Collection[str]) -> str:
     """A warning of a config's unknown keys, with the nearest of the known ones."""
     hints = [_hint(key, [*known, *_FIELDS]) for key in [*keys][:_SHOWN]]

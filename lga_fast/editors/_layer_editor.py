@@ -48,6 +48,8 @@ class Solver(Protocol):
 class LayerEditor(Options, ABC):
     """Base of every member's `Editor`; its fields are the editor's options."""
 
+    window: ClassVar[int] = 1  # layers that EasyEdit's configs of the method edit together
+
     steps: int = option(
         25, "Forward passes of the optimisation; some families have another default.", min=1
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, SupportsIndex, get_args, get_type_hints
 
 from lga_fast import registry
-from lga_fast.editors._config import Config, Setting, settings_of, unknown_keys
+from lga_fast.editors._config import Config, Setting, read, settings_of, unknown_keys
 from lga_fast.errors import EditError, NoLayer, UnknownName, warn
 from lga_fast.models import EditableModel
 from lga_fast.models.edit_target import check_editable
@@ -63,6 +63,31 @@ def resolve(
     check_editable(model, {*(getattr(editor, "layers", None) or ()), chosen})
     about = {"config": asdict(editor), "config_source": source, "config_report": report}
     return editor, chosen, about
+
+
+def window(name: str, last: int, length: int | None = None) -> list[int]:
+    """The layers that an editor changes together where the last of them was chosen.
+
+    Args:
+        name: of the editor.
+        last: the chosen layer.
+        length: number of layers; default: as many as EasyEdit's configs of the editor have.
+    """
+    usual: int = registry.member(_EDITORS, name).Editor.window
+    return list(range(max(0, last - (length or usual) + 1), last + 1))
+
+
+def chosen_layers(name: str, config: Config | None, last: int) -> dict[str, Any]:
+    """Arguments of `edit` for a layer that was chosen: its window if the config's layers are auto.
+
+    Args:
+        name: of the editor.
+        config: see `lga_fast.edit`.
+        last: the chosen layer.
+    """
+    auto = config is not None and read(config).get("layers") == "auto"
+    layers = window(name, last)
+    return {"layer": last} | ({"layers": layers} if auto and len(layers) > 1 else {})
 
 
 def check_options(

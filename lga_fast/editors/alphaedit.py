@@ -47,6 +47,7 @@ class Editor(MassEditor):
 
     published_hparams = _PUBLISHED  # no field, so without a type
     damping = "l2"
+    window = 5
 
     l2: float = option(1.0, "Weight L2 of ‖ΔW‖²; less writes more.", above=0)
     nullspace_threshold: float = option(

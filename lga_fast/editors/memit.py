@@ -30,6 +30,7 @@ class Editor(MassEditor):
 
     published_hparams = _PUBLISHED  # no field, so without a type
     damping = "mom2_weight"
+    window = 5
 
     mom2_weight: float = option(
         15000.0, "Weight λ of the second moment; less writes more.", above=0

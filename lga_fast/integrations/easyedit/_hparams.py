@@ -26,7 +26,6 @@ class HyperParams(SimpleNamespace):
     """
 
     alg_name: ClassVar[str]
-    window: ClassVar[int] = 1  # layers that EasyEdit's configs of this method edit
     max_length = 40
     model_parallel = False
     fp16 = False
@@ -82,7 +81,7 @@ class R_ROMEHyperParams(HyperParams):
 class MEMITHyperParams(BatchHyperParams):
     """MEMIT."""
 
-    alg_name, window = "MEMIT", 5
+    alg_name = "MEMIT"
 
 
 class EMMETHyperParams(BatchHyperParams):
@@ -94,13 +93,13 @@ class EMMETHyperParams(BatchHyperParams):
 class PMETHyperParams(BatchHyperParams):
     """PMET."""
 
-    alg_name, window = "PMET", 5
+    alg_name = "PMET"
 
 
 class AlphaEditHyperParams(BatchHyperParams):
     """AlphaEdit."""
 
-    alg_name, window = "AlphaEdit", 5
+    alg_name = "AlphaEdit"
 
 
 def _number(value: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from lga_fast import editors, registry
 from lga_fast.errors import warn
 from lga_fast.integrations.easyedit import _hparams
 from lga_fast.loading import load
@@ -71,7 +72,7 @@ def select_layers(
     """
     hparams = _hparams.resolve(hparams)
     layers = getattr(hparams, "layers", "auto")
-    usual: int = hparams.window if layers == "auto" else len(layers)
     ranking = select_layer(model or load_model(hparams), requests, selector, **options)
-    last = int(ranking)
-    return list(range(max(0, last - (window or usual) + 1), last + 1))
+    length = window or (None if layers == "auto" else len(layers))
+    name = registry.canonical("lga_fast.editors", hparams.alg_name)
+    return editors.window(name, int(ranking), length)
