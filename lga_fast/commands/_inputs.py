@@ -16,6 +16,7 @@ from lga_fast.errors import RanksError
 from lga_fast.files import check_writable
 from lga_fast.loading import load
 from lga_fast.models import EditableModel
+from lga_fast.reports import html as pages
 from lga_fast.weight_edit import WeightEdit
 
 
@@ -97,6 +98,13 @@ def refuse_ranks(command: str, instead: str) -> None:
     """Refuse to run a command in several processes; raises `RanksError`."""
     if (size := distributed.current().size) > 1:
         raise RanksError(f"lga-fast {command} runs in one process, got {size}: {instead}")
+
+
+def check_page(html: Path | None) -> None:
+    """Refuse a page that could not be made or written, before the work; raises `LgaFastError`."""
+    if html is not None:
+        pages.need()
+        check_writable(html)
 
 
 def check_folders(*folders: str | Path | None) -> None:

@@ -240,6 +240,12 @@ def base() -> click.Option:
     return click.Option(["--model", "base"], help=text)
 
 
+def page() -> click.Option:
+    """Where to write a page; for `_inputs.check_page`."""
+    text = "Write the report as one HTML file that opens without a network."
+    return file("--html", text)
+
+
 def file(flag: str, text: str) -> click.Option:
     """A file to write."""
     kind = click.Path(path_type=Path, dir_okay=False)

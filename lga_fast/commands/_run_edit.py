@@ -11,15 +11,15 @@ import click
 from rich.console import Console
 
 from lga_fast import named_models, select_layer, selectors
-from lga_fast.commands import _inputs
+from lga_fast.commands import _inputs, _recipe
 from lga_fast.commands._notes import recorded_notes
 from lga_fast.datasets import FactToken, LoadedEdits, load_edits
-from lga_fast.editors import Preset, edit, verbose_costs
+from lga_fast.editors import Preset, chosen_layers, edit, verbose_costs
 from lga_fast.errors import NoLayer
 from lga_fast.files import write_atomic
 from lga_fast.models import EditableModel
-from lga_fast.records import EditRequest
-from lga_fast.reports import answers, answers_table
+from lga_fast.records import EditRequest, LayerRanking
+from lga_fast.reports import answers, answers_table, pages
 from lga_fast.weight_edit import WeightEdit
 
 
@@ -39,6 +39,7 @@ def run(
     seed: int,
     as_json: bool,
     out: Path,
+    html: Path | None,
     merge: Path | None,
     peft: Path | None,
     **fields: Any,
@@ -47,16 +48,20 @@ def run(
     _inputs.refuse_ranks("edit", "start it without torchrun")
     how = _inputs.take_model(fields)
     _check_destinations(out, merge, peft)
+    _inputs.check_page(html)
     requests, facts = _requests(how["source"], prompt, subject, target, data, fact_token, limit)
     if rephrase is not None and len(requests) > 1:
         raise click.UsageError(f"--rephrase is for one request, but there are {len(requests)}")
     arguments = _inputs.editor_arguments(editor, preset, config, layer, seed, fields)
     model = _inputs.load_model(**how)
     with verbose_costs(), recorded_notes() as notes:
-        change = _solve(model, requests, facts, layer, proxy, seed, arguments)
+        change, ranking = _solve(model, requests, facts, layer, proxy, seed, arguments)
     notes = list(dict.fromkeys([*notes, *change.provenance["config_report"]["notes"]]))
     report = answers.compare(model, requests, change, rephrase=rephrase, seed=seed, notes=notes)
     written = _write(model, change, report, out, merge, peft)
+    if html:
+        write_atomic(html, pages.edit_page(report, change, ranking, _recipe.command_line()))
+        written += f"\nPage: {html}"
     if as_json:
         click.echo(report.to_json())
     else:
@@ -120,17 +125,18 @@ def _solve(
     proxy: int,
     seed: int,
     arguments: dict[str, Any],
-) -> WeightEdit:
-    """The edit, at a chosen layer if nothing else says one."""
+) -> tuple[WeightEdit, LayerRanking | None]:
+    """The edit, and what chose its layer if nothing else says one."""
     try:
-        return edit(model, requests, layer=layer, **arguments)
+        return edit(model, requests, layer=layer, **arguments), None
     except NoLayer:
         pass
     proxies = requests if facts is None else _inputs.draw_proxy(facts, proxy, seed)
     ranking = select_layer(model, proxies, selectors.TO_EDIT, seed=seed)
-    change = edit(model, requests, layer=int(ranking), **arguments)
+    layers = chosen_layers(arguments["editor"], arguments["config"], int(ranking))
+    change = edit(model, requests, **(arguments | layers))
     choice = {"layer_choice": dataclasses.asdict(ranking)}
-    return dataclasses.replace(change, provenance=change.provenance | choice)
+    return dataclasses.replace(change, provenance=change.provenance | choice), ranking
 
 
 def _write(

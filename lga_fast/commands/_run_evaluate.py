@@ -12,9 +12,9 @@ from rich.console import Console
 
 from lga_fast import datasets, distributed, select_layer, selectors
 from lga_fast import metrics as metric_members
-from lga_fast.commands import _inputs, _options
+from lga_fast.commands import _inputs, _options, _recipe
 from lga_fast.datasets import FactToken, Finding, LoadedEdits, LoadReport
-from lga_fast.editors import Preset, verbose_costs
+from lga_fast.editors import Preset, chosen_layers, verbose_costs
 from lga_fast.errors import NoLayer
 from lga_fast.evaluation.evaluate import evaluate
 from lga_fast.evaluation.loop import EvalWhen, Mode
@@ -22,8 +22,8 @@ from lga_fast.evaluation_records import Evaluation
 from lga_fast.files import write_atomic
 from lga_fast.models import EditableModel
 from lga_fast.parsing import parse_yaml
-from lga_fast.records import EditRequest
-from lga_fast.reports import evaluation
+from lga_fast.records import EditRequest, LayerRanking
+from lga_fast.reports import evaluation, pages
 
 
 def run(
@@ -43,6 +43,7 @@ def run(
     metric_options: tuple[str, ...],
     as_json: bool,
     out: Path | None,
+    html: Path | None,
     **fields: Any,
 ) -> None:
     """Evaluate the editor, print the summary and write results to `out`."""
@@ -56,23 +57,31 @@ def run(
     }
     metric_members.choose(metrics, arguments["metric_options"])  # so that bad values are refused
     _inputs.check_folders(out)
+    _inputs.check_page(html)
     facts = _inputs.load_requests(data, fact_token)
     model = _inputs.load_model(**how)
 
-    def evaluate_at(layer: int | None, held_out: datasets.Split | None) -> Evaluation:
+    def evaluate_at(held_out: datasets.Split | None, **layers: Any) -> Evaluation:
         test = _test(facts, held_out, skip_unusable)
         proxies = [fact.case_id for fact in held_out.proxy] if held_out else []
         with verbose_costs():
-            return evaluate(model, test[:limit], layer=layer, proxy=proxies, **arguments)
+            return evaluate(model, test[:limit], proxy=proxies, **(arguments | layers))
 
     held_out = datasets.split(facts, proxy, seed) if _options.on_command_line("proxy") else None
+    ranking = None
     try:
-        results = evaluate_at(layer, held_out)
+        results = evaluate_at(held_out, layer=layer)
     except NoLayer:
         held_out = held_out or datasets.split(facts, proxy, seed)
-        results = evaluate_at(_choose_layer(model, held_out.proxy, seed, out), held_out)
-    if distributed.current().is_rank_zero:
-        _report(results, as_json, out)
+        ranking = _choose_layer(model, held_out.proxy, seed, out)
+        results = evaluate_at(held_out, **chosen_layers(editor, config, int(ranking)))
+    if not distributed.current().is_rank_zero:
+        return
+    if html:
+        write_atomic(html, pages.evaluation_page(results, ranking, _recipe.command_line()))
+    _report(results, as_json, out)
+    if html and not as_json:
+        click.echo(f"Page: {html}")
 
 
 def _report(results: Evaluation, as_json: bool, out: Path | None) -> None:
@@ -88,13 +97,13 @@ def _report(results: Evaluation, as_json: bool, out: Path | None) -> None:
 
 def _choose_layer(
     model: EditableModel, facts: Sequence[EditRequest], seed: int, out: Path | None
-) -> int:
-    """The layer to edit."""
+) -> LayerRanking:
+    """The choice of the layer to edit."""
     ranking = select_layer(model, facts, selectors.TO_EDIT, seed=seed)
     if out and distributed.current().is_rank_zero:
         out.mkdir(parents=True, exist_ok=True)
         write_atomic(out / "ranking.json", ranking.to_json() + "\n")
-    return int(ranking)
+    return ranking
 
 
 def _test(facts: LoadedEdits, held_out: datasets.Split | None, skip_unusable: bool) -> LoadedEdits:

@@ -12,11 +12,11 @@ import click
 from rich.console import Console
 
 from lga_fast import distributed, extras, progress, registry, selectors
-from lga_fast.commands import _field_options, _inputs
+from lga_fast.commands import _field_options, _inputs, _recipe
 from lga_fast.datasets import FactToken
 from lga_fast.files import write_atomic
 from lga_fast.records import LayerRanking
-from lga_fast.reports import plot, ranking_table
+from lga_fast.reports import pages, plot, ranking_table
 from lga_fast.scoring import CostEstimate
 
 _SELECTORS = "lga_fast.selectors"
@@ -31,6 +31,7 @@ def run(
     plan: bool,
     as_json: bool,
     out: Path | None,
+    html: Path | None,
     **fields: Any,
 ) -> None:
     """Choose a layer with each selector, print the rankings and write them to `out`."""
@@ -42,6 +43,7 @@ def run(
     # So that bad values are refused before the work.
     registry.configured_together(_SELECTORS, selector, "Selector", options)
     _inputs.check_folders(out, options.get("resume"))
+    _inputs.check_page(html)
     facts = _inputs.draw_proxy(_inputs.load_requests(data, fact_token), proxy, seed)
     model = _inputs.load_model(**how)
     rank_zero = distributed.current().is_rank_zero
@@ -57,7 +59,7 @@ def run(
         return
     rankings = selectors.select_layer(model, facts, selector, **options)
     if rank_zero:
-        _report(rankings, as_json, out)
+        _report(rankings, as_json, out, html)
 
 
 def _cost_text(cost: CostEstimate | None, beyond: Sequence[str]) -> str:
@@ -71,8 +73,13 @@ def _cost_text(cost: CostEstimate | None, beyond: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _report(rankings: Mapping[str, LayerRanking], as_json: bool, out: Path | None) -> None:
-    written = _write(rankings, out) if out else ""
+def _report(
+    rankings: Mapping[str, LayerRanking], as_json: bool, out: Path | None, html: Path | None
+) -> None:
+    written = [_write(rankings, out)] if out else []
+    if html:
+        write_atomic(html, pages.ranking_page(rankings, _recipe.command_line()))
+        written.append(f"Page: {html}")
     if as_json:
         plain = {name: dataclasses.asdict(ranking) for name, ranking in rankings.items()}
         result = plain if len(plain) > 1 else next(iter(plain.values()))
@@ -80,8 +87,8 @@ def _report(rankings: Mapping[str, LayerRanking], as_json: bool, out: Path | Non
         return
     for ranking in rankings.values():
         ranking_table.show(ranking, Console(markup=False))
-    if out:
-        click.echo(written)
+    for line in written:
+        click.echo(line)
 
 
 def _write(rankings: Mapping[str, LayerRanking], out: Path) -> str:

@@ -53,6 +53,7 @@ def command() -> click.Command:
             "New folder for the edited model; files that hold no edited weight are copied.",
         ),
         _options.folder("--peft", "Folder for the edit as a LoRA adapter."),
+        _options.page(),
         *_field_options.fields("lga_fast.editors", "Editor", taken=["seed"]),
     ]
     return edit

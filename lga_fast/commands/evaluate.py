@@ -53,6 +53,7 @@ def command() -> click.Command:
             "Folder for results.jsonl, from which an interrupted run resumes, for summary.json, "
             "and for ranking.json if a layer was chosen.",
         ),
+        _options.page(),
         *_field_options.fields("lga_fast.editors", "Editor", taken=["seed"]),
     ]
     return evaluate

@@ -38,6 +38,7 @@ def command() -> click.Command:
             "Folder for ranking.json, layers.png and layers.svg; with several selectors "
             "ranking-NAME.json and so on.",
         ),
+        _options.page(),
         *_field_options.fields(_SELECTORS, "Selector", taken=["seed"]),
     ]
     return select

@@ -58,7 +58,7 @@ class _Query(NamedTuple):
     old: str | None = None  # the answer before the edit, as the request states it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EditReport:
     """Answers and accuracies before and after an edit."""
 
@@ -71,6 +71,10 @@ class EditReport:
     rounding: dict[str, float]  # see `lga_fast.models.edit_stack.Applied`
     notes: tuple[str, ...] = ()  # on the edit
     provenance: dict[str, Any] = field(default_factory=dict)  # of the edit
+
+    def __repr__(self) -> str:
+        """Its size and success, without the answers."""
+        return f"EditReport({self.took} of {self.requests} requests took effect)"
 
     def to_json(self) -> str:
         """The whole report as JSON text."""

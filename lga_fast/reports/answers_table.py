@@ -17,16 +17,19 @@ def show(report: EditReport, console: Console) -> None:
     """Print the report."""
     about = report.provenance
     notes = [Text(f"• {note}") for note in report.notes]
-    parts: list[RenderableType] = [_header(report), _table(report), _verdict(report), *notes]
+    head, result = "\n".join(header(report)), "\n".join(["", *verdict(report)])
+    parts: list[RenderableType] = [Text(f"{head}\n", style="dim"), _table(report), Text(result)]
+    parts += notes
     title = Text(f"{about['editor']}: layer {about['layer']} of {about['model']}", style="bold")
     console.print(Panel(Group(*parts), title=title, expand=False))
 
 
-def _header(report: EditReport) -> Text:
+def header(report: EditReport) -> list[str]:
+    """How the layer was chosen, if it was, and on what the edit was solved."""
     lines = [provenance.arithmetic(report.provenance)]
     if ranking := report.provenance.get("layer_choice"):
         lines.insert(0, _layer_choice(ranking))
-    return Text("\n".join(lines) + "\n", style="dim")
+    return lines
 
 
 def _layer_choice(ranking: dict[str, Any]) -> str:
@@ -58,15 +61,17 @@ def _table(report: EditReport) -> Table:
             Text(line.prompt),
             _answer(line.before),
             _answer(line.after, _colour(line)),
-            Text(f"{named}{_percent(line.new_before)} → {_percent(line.new_after)}"),
+            Text(f"{named}{percent(line.new_before)} → {percent(line.new_after)}"),
         )
+    if left := report.requests - sum(line.kind == "prompt" for line in report.answers):
+        table.add_row("", Text(f"… and {left} more"))
     return table
 
 
 def _answer(answer: Answer, style: str = "") -> Text:
     if answer.probability is None:
         return Text("(ends the text)", style=style)
-    return Text(f"{answer.text} {_percent(answer.probability)}", style=style)
+    return Text(f"{answer.text} {percent(answer.probability)}", style=style)
 
 
 def _colour(line: AnswerChange) -> str:
@@ -75,10 +80,8 @@ def _colour(line: AnswerChange) -> str:
     return "green" if line.after.text == wanted else "red"
 
 
-def _verdict(report: EditReport) -> Text:
-    lines = []
-    if left := report.requests - sum(line.kind == "prompt" for line in report.answers):
-        lines.append(f"… and {left} more")
+def verdict(report: EditReport) -> list[str]:
+    """Whether the edit took effect, and what else it did."""
     new = report.answers[0].new.strip()
     if report.requests > 1:
         success = f"The edit took effect for {report.took} of {report.requests} requests."
@@ -86,7 +89,7 @@ def _verdict(report: EditReport) -> Text:
         success = f"The edit took effect: the model now answers {new!r}."
     else:
         success = f"The edit did not take effect: the model does not answer {new!r}."
-    lines += ["", success]
+    lines = [success]
     if unrelated := [line for line in report.answers if line.kind == "unrelated"]:
         changed = sum(line.before.text != line.after.text for line in unrelated)
         lines.append(f"Elsewhere: {changed} of {len(unrelated)} unrelated answers changed.")
@@ -100,8 +103,9 @@ def _verdict(report: EditReport) -> Text:
             f"Rounding to {report.provenance['dtype']}: ‖applied − intended‖ / ‖intended‖ = "
             f"{max(report.rounding.values()):.2g}"
         )
-    return Text("\n".join(lines))
+    return lines
 
 
-def _percent(p: float) -> str:
+def percent(p: float) -> str:
+    """A probability as text."""
     return f"{p:.1%}" if p >= 0.0005 else "<0.1%"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
@@ -33,12 +32,18 @@ def to_json(results: Evaluation) -> str:
 def show(results: Evaluation, console: Console) -> None:
     """Print the summary."""
     config, run = results.provenance["configuration"], results.provenance["made"][-1]
-    parts: list[RenderableType] = [_header(config, run, results), _table(results), _legend(results)]
+    parts: list[RenderableType] = [
+        Text("\n".join([*header(results), ""]), style="dim"),
+        _table(results),
+        Text("\n".join(["", *remarks(results)]), style="dim"),
+    ]
     title = Text(f"{config['editor']}: layer {config['layer']} of {run['model']}", style="bold")
     console.print(Panel(Group(*parts), title=title, expand=False))
 
 
-def _header(config: dict[str, Any], run: dict[str, Any], results: Evaluation) -> Text:
+def header(results: Evaluation) -> list[str]:
+    """What was evaluated, and how."""
+    config, run = results.provenance["configuration"], results.provenance["made"][-1]
     data = run["data"]
     file = f" ({data['file']})" if data["file"] else ""
     lines = [f"{config['requests']} requests from {data['name']}{file}"]
@@ -48,7 +53,7 @@ def _header(config: dict[str, Any], run: dict[str, Any], results: Evaluation) ->
     if results.summary.dropped:
         lines.append(f"left out of the data: {results.summary.dropped}")
     lines.append(f"{provenance.arithmetic(run | config)}, kernels: {config['kernel']}")
-    return Text("\n".join(lines) + "\n", style="dim")
+    return lines
 
 
 def _table(results: Evaluation) -> Table:
@@ -65,10 +70,11 @@ def _table(results: Evaluation) -> Table:
     return table
 
 
-def _legend(results: Evaluation) -> Text:
+def remarks(results: Evaluation) -> list[str]:
+    """What the numbers are, what else there is to know of them, and what they cost."""
     summary, cases = results.summary, len(results)
     names = {name for result in results for name in result.after} - set(summary.after)
-    lines = ["", "Means over the requests that have a value; sd: of the values after the edit"]
+    lines = ["Means over the requests that have a value; sd: of the values after the edit"]
     if names:
         lines.append(f"Not measured for lack of probes: {', '.join(sorted(names))}")
     if summary.known:
@@ -82,4 +88,4 @@ def _legend(results: Evaluation) -> Text:
         f"to measure each request, {summary.edits_per_second:.2f} requests per second; "
         f"peak memory {summary.peak_bytes / 2**20:.0f} MiB"
     )
-    return Text("\n".join(lines), style="dim")
+    return lines

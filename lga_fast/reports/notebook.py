@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
+from lga_fast import extras
 from lga_fast.evaluation_records import Evaluation
 from lga_fast.layer_scores import LayerScores
 from lga_fast.records import LayerRanking
-from lga_fast.reports import evaluation, ranking_table
+from lga_fast.reports import answers_table, evaluation, figures, plot, ranking_table
+from lga_fast.reports.answers import EditReport
 from lga_fast.weight_edit import WeightEdit
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _FORMAT = '<pre style="line-height:normal;overflow-x:auto">{code}</pre>'
 _WIDTH = 100
@@ -60,6 +67,45 @@ def scores_html(scores: LayerScores) -> str:
     for layer, total in enumerate(scores.total()):
         table.add_row(str(layer), f"{total:.4g}")
     return _html(lambda console: console.print(table))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers of a report that a notebook shows."""
+
+    report: EditReport
+
+    def __repr__(self) -> str:
+        """Its success, without the answers."""
+        return f"Answers({self.report!r})"
+
+    def _repr_html_(self) -> str:
+        return _html(lambda console: answers_table.show(self.report, console))
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that a notebook shows."""
+
+    figure: Figure
+
+    def __repr__(self) -> str:
+        """Its size, without what it rests on."""
+        width, height = self.figure.get_size_inches()
+        return f"Drawing({width:g} x {height:g} inches)"
+
+    def _repr_svg_(self) -> str:
+        return figures.svg(self.figure).decode()
+
+
+def drawing(ranking: LayerRanking) -> Drawing:
+    """The ranking's figure: see `lga_fast.reports.plot.draw`.
+
+    Raises:
+        LgaFastError: matplotlib is not installed.
+    """
+    extras.need("a figure of a ranking", ["matplotlib"], "plot")
+    return Drawing(plot.draw(ranking))
 
 
 def _table(title: str) -> Table:

@@ -18,12 +18,15 @@ _HALF = 16  # columns on either side of zero
 def show(ranking: LayerRanking, console: Console) -> None:
     """Print the ranking."""
     notes = [Text(f"• {note}") for note in ranking.notes]
-    parts: list[RenderableType] = [_header(ranking), _chart(ranking), _legend(ranking), *notes]
+    head, legend = "\n".join(header(ranking)), "\n".join(["", *remarks(ranking)])
+    parts: list[RenderableType] = [Text(f"{head}\n", style="dim"), _chart(ranking)]
+    parts += [Text(legend, style="dim"), *notes]
     title = f"{ranking.selector}: layer {ranking.layer} of {ranking.provenance['model']}"
     console.print(Panel(Group(*parts), title=Text(title, style="bold"), expand=False))
 
 
-def _header(ranking: LayerRanking) -> Text:
+def header(ranking: LayerRanking) -> list[str]:
+    """On what it was made, and how; one sentence or a part of one each."""
     about = ranking.provenance
     known = f", {ranking.known} of which the model already knows" if ranking.known else ""
     lines = [f"{ranking.requests} proxy facts{known}"]
@@ -42,7 +45,7 @@ def _header(ranking: LayerRanking) -> Text:
         if about.get("old"):
             seconds = f"{about['seconds_old_answers']:.2f} s for the old answers, {seconds}"
         lines.append(f"{seconds}; peak memory {about['peak_bytes'] / 2**20:.0f} MiB")
-    return Text("\n".join(lines) + "\n", style="dim")
+    return lines
 
 
 def _shared(ranking: LayerRanking) -> str:
@@ -85,19 +88,21 @@ def _bar(part: float, left: int = _HALF) -> str:
     return f"{'':{left}}│{'█' * (length - cut) + ('▸' if cut else ''):<{_HALF}}"
 
 
-def _legend(ranking: LayerRanking) -> Text:
-    text = f"\nScore: {ranking.score_label}"
+def remarks(ranking: LayerRanking) -> list[str]:
+    """How to read the scores, and what else they might have said."""
+    lines = [f"Score: {ranking.score_label}"]
     if ranking.fences:
         low, high = ranking.fences
-        text += f"\nTukey's fences {low:.4g} … {high:.4g}"
+        text = f"Tukey's fences {low:.4g} … {high:.4g}"
         if ranking.excluded:
             plural = "s" if len(ranking.excluded) > 1 else ""
             text += f"; excluded: layer{plural} {', '.join(map(str, ranking.excluded))}"
         if ranking.raw_argmax not in (None, ranking.layer):
             text += f"; without fences layer {ranking.raw_argmax}"
+        lines.append(text)
     if len(set(ranking.argmax_by_scope.values())) > 1:
         scopes = ", ".join(f"{scope} {layer}" for scope, layer in ranking.argmax_by_scope.items())
-        text += f"\nThe choice by scope: {scopes}"
+        lines.append(f"The choice by scope: {scopes}")
     if ranking.stability:
-        text += "\nStability: share of bootstrap resamples of the facts that choose this layer"
-    return Text(text, style="dim")
+        lines.append("Stability: share of bootstrap resamples of the facts that choose this layer")
+    return lines

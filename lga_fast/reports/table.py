@@ -28,13 +28,15 @@ _LATEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
 class Table:
     """Cells as text; the first column names the rows.
 
-    A number that is zero once it is rounded has no sign, and what is no number is a dash.
+    A number that is zero once it is rounded has no sign, and what is no number is a dash. Cells are
+    numbers, aligned to the right, unless `words` says otherwise.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+    words: bool = False
 
     def __post_init__(self) -> None:
         """Mend what formatting leaves of -0 and NaN."""
@@ -42,7 +44,7 @@ class Table:
 
     def markdown(self) -> str:
         """The table in GitHub's Markdown, under its title."""
-        rule = ["---", *["---:"] * (len(self.columns) - 1)]
+        rule = ["---", *["---" if self.words else "---:"] * (len(self.columns) - 1)]
         lines = [" | ".join(_cell(c) for c in row) for row in (self.columns, rule, *self.rows)]
         table = "\n".join(f"| {line} |" for line in lines)
         note = html.escape(self.note, quote=False)
@@ -60,7 +62,8 @@ class Table:
             " & ".join(map(_escaped, row)) + r" \\" for row in (self.columns, *self.rows)
         )
         lines = [r"\begin{table}", r"\centering", rf"\caption{{{_escaped(self.title)}}}"]
-        lines += [rf"\begin{{tabular}}{{l{'r' * (len(self.columns) - 1)}}}", r"\toprule", head]
+        columns = "l" + ("l" if self.words else "r") * (len(self.columns) - 1)
+        lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head]
         lines += [r"\midrule", *rows, r"\bottomrule", r"\end{tabular}"]
         lines += [rf"\par\smallskip\footnotesize {_escaped(self.note)}"] * bool(self.note)
         return "\n".join([*lines, r"\end{table}", ""])
