@@ -62,7 +62,8 @@ def checked(value: Any, hint: Any, limits: Mapping[str, Any], place: str) -> Any
 
     Args:
         value: numbers may be text, as in EasyEdit's files, where YAML reads `5e-1` as text.
-        hint: int, float, bool, str, a Literal, a tuple[T, ...] of them, or one of these or None.
+        hint: int, float, bool, str, a Literal, a tuple[T, ...] of them, or one of these or None; a
+            str may be a Mapping too.
         limits: see `option`.
         place: how an error names where the value was given.
 
@@ -73,7 +74,9 @@ def checked(value: Any, hint: Any, limits: Mapping[str, Any], place: str) -> Any
     if get_origin(hint) in (Union, UnionType):  # of a type and None
         if value is None:
             return None
-        (hint,) = set(get_args(hint)) - {NoneType}
+        if Mapping in get_args(hint) and isinstance(value, Mapping):
+            return dict(value)
+        (hint,) = set(get_args(hint)) - {NoneType, Mapping}
     if get_origin(hint) is tuple and isinstance(value, list | tuple):
         one = get_args(hint)[0]
         return tuple(checked(v, one, limits, f"{place}[{i}]") for i, v in enumerate(value))

@@ -14,7 +14,14 @@ from lga_fast.commands import _static
 from lga_fast.commands._static import StaticField
 
 
-def fields(package: str, kind: str, taken: Collection[str] = ()) -> list[click.Option]:
+class FieldOption(click.Option):
+    """The option of a field that members of a package have."""
+
+    package = ""
+    kind = ""
+
+
+def fields(package: str, kind: str, taken: Collection[str] = ()) -> list[FieldOption]:
     """One option per field of any member's dataclass; each field states its own help text.
 
     Args:
@@ -28,7 +35,17 @@ def fields(package: str, kind: str, taken: Collection[str] = ()) -> list[click.O
         for name, field in getattr(_static.module(f"{package}.{member}"), kind).fields.items():
             if name not in taken:
                 owners.setdefault(name, {})[member] = field
-    return [_option(name, whose, members) for name, whose in owners.items()]
+    options = [_option(name, whose, members) for name, whose in owners.items()]
+    for option in options:
+        option.package, option.kind = package, kind
+    return options
+
+
+def take(package: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Take the values of `fields` of a package out of the running command's."""
+    params = click.get_current_context().command.params
+    names = [p.name for p in params if isinstance(p, FieldOption) and p.package == package]
+    return specified({name: options.pop(name) for name in names if name})
 
 
 def specified(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,7 +53,7 @@ def specified(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value not in (None, ())}
 
 
-def _option(name: str, owners: Mapping[str, StaticField], members: Sequence[str]) -> click.Option:
+def _option(name: str, owners: Mapping[str, StaticField], members: Sequence[str]) -> FieldOption:
     """The option of a field; `owners`: the members that have it."""
     field = next(iter(owners.values()))
     flag = "--" + name.replace("_", "-")
@@ -49,7 +66,7 @@ def _option(name: str, owners: Mapping[str, StaticField], members: Sequence[str]
         settings = _click_type(field.hint)
         text += " Can be repeated." if settings.get("multiple") else ""
     prefix = "" if list(owners) == members else f"{', '.join(owners)}: "
-    return click.Option([flag, name], help=f"{prefix}{text}{_defaults(owners)}", **settings)
+    return FieldOption([flag, name], help=f"{prefix}{text}{_defaults(owners)}", **settings)
 
 
 def _defaults(owners: Mapping[str, StaticField]) -> str:
@@ -64,8 +81,8 @@ def _defaults(owners: Mapping[str, StaticField]) -> str:
 
 
 def _click_type(hint: Any) -> dict[str, Any]:
-    if isinstance(hint, UnionType):  # of a type and None
-        (hint,) = set(typing.get_args(hint)) - {NoneType}
+    if isinstance(hint, UnionType):  # of a type and None, and what only Python can give
+        (hint,) = set(typing.get_args(hint)) - {NoneType, Mapping}
     if typing.get_origin(hint) is typing.Literal:
         return {"type": click.Choice(typing.get_args(hint))}
     if typing.get_origin(hint) is tuple:

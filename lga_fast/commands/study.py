@@ -1,7 +1,9 @@
 """Run one of the paper's experiments; an interrupted run resumes.
 
 Without --model and --data it runs on both embedded atlas models. It writes JSON, tables in
-Markdown, CSV and LaTeX, figures (PNG, SVG, PDF) and one HTML page.
+Markdown, CSV and LaTeX, figures (PNG, SVG, PDF), one HTML page, and all options as YAML, with which
+`lga-fast run FILE` repeats it. Editor options that are not given come from --config, then from the
+model's own recommendation, then from --preset, and last from the defaults shown below.
 """
 
 from __future__ import annotations
@@ -14,15 +16,16 @@ from lga_fast import registry
 from lga_fast.commands import _field_options, _options, _static
 
 _STUDIES = "lga_fast.studies"
+_EDITORS = "lga_fast.editors"
 
 
 def command() -> click.Command:
-    """The command; its last options are the fields of the studies."""
+    """The command; its last options are the fields of the studies and of the editors."""
     defaults = {n: f.default for n, f in _static.module(_STUDIES).Setting.fields.items()}
-    editors = _options.Names("lga_fast.editors")
+    editors = _options.Names(_EDITORS)
     study = click.Command("study", callback=_run, help=f"{__doc__}\n{_summaries()}")
     study.params += [
-        click.Argument(["name"], type=click.Choice(registry.names(_STUDIES))),
+        click.Argument(["study"], type=click.Choice(registry.names(_STUDIES))),
         click.Option(
             ["--model", "models"],
             multiple=True,
@@ -56,6 +59,7 @@ def command() -> click.Command:
         ),
         _options.folder("--out", "Folder to write to.", default="out/study", show_default=True),
         *_field_options.fields(_STUDIES, "Study", taken=["seed"]),
+        *_field_options.fields(_EDITORS, "Editor", taken=["seed", "layers"]),  # it edits each layer
     ]
     return study
 

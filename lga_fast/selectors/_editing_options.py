@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lga_fast.editors import Preset, check_options
@@ -16,7 +17,9 @@ class EditingOptions(Options):
     preset: Preset = option(
         "easyedit", "Source of the editor's options where nothing else sets them."
     )
-    config: str | None = option(None, "YAML or JSON file of the editor's options.", path=True)
+    config: str | Mapping | None = option(
+        None, "YAML or JSON file of the editor's options.", path=True
+    )
 
     def __post_init__(self) -> None:
         """Refuse a config that the editor cannot follow as well; its layers are not asked for."""

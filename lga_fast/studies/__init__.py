@@ -21,12 +21,13 @@ from lga_fast.sweep.run import sweep
 __all__ = ["METRICS", "Experiment", "Report", "Setting", "Sweep", "run_sweeps", "study", "sweep"]
 
 
-def study(name: str, setting: Setting, **options: Any) -> Report:
+def study(name: str, setting: Setting, *, command: str = "", **options: Any) -> Report:
     """Run a study and write its report to the folder `setting.out`.
 
     Args:
         name: a member of `lga_fast.studies`.
         setting: what it runs on; an interrupted run resumes.
+        command: the command line that asks for it, for the report's page.
         options: the fields of that member's `Study`.
 
     Raises:
@@ -44,5 +45,5 @@ def study(name: str, setting: Setting, **options: Any) -> Report:
     extras.need(f"study {name}", experiment.packages, "studies")
     with files.locked(setting.out):
         report = experiment.run(setting)
-        report.write(setting.out)
+        report.write(setting.out, command)
     return report

@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-from lga_fast.options import Options
+from lga_fast import registry
+from lga_fast.options import Options, option
 from lga_fast.studies._report import Report
 from lga_fast.studies._trials import Setting
 
@@ -25,3 +26,17 @@ class Experiment(Options, ABC):
     @abstractmethod
     def run(self, setting: Setting) -> Report:
         """Measure what is missing, and report."""
+
+
+@dataclass(frozen=True)
+class SelectorExperiment(Experiment):
+    """Base of those that compare selectors."""
+
+    selectors: tuple[str, ...] = option(
+        (), "Selector to compare; default: every one.", member="lga_fast.selectors"
+    )
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Their names, each once."""
+        return tuple(dict.fromkeys(self.selectors)) or tuple(registry.names("lga_fast.selectors"))

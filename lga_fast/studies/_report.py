@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lga_fast import provenance
 from lga_fast.files import write_atomic
 from lga_fast.reports import figures, html
 from lga_fast.reports.table import Table
@@ -38,8 +39,13 @@ class Report:
     data: dict[str, Any]
     provenance: dict[str, Any]  # what is needed to repeat it
 
-    def write(self, out: Path) -> list[str]:
-        """Write all files to the folder `out`, each atomically; returns their names."""
+    def write(self, out: Path, command: str = "") -> list[str]:
+        """Write all files to the folder `out`, each atomically; returns their names.
+
+        Args:
+            out: the folder.
+            command: the command line that asked for it, for the page.
+        """
         out.mkdir(parents=True, exist_ok=True)
         names = [f"{self.study}.{suffix}" for suffix in ("json", "md", "html")]
         data = {"study": self.study, "made": self.provenance, **self.data}
@@ -47,8 +53,8 @@ class Report:
         write_atomic(out / names[0], text + "\n")
         write_atomic(out / names[1], self.markdown())
         drawn = [(figures.svg(picture.figure), picture.caption) for picture in self.pictures]
-        page = html.page(self.title, self.text, self.tables, drawn, plain(self.provenance))
-        write_atomic(out / names[2], page)
+        section = html.Section(self.text, self.tables, drawn)
+        write_atomic(out / names[2], html.page(self.title, [section], self._origin(command)))
         for i, table in enumerate(self.tables, 1):
             for suffix, content in (("csv", table.csv()), ("tex", table.latex())):
                 names.append(f"{self.study}-table{i}.{suffix}")
@@ -59,11 +65,33 @@ class Report:
             names += drawings
         return names
 
+    def _origin(self, command: str) -> html.Origin:
+        """The study's options, and those that every editor had on every model."""
+        made = plain(self.provenance)
+        own = [key for key in made if key not in (*provenance.environment(), "setting", "data")]
+        options = made.get("setting", {}) | {key: made[key] for key in own}
+        tables = [html.options_table(options, title=f"Options of {self.study}")]
+        for trial in {(t["editor"], t["model"]): t for t in _trials(self.data)}.values():
+            config, sources = trial["editor_config"], trial["editor_config_source"]
+            title = f"Options of {trial['editor']} on {trial['model']}"
+            tables.append(html.options_table(config, sources, title))
+        return html.Origin(made, command, tables)
+
     def markdown(self) -> str:
         """Text and tables, with links to the figures."""
         links = [f"![{p.caption}]({self.study}-{p.name}.png)" for p in self.pictures]
         parts = [f"# {self.title}", *self.text, *(t.markdown() for t in self.tables), *links]
         return "\n\n".join(parts) + "\n"
+
+
+def _trials(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What `Trial.provenance` gave, wherever a study keeps it."""
+    if "editor_config_source" in data:
+        yield data
+        return
+    for value in data.values():
+        if isinstance(value, Mapping):
+            yield from _trials(value)
 
 
 def plain(x: Any) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -15,7 +16,7 @@ import torch
 
 from lga_fast import editors, progress, provenance
 from lga_fast.datasets import LoadedEdits, Split, split
-from lga_fast.errors import DataError
+from lga_fast.errors import DataError, LgaFastWarning
 from lga_fast.loading import load
 from lga_fast.metrics import choose
 from lga_fast.models import EditableModel
@@ -44,7 +45,9 @@ class Setting(Options):
     seed: int = option(42, "Seed of all that is random.", **SEEDS)
     metrics: tuple[str, ...] = option(METRICS, "What to measure.", member="lga_fast.metrics")
     preset: editors.Preset = option("easyedit", "Source of the editor's default options.")
-    config: str | None = option(None, "YAML or JSON file of the editor's options.", path=True)
+    config: str | Mapping | None = option(
+        None, "YAML or JSON file of the editor's options.", path=True
+    )
     device: str | None = option(None, "Where models go.")
     dtype: str | None = option(None, "Type of the weights.")
     chunk: int = option(CHUNK, "Number of facts edited and measured together.", min=1)
@@ -166,12 +169,20 @@ class Trial:
         return self.setting.out / folder / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', stem)}.{suffix}"
 
     def provenance(self) -> dict[str, Any]:
-        """Which facts took part, and where it ran."""
-        edits = self.setting.data[self.data]
+        """Which facts took part, how they were edited, and where it ran."""
+        edits, setting = self.setting.data[self.data], self.setting
+        layer = min(self.model.editable_layers, default=0)  # options are the same at each
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LgaFastWarning)  # the run itself has raised it
+            _, _, about = editors.resolve(
+                self.model, self.editor, layer, setting.preset, setting.config, {}
+            )
         return {
             "model": self.source,
             "data": self.data,
             "editor": self.editor,
+            "editor_config": about["config"],
+            "editor_config_source": about["config_source"],
             "provenance": provenance.of(self.model),
             "proxy_indices": self.split.proxy_indices,
             "test_indices": self.split.test_indices,

@@ -15,7 +15,7 @@ from lga_fast.reports.table import Table
 from lga_fast.selectors import Choice
 from lga_fast.studies import _golden_layers, _paper
 from lga_fast.studies._choices import choices
-from lga_fast.studies._experiment import Experiment
+from lga_fast.studies._experiment import SelectorExperiment
 from lga_fast.studies._report import Picture, Report, interval, layers
 from lga_fast.studies._trials import Setting, Trial, run_sweeps
 from lga_fast.sweep import statistics
@@ -24,7 +24,7 @@ _REGRETS = ("rewrite", "combined")
 
 
 @dataclass(frozen=True)
-class Study(Experiment):
+class Study(SelectorExperiment):
     """Selection regret of every selector on every model, data set and editor."""
 
     draws: int = option(
@@ -36,7 +36,7 @@ class Study(Experiment):
         """Make missing sweeps, let every selector choose, and compare."""
         results, summaries = {}, []
         for trial in run_sweeps(setting):
-            chosen = choices(trial, trial.parts()[0], self.proxy_draws)
+            chosen = choices(trial, trial.parts()[0], self.compared, self.proxy_draws)
             result = results[trial.name] = self._compare(trial, chosen)
             summaries.append(_summary(trial.name, result, chosen))
         return Report(
@@ -207,7 +207,7 @@ def _shares(number: int, name: str, result: dict[str, Any]) -> Picture | None:
         result["golden"]["rewrite"],
     )
     caption = (
-        f"{name}: how often each layer is chosen if the proxy facts are resampled. ☆ the choice on "
+        f"{name}: how often each layer is chosen if the proxy facts are resampled. ★ the choice on "
         "all of them; framed: golden layers of the test facts by rewrite accuracy."
     )
     return Picture(f"shares-{number}", figure, caption)

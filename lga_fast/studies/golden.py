@@ -62,7 +62,6 @@ def reduce(trial: Trial) -> dict[str, Any]:
         "existence": _golden_layers.existence(test.values(_BY), test.layers, golden),
         "seconds_sweeping": sweep.seconds(),
         "runs": sweep.provenance["runs"],
-        "editor_config": sweep.provenance["configuration"]["config"],
         "editor_notes": sweep.provenance["notes"],
         "paper": _paper.rows_of(trial),
     }
@@ -244,6 +243,6 @@ def _heat(number: int, name: str, result: dict[str, Any]) -> Picture:
     )
     caption = (
         f"{name}: how far each layer's mean rewrite accuracy lies below the best of its row. "
-        "☆ golden layers of the row; framed: of all proxy facts together."
+        "★ golden layers of the row; framed: of all proxy facts together."
     )
     return Picture(f"heat-{number}", figure, caption)

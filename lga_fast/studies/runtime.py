@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import lga_fast
-from lga_fast import progress, registry
+from lga_fast import progress
 from lga_fast.metrics import choose, measure_cases
 from lga_fast.options import option
 from lga_fast.records import EditRequest
@@ -20,8 +20,8 @@ from lga_fast.reports import figures
 from lga_fast.reports.figures import Series
 from lga_fast.reports.table import Table
 from lga_fast.selectors import DEFAULT, LayerSelector
-from lga_fast.studies._experiment import Experiment
-from lga_fast.studies._measured_facts import SELECTORS, selector_for
+from lga_fast.studies._experiment import SelectorExperiment
+from lga_fast.studies._measured_facts import selector_for
 from lga_fast.studies._report import Picture, Report
 from lga_fast.studies._trials import Setting, Trial
 from lga_fast.sweep import statistics
@@ -32,7 +32,7 @@ LONG = 10  # seconds of a first run, beside which nothing is left to warm up
 
 
 @dataclass(frozen=True)
-class Study(Experiment):
+class Study(SelectorExperiment):
     """Selectors timed on the proxy facts; brute force on some of them, scaled to all."""
 
     repeats: int = option(3, "Timed runs of a selector, of which the median counts.", min=1)
@@ -42,7 +42,8 @@ class Study(Experiment):
     def run(self, setting: Setting) -> Report:
         """Time every selector that depends on the facts, in one process."""
         trials = setting.trials()
-        total = sum(len(_selections(trial)) + 2 * len(_exhaustive(trial)) for trial in trials)
+        names = self.compared
+        total = sum(len(_selections(t, names)) + 2 * len(_exhaustive(t, names)) for t in trials)
         with progress.bar("timing", total) as advance:
             results = {trial.name: self._time(trial, advance) for trial in trials}
         return Report(
@@ -59,12 +60,12 @@ class Study(Experiment):
         facts, rows = trial.split.proxy, {}
         compared: list[str] = []  # rows that the paper compares with LGA
         with progress.bar("", 1, show=False):  # bars inside would cost time
-            for name, selector in _selections(trial).items():
+            for name, selector in _selections(trial, self.compared).items():
                 rows[name] = _timed(selector, trial, self.repeats)
                 compared += [name] if selector.timed_in_paper else []
                 advance(1)
             options = _editing(trial)
-            for name, selector in _exhaustive(trial).items():
+            for name, selector in _exhaustive(trial, self.compared).items():
                 for way, measure, count in (
                     ("facts together", _batched, self.batched),
                     ("one fact at a time", _alone, self.alone),
@@ -83,15 +84,15 @@ class Study(Experiment):
         }
 
 
-def _selectors(trial: Trial) -> dict[str, LayerSelector]:
-    """Those whose choice depends on the facts, without resamples."""
-    every = {name: selector_for(trial, name, 0) for name in registry.names(SELECTORS)}
+def _selectors(trial: Trial, names: Sequence[str]) -> dict[str, LayerSelector]:
+    """Those whose choice depends on the facts, without resamples, and the one to compare with."""
+    every = {name: selector_for(trial, name, 0) for name in dict.fromkeys((DEFAULT, *names))}
     return {name: selector for name, selector in every.items() if selector.rests_on == "facts"}
 
 
-def _selections(trial: Trial) -> dict[str, LayerSelector]:
+def _selections(trial: Trial, names: Sequence[str]) -> dict[str, LayerSelector]:
     """Selectors that are timed as they are, and variants of them."""
-    timed = {n: s for n, s in _selectors(trial).items() if s.cost != "sweep"}
+    timed = {n: s for n, s in _selectors(trial, names).items() if s.cost != "sweep"}
     variants = {
         f"{name}, {variant}": selector_for(trial, name, 0, **options)
         for name, selector in timed.items()
@@ -100,9 +101,9 @@ def _selections(trial: Trial) -> dict[str, LayerSelector]:
     return timed | variants
 
 
-def _exhaustive(trial: Trial) -> dict[str, LayerSelector]:
+def _exhaustive(trial: Trial, names: Sequence[str]) -> dict[str, LayerSelector]:
     """Selectors that take too long to be timed on all facts."""
-    return {n: s for n, s in _selectors(trial).items() if s.cost == "sweep"}
+    return {n: s for n, s in _selectors(trial, names).items() if s.cost == "sweep"}
 
 
 def _timed(selector: LayerSelector, trial: Trial, repeats: int) -> dict[str, Any]:
@@ -240,11 +241,7 @@ def _table(name: str, result: dict[str, Any]) -> Table:
 def _figure(number: int, name: str, result: dict[str, Any]) -> Picture:
     rows, facts = result["selectors"], result["facts"]
     ends = (np.array([row[k] for row in rows.values()]) for k in ("seconds", "least", "most"))
-    figure = figures.intervals(
-        f"{name}: choosing a layer on {facts} facts",
-        [_label(key, row, facts) for key, row in rows.items()],
-        [Series("seconds", *ends)],
-        "time [s], logarithmic",
-        log=True,
-    )
+    labels = [_label(key, row, facts) for key, row in rows.items()]
+    title, time_axis = f"{name}: choosing a layer on {facts} facts", "time [s], logarithmic"
+    figure = figures.intervals(title, labels, [Series("seconds", *ends)], time_axis, log=True)
     return Picture(f"seconds-{number}", figure, f"{name}: median, least and most of the runs.")

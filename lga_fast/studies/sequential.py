@@ -20,7 +20,7 @@ from lga_fast.reports.figures import Series
 from lga_fast.reports.table import Table
 from lga_fast.studies import _golden_layers
 from lga_fast.studies._choices import chosen_layers
-from lga_fast.studies._experiment import Experiment
+from lga_fast.studies._experiment import SelectorExperiment
 from lga_fast.studies._report import Picture, Report, layers
 from lga_fast.studies._trials import Setting, Trial, run_sweeps
 from lga_fast.sweep import statistics
@@ -34,7 +34,7 @@ Facts = dict[str, Float[np.ndarray, " fact"]]  # values by name
 
 
 @dataclass(frozen=True)
-class Study(Experiment):
+class Study(SelectorExperiment):
     """arXiv 2602.20207, appendix C: the same few test facts edited in turn, weights kept."""
 
     facts: int = option(10, "Number of test facts to edit.", min=1)
@@ -67,7 +67,7 @@ class Study(Experiment):
     def _edit(self, trial: Trial) -> dict[str, Any]:
         """What is measured at every chosen layer, and what that means for each choice."""
         proxy, test = trial.parts()
-        chosen = chosen_layers(trial, proxy)
+        chosen = chosen_layers(trial, proxy, self.compared)
         golden = _golden_layers.best(statistics.mean(test.values("rewrite")), test.layers)
         chosen[_GOLDEN] = (golden[0],)
         distinct = sorted({layer for layers in chosen.values() for layer in layers})

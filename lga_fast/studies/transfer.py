@@ -243,6 +243,6 @@ def _heat(number: int, name: str, result: dict[str, Any]) -> Picture:
     )
     caption = (
         f"{name}: regret in rewrite accuracy [share of answer tokens] of the layer of each row on "
-        "the test facts of each column. ☆ proxy and test facts of the same data set."
+        "the test facts of each column. ★ proxy and test facts of the same data set."
     )
     return Picture(f"regret-{number}", figure, caption)
