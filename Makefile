@@ -1,7 +1,8 @@
 # make demo | make test | make real | make bench | make lint: each sets up .venv by itself, at the exact
 # versions of requirements/lock-*.txt. `make lock` renews those; `make test-newest` and `make
 # test-oldest` test the two ends of pyproject's ranges; `make dist-check` builds, installs and tries the
-# sdist and the wheel; `make real` fetches a model that others trained, and edits it.
+# sdist and the wheel; `make real` fetches a model that others trained, and edits it; `make notebooks`
+# executes docs/notebooks.
 PYTHON ?= python3
 # The torch to install; its build, CPU or CUDA, is yours to choose. Any torch >= 2.11 will do: the
 # native part uses torch's stable ABI.
@@ -15,7 +16,7 @@ JOBS ?= 2
 BIN := .venv/bin
 CPP := csrc/* $(wildcard tests/cuda_on_cpu/*.c* tests/cuda_on_cpu/emulator/*)
 
-.PHONY: demo real real-short test test-sanitize test-planted torture test-newest test-oldest dist-check docs docs-ci five-minutes lock bench lint format clean
+.PHONY: demo notebooks real real-short test test-sanitize test-planted torture test-newest test-oldest dist-check docs docs-ci five-minutes lock bench lint format clean
 .DELETE_ON_ERROR:
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
@@ -46,6 +47,15 @@ DOCS_REQUIRES := $(PYTHON) -c 'import tomllib; \
 
 demo: .venv/built
 	$(BIN)/lga-fast select --selector reach --out out/demo
+
+# Beside .venv, whose versions are locked; nothing else needs these.
+NOTEBOOKS := nbclient==0.10.2 ipykernel==6.30.1
+.venv-notebooks/installed: .venv/built
+	$(BIN)/python $(PIP_INSTALL) --target .venv-notebooks $(NOTEBOOKS)
+	touch $@
+
+notebooks: .venv-notebooks/installed
+	OMP_NUM_THREADS=1 PYTHONPATH=.venv-notebooks $(BIN)/python -m tools.notebooks
 
 # One thread, because two wait for each other where another process has one of two cores.
 real: .venv/built
