@@ -8,15 +8,12 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from tools.real.fetch import fetch
-
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "notebooks"
 LARGEST = 200_000  # bytes of a notebook
 
 
 def main() -> None:
     """Execute every notebook, or those that are named; nothing is stored of one that fails."""
-    fetch()  # the model of one of them
     for path in map(Path, sys.argv[1:] or sorted(FOLDER.glob("*.ipynb"))):
         book = nbformat.read(path, nbformat.NO_CONVERT)
         NotebookClient(book, resources={"metadata": {"path": path.parent}}, timeout=None).execute()

@@ -82,7 +82,7 @@ def test_files_that_are_no_runs_are_refused(text, message, tmp_path, monkeypatch
 
 
 def test_the_examples_of_help_and_docs_are_right():
-    usage = (Path(__file__).parents[2] / "docs" / "usage.md").read_text(encoding="utf-8")
+    usage = (Path(__file__).parents[2] / "docs" / "terminal.md").read_text(encoding="utf-8")
     (documented,) = re.findall(r"```yaml\n(study:.*?)```", usage, re.S)
     example = str(registry.member("lga_fast.commands", "run").command().epilog)
     command = registry.member("lga_fast.commands", "study").command()
