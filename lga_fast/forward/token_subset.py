@@ -14,9 +14,14 @@ from lga_fast.models.tensor_utils import to_device
 
 
 def last_mlp(model: EditableModel) -> nn.Module | None:
-    """The MLP after which no token sees another: it need run only where the head reads."""
-    last = model.layers - 1
-    return model.part(last, "mlp") if model.restarts and last in model.whole_mlps else None
+    """The MLP after which no token sees another: it need run only where the head reads.
+
+    None where it is not a module with all of its matrices in it.
+    """
+    last, inside = model.layers - 1, f"{model.family.mlp}."
+    whole = all(path.startswith(inside) for path in model.family.matrices.values())
+    able = whole and model.restarts and last in model.whole_mlps
+    return model.part(last, "mlp") if able else None
 
 
 def at_tokens(

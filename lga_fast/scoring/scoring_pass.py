@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from lga_fast.forward.token_subset import at_tokens, last_mlp
 from lga_fast.models import EditableModel, Tap
 from lga_fast.models.module_patching import patched_forwards
 from lga_fast.models.tensor_utils import grad_mode, to_device, wide
+from lga_fast.scoring.arrival import Arrival
 from lga_fast.scoring.batch_layout import Batch, Layout, lay_out
 from lga_fast.scoring.options import ScoringOptions
 from lga_fast.scoring.pairs import ASKED, Pair
@@ -41,6 +42,7 @@ class ScoringPass:
         self.answers = torch.full((len(pairs),), ASKED)  # first tokens that it was asked for
         self.sequence_forwards = 0  # rows that ran; a backward to activations counts as a forward
         self._arriving: list[Arrival] = []
+        self._last = None if options.at_subject else last_mlp(model)
 
     def tensors(self) -> dict[str, Tensor]:
         """What it fills, by name, apart from `per_expert`."""
@@ -103,11 +105,11 @@ class ScoringPass:
                 if subjects and tap.matrix == self.model.family.edited:
                     subjects.add(tap)
 
-        expected = 2 if layout.packed else 1
-        expected = expected if backwards is None else backwards
-        last = last_mlp(self.model) if self._only_where_read(layout) else None
+        if backwards is None:
+            backwards = 2 if layout.packed else 1
+        last = self._last if self._only_where_read(layout) else None
         forwards = {last: partial(at_tokens, last.forward, layout.read, None)} if last else {}
-        with self.model.taps(on_tap, expected, layers), patched_forwards(forwards):
+        with self.model.taps(on_tap, backwards, layers), patched_forwards(forwards):
             yield
         if sums:
             joined = torch.cat([part.flatten().to(sums[0].device) for part in sums])
@@ -116,8 +118,7 @@ class ScoringPass:
 
     def _only_where_read(self, layout: Layout) -> bool:
         """Whether the last MLP runs only where the head reads; elsewhere no gradient reaches it."""
-        few = 2 * len(layout.read) < layout.ids.numel()
-        return few and self.at_subject is None and last_mlp(self.model) is not None
+        return self._last is not None and 2 * len(layout.read) < layout.ids.numel()
 
     def head(self, batch: list[int], layout: Layout) -> tuple[Tensor, list[Tensor]]:
         """Hidden states that the head read [label d_model], and gradients to send back from there.
@@ -215,24 +216,6 @@ class _Taken(NamedTuple):
     matrix: str
     bias: bool  # of the bias too
     by_expert: bool  # first of all pairs at the first expert
-
-
-class Arrival:
-    """Tensors on their way to the host, and what takes them there."""
-
-    def __init__(self, tensors: Sequence[Tensor], take: Callable[..., None]) -> None:
-        self._tensors = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
-        self._take = take
-        self._copied = None
-        if tensors[0].is_cuda:
-            self._copied = torch.cuda.Event()
-            self._copied.record(torch.cuda.current_stream(tensors[0].device))
-
-    def take(self) -> None:
-        """Wait for them, if they are not there yet."""
-        if self._copied is not None:
-            self._copied.synchronize()
-        self._take(*self._tensors)
 
 
 def backward(

@@ -30,13 +30,16 @@ def tapped(monkeypatch):
     return tokens
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gptj", "llama", "gemma3", "mixtral", "qwen2_moe"])
+@pytest.mark.parametrize(
+    "family", ["gpt2", "gptj", "llama", "gemma3", "mixtral", "qwen2_moe", "opt"]
+)
 @pytest.mark.parametrize("packs", [True, False])
 def test_the_scores_are_those_of_all_tokens(family, packs, tapped, monkeypatch):
     monkeypatch.setattr(batch_layout, "packing_pays", lambda pair: packs)
     model = tiny.model(family)
     few = score_layers(model, FACTS, old="ground_truth", abs_new=True)
-    assert 2 * max(tapped[model.layers - 1]) < max(tapped[0])
+    # OPT's has no module of its own.
+    assert (2 * max(tapped[model.layers - 1]) < max(tapped[0])) == (family != "opt")
     monkeypatch.setattr(ScoringPass, "_only_where_read", lambda self, layout: False)
     every = score_layers(model, FACTS, old="ground_truth", abs_new=True)
     for name in ARRAYS:
