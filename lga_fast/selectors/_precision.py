@@ -9,8 +9,9 @@ from lga_fast.layer_scores import LayerScores
 from lga_fast.records import LayerRanking
 
 EPSILON = {"bfloat16": 2.0**-8, "float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-53}
-# Roundings by which sums of a pass were off at most, in units of EPSILON times what is added up, on
-# all small models whose old answers were the same in both dtypes; the largest was 10.
+# By how much a pass's sums are rounded, in units of EPSILON times what is added up. Of 153 small
+# models and dtypes beside float64, with given old answers, half were off by less than 1.4 and 19 of
+# 20 by less than 12; the most were 43 and 28 (Gemma 4) and 19 (DeepSeek V3).
 ROUNDINGS = 16
 _SURE = 0.6  # an answer of this probability stays the most probable one, however it is rounded
 _COARSE = 0.25  # nats: logits rounded by more say little of probabilities
