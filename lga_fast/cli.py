@@ -57,8 +57,8 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:  # its message has the value that was given
-            error.message = shortened(error.message, 2000)
-            raise
+            message = shortened(error.format_message(), 2000)
+            raise click.UsageError(message, error.ctx) from error
         except LgaFastError as error:
             if ctx.meta.get(_DEBUG):
                 raise

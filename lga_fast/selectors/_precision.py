@@ -39,7 +39,7 @@ def of_pass(
     phi: Float[np.ndarray, "request layer"],
     layers: Float[np.ndarray, " layer"],
     ranked: Float[np.ndarray, " ranked"],
-    fences: tuple[float, float] | None,
+    fences: tuple[Float[np.ndarray, ""], Float[np.ndarray, ""]] | None,
 ) -> list[str]:
     """Notes on a choice by sums over facts.
 
