@@ -82,14 +82,18 @@ def test_an_index_stays_in_its_folder(folder, name, weights):
         lga_fast.load(folder, device="cpu", weights=weights)
 
 
+class Forbidden(BaseException):
+    """The network is forbidden here."""
+
+
 @pytest.fixture
 def no_network(monkeypatch):
-    """Every way to another machine raises, and is counted where that is caught."""
+    """Every way to another machine raises what is not caught and tried again, and is counted."""
     tried = []
 
     def forbidden(*args, **options):
         tried.append(args)
-        raise OSError("the network is forbidden here")
+        raise Forbidden
 
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr(socket.socket, "connect", forbidden)
@@ -114,6 +118,6 @@ def test_nothing_is_fetched(source, weights, folder, tmp_path, no_network):
 
 def test_a_hub_id_is_fetched(no_network):
     """The test above can fail."""
-    with pytest.raises(LgaFastError, match="could not load"):
+    with pytest.raises(Forbidden):
         lga_fast.load("someone/nothing-of-this-name", device="cpu")
     assert no_network
