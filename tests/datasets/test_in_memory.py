@@ -182,18 +182,12 @@ def test_a_template_with_several_places_is_refused():
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"target_old": 3}, "field 'target_old': expected text, got 3 (int)"),
-        ({"subject": 3}, "field 'subject': expected text, got 3 (int)"),
-        ({"probes": None}, "field 'probes': expected a tuple of Probes, got None"),
-        ({"probes": ("x",)}, "field 'probes[0]': expected an object with named fields, got 'x'"),
         ({"probes": (Probe("near", "g", "p", "a"),)}, "field 'probes[0].kind': expected one of"),
         (
             {"probes": (Probe("locality", "g", "p", 3),)},
             "field 'probes[0].answer': expected text, got",
         ),
         ({"target_new": "t\ud83d"}, "field 'target_new': expected text that UTF-8 can hold"),
-        ({"answers": ["x"]}, "field 'answers': expected an object with named fields"),
-        ({"kind": "odd"}, "field 'kind': expected one of factual"),
     ],
 )
 def test_objects_are_checked_as_files_are(changes, says):
@@ -201,6 +195,24 @@ def test_objects_are_checked_as_files_are(changes, says):
     with pytest.raises(DataError) as caught:
         easyedit_requests([request])
     assert f"requests: record 0 (case_id 'a'), {says}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"target_old": 3}, "target_old must be a string or None, got 3"),
+        ({"subject": 3}, "subject must be a string or None, got 3"),
+        ({"subject": "p", "subject_span": (0, "1")}, "subject_span must be two whole numbers, got"),
+        ({"probes": None}, "probes must be a tuple of Probe, got None"),
+        ({"probes": ("x",)}, "probes must be a tuple of Probe, got ('x',)"),
+        ({"answers": ["x"]}, "answers must be AnswerLists or None, got ['x']"),
+        ({"kind": "odd"}, "kind must be one of factual, composite, unstructured, got 'odd'"),
+    ],
+)
+def test_objects_of_other_types_are_not_made(changes, says):
+    with pytest.raises(DataError) as caught:
+        EditRequest(**{"case_id": "a", "prompt": "p", "target_new": "t"} | changes)
+    assert f"edit request 'a': {says}" in str(caught.value)
 
 
 def test_objects_that_are_whole_stay_as_they_are():
