@@ -59,10 +59,13 @@ def test_what_a_pass_asks_of_a_device_is_counted_without_one(monkeypatch):
         assert row["batches"] == 1  # a tiny model is launched for longer than it computes
         matrices = len(model.matrices())
         assert row["grad_dot_launches"] == matrices * (1 + 3 * 2)  # 64 pairs, and the other 6
-        tokens = 14 + 2 + 14 + 1  # both rows of a pair; a last token is not run
-        sides = sum(sum(model.shape(*key)) for key in model.matrices())
-        assert row["grad_dot_bytes"] == 70 * tokens * sides * 2
-        assert row["grad_dot_multiply_adds"] == 70 * tokens * (tokens + 1) // 2 * sides
+        # both rows of a pair; a last token is not run, and the last MLP only where the head reads
+        last = model.layers - 1
+        sizes = [(3 + 2 if key[0] == last else 15 + 16, key) for key in model.matrices()]
+        sides = [(tokens, sum(model.shape(*key))) for tokens, key in sizes]
+        assert row["grad_dot_bytes"] == 70 * sum(t * side for t, side in sides) * 2
+        pairs = 70 * sum(t * (t + 1) // 2 * side for t, side in sides)
+        assert row["grad_dot_multiply_adds"] == pairs
         launches[name] = row["launches"]
     assert launches["gpt2"] < launches["llama"] < launches["gemma3"]
 

@@ -76,9 +76,7 @@ def model() -> list[click.Option]:
             help="Run the code that comes with the model's checkpoint.",
         ),
         click.Option(
-            ["--allow-pickle"],
-            is_flag=True,
-            help="Also take weights from pickles (pytorch_model.bin).",
+            ["--allow-pickle"], is_flag=True, help="Also take weights from pickles (*.bin)."
         ),
         click.Option(
             ["--attn-implementation"],
@@ -242,8 +240,7 @@ def base() -> click.Option:
 
 def page() -> click.Option:
     """Where to write a page; for `_inputs.check_page`."""
-    text = "Write the report as one HTML file that opens without a network."
-    return file("--html", text)
+    return file("--html", "Write the report as one HTML file that opens without a network.")
 
 
 def file(flag: str, text: str) -> click.Option:

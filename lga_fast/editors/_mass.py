@@ -204,7 +204,9 @@ class MassSolver:
         for request, value, written in zip(
             requests, values, updates[self.layer].written, strict=True
         ):
-            about = _value_solver.notes(request, value, self.layer)
+            about, losses = _value_solver.notes(request, value, self.layer), value.losses
+            if losses[-1] >= losses[0] and value.delta.any():
+                about.append(_value_solver.unmoved(value, self.layer))
             if written < _LITTLE:
                 about.append(
                     f"only {written:.1%} of its change is written at layer {self.layer}; "

@@ -123,14 +123,11 @@ def optimise_at(
 
 def notes(request: EditRequest, value: Value, layer: int) -> list[str]:
     """What the user should know of a request and its value."""
-    notes, losses = [], value.losses
+    notes = []
     if value.known:
         notes.append(f"the model answers {request.target_new!r} already")
-    elif losses[-1] >= losses[0] and len(losses) > 1:
-        notes.append(
-            f"its loss did not fall ({losses[0]:.3g} to {losses[-1]:.3g}): a change at layer "
-            f"{layer} does not reach the answer, or lr or weight_decay is too large"
-        )
+    elif len(value.losses) > 1 and not value.delta.any():
+        notes.append(unmoved(value, layer))
     times = request.prompt.count(request.subject or "")
     if times > 1:
         notes.append(
@@ -139,6 +136,15 @@ def notes(request: EditRequest, value: Value, layer: int) -> list[str]:
     if not writes_spaces(request.prompt, request.target_new):
         notes.append("the answer follows its prompt without a space, as in the prompt's script")
     return notes
+
+
+def unmoved(value: Value, layer: int) -> str:
+    """A note on a loss that did not fall."""
+    first, last = value.losses[0], value.losses[-1]
+    return (
+        f"its loss did not fall ({first:.3g} to {last:.3g}): a change at layer {layer} does not "
+        "reach the answer, or lr or weight_decay is too large"
+    )
 
 
 def resolve_loss_layer(model: EditableModel, layer: int, optimisation: Optimisation) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from lga_fast.layer_scores import LayerScores
 from lga_fast.records import LayerRanking
@@ -37,8 +37,8 @@ def near_tie(ranking: LayerRanking) -> list[str]:
 def of_pass(
     scores: LayerScores,
     phi: Float[np.ndarray, "request layer"],
-    layers: Float[np.ndarray, " layer"],
-    ranked: Float[np.ndarray, " ranked"],
+    layers: Int[np.ndarray, " layer"],
+    ranked: Int[np.ndarray, " ranked"],
     fences: tuple[Float[np.ndarray, ""], Float[np.ndarray, ""]] | None,
 ) -> list[str]:
     """Notes on a choice by sums over facts.

@@ -186,5 +186,5 @@ def test_what_cannot_be_streamed_says_why(folder):
     placed, why = choose_weights(str(folder), "cpu", None, 1)
     assert placed == "resident" and "quantised ones cannot be streamed" in why
     (folder / "model.safetensors").unlink()
-    with pytest.raises(LgaFastError, match="expected model.safetensors or model.safetensors.index"):
+    with pytest.raises(LgaFastError, match="expected its weights in model.safetensors"):
         streamed(folder)
