@@ -72,19 +72,16 @@ def of_pass(
         rounding = rounding + np.abs(phi[unsure]).max(0, initial=0.0)
     best = int(np.flatnonzero(layers == ranked[0])[0])
     inside = np.isin(layers, ranked)
-    rivals = {int(layers[i]) for i in np.flatnonzero(inside) if i != best}
+    rivals = [i for i in np.flatnonzero(inside) if i != best]
     close = [
-        layer
-        for layer in rivals
-        if (at := int(np.flatnonzero(layers == layer)[0])) >= 0
-        and total[best] - total[at] < rounding[best] + rounding[at]
+        int(layers[i]) for i in rivals if total[best] - total[i] < rounding[best] + rounding[i]
     ]
     if fences is not None:
         edge = np.minimum(abs(total - fences[0]), abs(total - fences[1]))
         # a fence that is a layer's own sum moves with it
         loose = (edge > 1e-9 * abs(total).max()) & (edge < rounding + rounding.max())
         if loose[best]:
-            close += sorted(rivals)[:1]
+            close += [int(layers[i]) for i in rivals[:1]]
         close += [int(layers[i]) for i in np.flatnonzero(loose & ~inside & (total > total[best]))]
     if close:
         names = ", ".join(map(str, sorted(set(close))))
