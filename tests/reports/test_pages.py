@@ -11,9 +11,9 @@ import tiny
 
 import lga_fast
 from lga_fast.errors import LgaFastError
-from lga_fast.records import LayerRanking
 from lga_fast.reports import answers, html, pages
 from lga_fast.reports.table import Table
+from tests.reports.rankings import NEGATIVE
 
 FACTS = [
     {"prompt": "The capital of France is", "subject": "France", "target_new": "Rome <b>"},
@@ -27,18 +27,7 @@ MADE = {
     "torch": "2.13.0",
     "options": {"scope": "mlp_all", "seed": 42},
 }
-RANKING = LayerRanking(
-    layer=3,
-    selector="lga",
-    scores=(-40.0, -2.0, -1.5, -0.5, -1.0),
-    order=(3, 4, 2, 1),
-    excluded=(0,),
-    fences=(-4.0, 1.0),
-    stability=(0, 0, 0.1, 0.8, 0.1),
-    requests=30,
-    notes=("The score is negative at every layer.",),
-    provenance=MADE,
-)
+RANKING = replace(NEGATIVE, provenance=MADE)
 QUICK = {"layer": 1, "contexts": (), "steps": 2}
 
 

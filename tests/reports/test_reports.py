@@ -11,22 +11,15 @@ from rich.console import Console
 from lga_fast.records import Dropped, LayerRanking
 from lga_fast.reports import plot, ranking_table
 from lga_fast.reports.table import Table
+from tests.reports.rankings import NEGATIVE
 
-RANKING = LayerRanking(
-    layer=3,
-    selector="lga",
-    scores=(-40.0, -2.0, -1.5, -0.5, -1.0),
-    order=(3, 4, 2, 1),
-    excluded=(0,),
-    fences=(-4.0, 1.0),
+RANKING = replace(
+    NEGATIVE,
     raw_argmax=3,
     argmax_by_scope={"mlp_all": 3, "mlp_weights": 3, "edited_only": 4},
     score_label="nats²",
-    stability=(0, 0, 0.1, 0.8, 0.1),
-    requests=30,
     known=1,
     dropped=(Dropped("7", "the model's own answer is empty"),),
-    notes=("The score is negative at every layer.",),
     provenance={"model": "atlas", "dtype": "float32", "device": "cpu", "kernel": "C++"},
 )
 
