@@ -17,6 +17,8 @@ from lga_fast.undo import finish, undone
 
 Sample = tuple[str, torch.Size, Tensor]  # a parameter's name, shape, and some of its values
 SAMPLED = 64  # values of every parameter in a fingerprint
+# Of a configuration, what says how the model was loaded or made.
+_NOT_THE_MODEL = ("dtype", "transformers_version", "_name_or_path", "dequantised_from")
 
 
 @contextmanager
@@ -54,7 +56,7 @@ def samples(hf: nn.Module, count: int) -> Iterator[Sample]:
 def fingerprint(config: Any, values: Iterable[Sample], device: torch.device) -> str:
     """A short checksum of a configuration and of samples of the weights."""
     settings = config.to_dict()
-    for name in ("dtype", "transformers_version", "_name_or_path"):  # depend on how it was loaded
+    for name in _NOT_THE_MODEL:
         settings.pop(name, None)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     parts = []

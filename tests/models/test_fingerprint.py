@@ -38,3 +38,11 @@ def test_a_write_that_no_counter_sees_changes_it():
     weight.data.mul_(2)
     assert (weight._version, weight.data_ptr()) == counted
     assert model.fingerprint() != before
+
+
+def test_how_the_weights_were_stored_before_is_not_the_model(monkeypatch):
+    """A note of the loader, which earlier conversions of the same file have not."""
+    model = tiny.model("gpt2")
+    before = model.fingerprint()
+    monkeypatch.setattr(model.config, "dequantised_from", "Q4_1", raising=False)
+    assert model.fingerprint() == before
