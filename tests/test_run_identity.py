@@ -21,6 +21,17 @@ def test_the_same_run_has_the_same_identity():
     assert "commit" not in identity() and identity()["threads"] >= 1
 
 
+def test_another_instruction_set_goes_on_but_other_code_does_not():
+    def with_kernel(kernel):
+        about = {**provenance.of(tiny.model("gpt2")), "kernel": kernel}
+        return run_identity.of(about, tokenizer="t", requests_sha256="r")
+
+    here, there = with_kernel("C++ (avx512)"), with_kernel("C++ (avx2)")
+    assert run_identity.differences(here, there) == ""
+    differ = run_identity.differences(here, with_kernel("torch reference (LGA_FAST_NO_EXT=1)"))
+    assert differ == "implementation was 'C++', is now 'torch reference'"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

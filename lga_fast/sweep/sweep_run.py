@@ -128,7 +128,8 @@ class SweepRun:
                 self.notes.setdefault(note, []).append(layer)
         costs = {name: value for name, value in asdict(results).items() if name in _COSTS}
         stop = start + len(chunk.before)
-        self.runs.append({"requests": [start, stop], "commit": provenance.commit()} | costs)
+        made = {"commit": provenance.commit(), "kernel": self._provenance["kernel"]}
+        self.runs.append({"requests": [start, stop]} | made | costs)
         if self.out is not None and distributed.current().is_rank_zero:
             self._save(self.out)
         return len(chunk.before)
