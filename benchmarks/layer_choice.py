@@ -207,9 +207,9 @@ def editing_choices(layers: int, full: Sweep, cheap: Sweep) -> Iterator[tuple[st
     def raced(draw: np.ndarray, seed: int) -> tuple[int, float]:
         selector = race.Selector(seed=seed)
         curve, _ = selector.compare(
-            range(layers),
+            range(layers - 1),  # no later token reads the last one
             len(draw),
-            selector.budget(layers, len(draw), CHEAPER),
+            selector.budget(layers - 1, len(draw), CHEAPER),
             lambda some, at: {n: table[:, draw[at.start : at.stop], n] for n in some},
         )
         best = int(np.argmax(curve.mean))

@@ -36,7 +36,7 @@ ENOUGH, CERTAIN = 0.02, 0.99  # the race ends where none is better by more, with
 
 @dataclass(frozen=True)
 class Selector(Seeded, EditingOptions, LayerSelector):
-    """The layer where cheap edits serve best, of all layers.
+    """The layer where cheap edits serve best, of all that later tokens read.
 
     Edits are solved for the bare prompt alone, which makes them several times cheaper than the
     editor's own, so that more facts can be seen. Each round edits further
@@ -67,16 +67,18 @@ class Selector(Seeded, EditingOptions, LayerSelector):
         usable, dropped = with_subject(loaded, self.name)
         drawn = np.random.default_rng(self.seed).permutation(len(usable))
         facts = [usable[place] for place in drawn]
-        layers = model.mlp_layers
+        reaching = [n for n in model.mlp_layers if n <= model.last_reaching_layer]
+        layers = reaching or model.mlp_layers
         edits = LayerEdits(
             model, self.editor, METRICS, layers, preset=self.preset, config=self.config
         )
         started = time.perf_counter()
         cheaper = edits.cheapen()
-        brute_force = len(layers) * len(facts)
+        brute_force = len(model.mlp_layers) * len(facts)
         budget = self.budget(len(layers), len(facts), cheaper)
         ranks = distributed.current()
-        with progress.bar("racing layers", min(budget, brute_force), None) as advance:
+        most = min(budget, len(layers) * len(facts))
+        with progress.bar("racing layers", most, None) as advance:
             before = edits.before(facts)
             raced = FactEdits(edits, facts, advance)
             curve, rounds = self.compare(layers, len(facts), budget, raced.measure)
@@ -113,7 +115,8 @@ class Selector(Seeded, EditingOptions, LayerSelector):
                 "peak_bytes": max(ranks.gather(provenance.peak_bytes(model.device))),
             },
         )
-        return with_notes(ranking, [self._note(ranking, rounds[-1])])
+        left_out = sorted(set(model.mlp_layers) - set(layers))
+        return with_notes(ranking, [*_not_raced(left_out), self._note(ranking, rounds[-1])])
 
     def budget(self, layers: int, facts: int, cheaper: float) -> int:
         """How many edits may be made, each `cheaper` times cheaper than brute force's.
@@ -147,6 +150,13 @@ class Selector(Seeded, EditingOptions, LayerSelector):
         about = ranking.provenance
         made, brute = about["edits"], about["edits_brute_force"]
         return (
-            f"{made} cheap edits at all layers, the last {len(last.layers)} on {last.facts} facts, "
-            f"cost about {made / about['cheaper'] / brute:.1%} of brute force's {brute:,}."
+            f"{made} cheap edits at {len(ranking.order)} layers, the last {len(last.layers)} on "
+            f"{last.facts} facts, cost about {made / about['cheaper'] / brute:.1%} of brute force's "
+            f"{brute:,}."
         )
+
+
+def _not_raced(layers: Sequence[int]) -> list[str]:
+    """A note on layers whose edits do nothing, and so no harm: they win where no edit works."""
+    named = ", ".join(map(str, layers))
+    return [f"Not raced: layer {named}, where an edit reaches no later token."] if layers else []
