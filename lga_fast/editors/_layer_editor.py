@@ -72,6 +72,9 @@ class LayerEditor(Options, ABC):
         None, "Texts put before the prompt, or around it with {} in its place; default: sampled."
     )
     seed: int = option(42, "Seed of the contexts.", **SEEDS)
+    bare_value: bool = option(
+        False, "Optimise on the bare prompt alone; the key is still of all contexts. Much cheaper."
+    )
 
     context_lengths: ClassVar[tuple[int, ...]] = (5, 10)  # in tokens, where contexts are sampled
     contexts_per_seed: ClassVar[int] = 2  # of each length and seed word
@@ -90,13 +93,15 @@ class LayerEditor(Options, ABC):
     @property
     def rows(self) -> int:
         """What its value is optimised on: the bare prompt, one row for each context, the KL's."""
+        if self.bare_value:
+            return 2
         if self.contexts is None:
             return 2 + len(self.context_lengths) * self.contexts_per_seed * len(SEED_WORDS)
         return 2 + len(self.given_contexts)
 
     def cheap(self) -> Self:
-        """The same for the bare prompt alone: several times cheaper, for comparing layers."""
-        return replace(self, contexts=())
+        """The same with values for the bare prompt: several times cheaper, for comparing layers."""
+        return replace(self, bare_value=True)
 
     def measure(self, model: EditableModel, layers: Sequence[int]) -> None:
         """Measure and store, in one pass, what `prepare` would measure layer by layer."""
@@ -129,4 +134,5 @@ class LayerEditor(Options, ABC):
             lr=self.lr,
             kl_factor=self.kl_factor,
             clamp=self.clamp,
+            bare_value=self.bare_value,
         )

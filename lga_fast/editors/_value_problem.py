@@ -31,6 +31,7 @@ class Optimisation:
     stop_loss: float = 0.05
     loss_layer: int | None = None  # NLL is read after this block; None: from the model's own logits
     nll_factor: float = 1.0
+    bare_value: bool = False  # optimised on the bare prompt alone, keys are still of all contexts
     # PMET's rule: while the new answer is the likeliest everywhere, NLL counts a tenth from the
     # next step on, and the request has converged if its weighted KL is at most this. None: no rule.
     rest_kl: float | None = None

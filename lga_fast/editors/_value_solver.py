@@ -11,8 +11,12 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from lga_fast import memory, progress
-from lga_fast.editors import _cost_messages
+from lga_fast.editors import _cost_messages, _keys
 from lga_fast.editors._value_problem import (
     Optimisation,
     RequestRows,
@@ -88,7 +92,8 @@ def optimise_at(
         n: replace(optimisation, loss_layer=resolve_loss_layer(model, n, optimisation))
         for n in layers
     }
-    rows = [_rows(model, request, contexts) for request in requests]
+    optimised = contexts[:1] if optimisation.bare_value else contexts
+    rows = [_rows(model, request, optimised) for request in requests]
     widest = max(len(ids) for r in rows for ids in r.ids)
     tokens = {
         i: len(r.ids) * (r.tail if runner is SuffixForward else widest) for i, r in enumerate(rows)
@@ -118,7 +123,22 @@ def optimise_at(
                 with _cost_messages.step_bar(*steps) if model.streamed else nullcontext():
                     values[n] |= zip(batch, problem.solve(settings[n]), strict=True)
                 advance(len(batch))
+            if others := contexts[len(optimised) :]:
+                some = [requests[i] for i in batch]
+                read = _keys.of_contexts(model, layers, some, others)
+                for n, (keys, outputs) in read.items():
+                    for i, *more in zip(batch, keys, outputs, strict=True):
+                        values[n][i] = _with_contexts(values[n][i], *more)
     return {n: [by_request[i] for i in range(len(rows))] for n, by_request in values.items()}
+
+
+def _with_contexts(
+    value: Value, keys: Float[Tensor, "context d_in"], outputs: Float[Tensor, "context d_out"]
+) -> Value:
+    """A value with further contexts' keys and outputs."""
+    return replace(
+        value, keys=torch.cat([value.keys, keys]), outputs=torch.cat([value.outputs, outputs])
+    )
 
 
 def notes(request: EditRequest, value: Value, layer: int) -> list[str]:

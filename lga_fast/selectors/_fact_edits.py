@@ -36,16 +36,19 @@ class FactEdits:
         ranks, depth = distributed.current(), self.edits.model.layers
         units = [(layer, place) for layer in layers for place in places]
         mine = [units[i] for i in ranks.contiguous_shard([depth - layer for layer, _ in units])]
-        own: dict[int, LayerResults] = {}
+        together: dict[tuple[int, ...], list[int]] = {}  # layers that share facts share forwards
         for layer in dict.fromkeys(layer for layer, _ in mine):
-            facts = [self.facts[place] for at, place in mine if at == layer]
-            own[layer] = self.edits.edit([layer], facts)
-            self.advance(len(facts))
-        parts = ranks.gather(own)
-        self.results.extend(result for part in parts for result in part.values())
+            own = tuple(place for at, place in mine if at == layer)
+            together.setdefault(own, []).append(layer)
+        made = list[LayerResults]()
+        for own, at in together.items():
+            made.append(self.edits.edit(at, [self.facts[place] for place in own]))
+            self.advance(len(own) * len(at))
+        results = [result for part in ranks.gather(made) for result in part]
+        self.results.extend(results)
         values: dict[int, Float[np.ndarray, "value fact"]] = {}
         for layer in layers:
-            cases = [v for part in parts if layer in part for v in part[layer].values[layer]]
+            cases = [v for result in results for v in result.values.get(layer, [])]
             by_name, missing = columns(cases), np.full(len(cases), np.nan)
             values[layer] = np.array([by_name.get(name, missing) for name in VALUES])
         return values

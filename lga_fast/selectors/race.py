@@ -38,12 +38,13 @@ ENOUGH, CERTAIN = 0.02, 0.99  # the race ends where none is better by more, with
 class Selector(Seeded, EditingOptions, LayerSelector):
     """The layer where cheap edits serve best, of all that later tokens read.
 
-    Edits are solved for the bare prompt alone, which makes them several times cheaper than the
-    editor's own, so that more facts can be seen. Each round edits further
-    facts, in an order drawn at random, and drops the worse half of the layers. What decides is a
-    curve over depth that is fitted to all edits, the dropped layers' included; the race ends early
-    where that leaves no doubt. It needs neither old answers nor paraphrases nor locality probes,
-    but uses those there are.
+    Values are optimised on the bare prompt alone (`bare_value`), which makes edits several times
+    cheaper than the editor's own, so that more facts can be seen; keys are its own, because how far
+    the bare one is from their mean decides what an edit does. Each round edits further facts, in an
+    order drawn at random, and drops the worse half of the layers. What decides is a curve over
+    depth that is fitted to all edits, the dropped layers' included; the race ends early where that
+    leaves no doubt. It needs neither old answers nor paraphrases nor locality probes, but uses
+    those there are.
     """
 
     share: float = option(TO_CHECK_SHARE, "Largest part of brute force's cost.", above=0)
@@ -151,8 +152,8 @@ class Selector(Seeded, EditingOptions, LayerSelector):
         made, brute = about["edits"], about["edits_brute_force"]
         return (
             f"{made} cheap edits at {len(ranking.order)} layers, the last {len(last.layers)} on "
-            f"{last.facts} facts, cost about {made / about['cheaper'] / brute:.1%} of brute force's "
-            f"{brute:,}."
+            f"{last.facts} facts, cost about {made / about['cheaper'] / brute:.1%} of brute "
+            f"force's {brute:,}."
         )
 
 

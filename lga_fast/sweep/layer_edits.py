@@ -150,6 +150,11 @@ def columns(cases: Sequence[Values]) -> dict[str, Float[np.ndarray, " case"]]:
 
 
 def forwards(edit: WeightEdit) -> int:
-    """Rows of an edit's optimisation: contexts' and the KL's, in every forward and backward."""
-    rows = len(edit.provenance["contexts"]) + 1
-    return sum(rows * (2 * len(losses) - 1) for losses in edit.provenance["losses"])
+    """Rows of an edit's optimisation: contexts' and the KL's, in every forward and backward.
+
+    With `bare_value`, the other contexts' once.
+    """
+    contexts, bare = len(edit.provenance["contexts"]), edit.provenance["config"]["bare_value"]
+    optimised, read = (1, contexts - 1) if bare else (contexts, 0)
+    passes = [2 * len(losses) - 1 for losses in edit.provenance["losses"]]
+    return sum((optimised + 1) * count + read for count in passes)

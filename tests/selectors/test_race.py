@@ -25,9 +25,9 @@ def cheap(tmp_path):
     return {"config": str(config)}
 
 
-def test_it_measures_what_a_sweep_without_contexts_measures(cheap):
+def test_it_measures_what_a_sweep_of_cheap_edits_measures(cheap):
     model = tiny.model("gpt2", torch.float32)
-    swept = sweep(model, REQUESTS, metrics=METRICS, **CHEAP | {"contexts": ()})
+    swept = sweep(model, REQUESTS, metrics=METRICS, **CHEAP | {"bare_value": True})
     ranking = select_layer(model, [NO_SUBJECT, *REQUESTS], "race", **cheap)
     table = np.stack([swept.acc[name] for name in VALUES])  # [value fact layer]
     facts = np.random.default_rng(42).permutation(3)
@@ -52,8 +52,9 @@ def test_it_says_what_it_did(cheap):
     # CHEAP has one context beside the bare prompt
     assert about["cheaper"] == 4 / 3 and about["edits_brute_force"] == 15
     assert about["edits"] <= 12
-    # each edit has the bare prompt's row and the KL's, in four forwards with three backwards
-    assert about["sequence_forwards"] == 14 * about["edits"]
+    # Each edit has the bare prompt's row and the KL's, in four forwards with three backwards, and
+    # reads the key behind one context.
+    assert about["sequence_forwards"] == 15 * about["edits"]
     assert ranking.confidence is not None and 0 <= ranking.confidence <= 1
     (note,) = (note for note in ranking.notes if "cheap edits" in note)
     assert f"{about['edits']} cheap edits at 4 layers" in note and "brute force's 15" in note
