@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Float64
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from lga_fast import provenance
@@ -201,5 +201,7 @@ def _load(file: Path, expected: dict[str, Any]) -> Moments:
 
 def _save(moments: Moments, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
+    # as bytes, because safetensors' own way to write a file leaves another one where it is killed
+    data = save({"second": moments.second}, {KIND: json.dumps(moments.provenance)})
     with replacing(file) as temporary:
-        save_file({"second": moments.second}, temporary, {KIND: json.dumps(moments.provenance)})
+        temporary.write_bytes(data)

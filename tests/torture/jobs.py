@@ -13,6 +13,7 @@ import torch
 
 import lga_fast
 from lga_fast import files
+from lga_fast.editors import _moments
 from lga_fast.sweep.run import sweep
 from tests.evaluation import runs
 from tests.models.edits import make_edit
@@ -62,6 +63,9 @@ class Jobs:
         shutil.rmtree(at / "merged", ignore_errors=True)
         self.edits[1].to_model(at / "merged", self.stored)
 
+    def moments(self, at: Path) -> None:
+        _moments.moments(self.model, [1, 2], tokens=32, cache=at / "moments")
+
     def before(self, name: str, at: Path) -> None:
         """What is in the folder before a job's first start."""
         if name == "save":
@@ -71,7 +75,7 @@ class Jobs:
 
 
 RESUMED = ("evaluate", "sweep", "select")  # what a killed run has done is kept
-JOBS = (*RESUMED, "save", "adapter", "merge")
+JOBS = (*RESUMED, "save", "adapter", "merge", "moments")
 
 
 def outcome(at: Path) -> dict[str, Any]:
