@@ -52,7 +52,7 @@ def header(results: Evaluation) -> list[str]:
         lines.append(f"{len(config['proxy'])} proxy facts are not among them")
     if results.summary.dropped:
         lines.append(f"left out of the data: {results.summary.dropped}")
-    lines.append(f"{provenance.arithmetic(run | config)}, kernels: {config['kernel']}")
+    lines.append(f"{provenance.arithmetic(run | config)}, kernels: {run['kernel']}")
     return lines
 
 
