@@ -91,12 +91,12 @@ def _ranking(ranking: LayerRanking, title: str) -> Section:
 
 def _layers(ranking: LayerRanking) -> Table:
     place = {layer: str(i) for i, layer in enumerate(ranking.order, 1)}
-    columns = {"score": [f"{score:.4g}" for score in ranking.scores]}
+    layers = range(len(ranking.scores))
+    columns = {"score": [ranking_table.score_text(ranking, layer) for layer in layers]}
     if ranking.stability:
         columns["stability"] = [f"{share:.0%}" for share in ranking.stability]
     if ranking.positive_share:
         columns["facts above 0"] = [f"{share:.0%}" for share in ranking.positive_share]
-    layers = range(len(ranking.scores))
     columns["place"] = [place.get(layer, "excluded") for layer in layers]
     rows = zip(map(str, layers), *columns.values(), strict=True)
     return Table(f"Layers by {ranking.selector}", ("layer", *columns), tuple(rows))

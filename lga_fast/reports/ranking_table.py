@@ -67,13 +67,19 @@ def _chart(ranking: LayerRanking) -> Table:
         style = "bold green" if chosen else "dim" if out else ""
         table.add_row(
             str(layer),
-            f"{score:.4g}",
+            score_text(ranking, layer),
             _bar(score / full, left),
             f"{share:.0%}" if share else "",
             "◀ golden layer" if chosen else "excluded" if out else "",
             style=style,
         )
     return table
+
+
+def score_text(ranking: LayerRanking, layer: int) -> str:
+    """A layer's score; of an excluded one that has none, which is stored as 0, a dash."""
+    score = ranking.scores[layer]
+    return f"{score:.4g}" if score or layer not in ranking.excluded else "–"
 
 
 def _bar(part: float, left: int = _HALF) -> str:

@@ -49,6 +49,14 @@ def test_the_chart_tells_all():
     assert "◂" in line, "a bar that does not fit is marked as cut"
 
 
+def test_a_layer_that_has_no_score_shows_none():
+    scores = (0.0, 1.0, 0.0, -40.0)
+    some = replace(RANKING, layer=1, scores=scores, order=(1, 2), excluded=(0, 3), stability=())
+    assert [ranking_table.score_text(some, n) for n in range(4)] == ["–", "1", "0", "-40"]
+    (line,) = (line for line in shown(some).splitlines() if " 0  " in line and "excluded" in line)
+    assert "–" in line
+
+
 def test_bars_are_in_proportion():
     assert ranking_table._bar(1.0).count("█") == 16 and ranking_table._bar(0.5).count("█") == 8
     assert ranking_table._bar(-0.5).index("█") < ranking_table._bar(-0.5).index("│")
