@@ -14,6 +14,7 @@ import yaml
 from lga_fast.errors import DataError, shortened
 
 _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # may be half of a pair that is one character
+_DEEPEST = 100  # lists and mappings inside each other, in YAML
 _MAX_NAME = 255  # bytes that file systems take
 
 
@@ -42,8 +43,14 @@ def parse_yaml(text: str) -> Any:
             may stand for more than fits into memory.
     """
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ValueError("it has aliases (*name); write out what they stand for")
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError("it has aliases (*name); write out what they stand for")
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:  # here, because what reads it takes quadratic time
+                raise ValueError("it is nested too deeply")
         data = yaml.safe_load(text)
         if _HALF_PAIR.search(text):
             json.dumps(data, ensure_ascii=False, skipkeys=True, default=str).encode()

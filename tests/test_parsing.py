@@ -47,6 +47,13 @@ def test_yaml_that_is_refused(text):
     assert not isinstance(caught.value, yaml.YAMLError) and 10 < len(str(caught.value)) < 400
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, "{a: " * 100_000, "- " * 100_000])
+def test_deep_yaml_is_refused_before_it_takes_time(text):
+    with pytest.raises(ValueError, match="nested too deeply"):
+        parse_yaml(text)
+    assert parse_yaml("[" * 100 + "]" * 100) == parse_json("[" * 100 + "]" * 100)
+
+
 @pytest.mark.parametrize(
     "path", ["~nouser/x", "x" * 300, "a\0b", "\ud800", 3, None, b"x"], ids=ascii
 )
