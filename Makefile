@@ -70,8 +70,12 @@ lint: .venv/test
 	$(BIN)/clang-format --dry-run --Werror $(CPP)
 	$(BIN)/pyright
 
+# Without the extension: the tests of what calls ops, which all else does through it.
+WITHOUT := $(addprefix tests/, architectures contracts editors forward models ops scoring selectors \
+  streaming cli/test_cli.py test_provenance.py)
+
 test: lint .venv/built
-	LGA_FAST_NO_EXT=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS)
+	LGA_FAST_NO_EXT=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) $(WITHOUT)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS)
 
 # Of the kernels, the CUDA ones included, which run on the CPU (tests/cuda_on_cpu): their tests under
