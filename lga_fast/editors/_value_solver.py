@@ -67,7 +67,8 @@ def optimise_at(
     token against the unedited model's; the decay is `weight_decay · ‖δ‖ / ‖v_init‖²`, summed over
     sites. Adam; after each step δ is projected onto the ball of radius `clamp · ‖v_init‖`. A
     request drops out of the batch once its loss is below `stop_loss`, or by PMET's rule
-    (`rest_kl`).
+    (`rest_kl`). With `bare_value` all of this sees the bare prompt alone; keys and outputs of the
+    other contexts are read once.
 
     Args:
         model: left as it was.
