@@ -132,7 +132,8 @@ def test_low_rank_update(data):
     _, weight = data.draw(taps(d_out, 1, d_in, dtype))
     _, left = data.draw(taps(d_out, 1, rank, factors))
     right, scale = matrix(d_in, rank, factors, layout="strided"), data.draw(scales(torch.float32))
-    before, product = weight.double(), left.double() @ right.double().T
+    before = weight.double().clone()  # which a float64 weight is itself
+    product = left.double() @ right.double().T
     ops.low_rank_update_(weight, left, right, scale)
     size = left.double().abs() @ right.double().abs().T
     assert_right_or_not_finite(
