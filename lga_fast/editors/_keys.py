@@ -39,14 +39,12 @@ def of_contexts(
         contexts: texts put before the prompt, or around it.
     """
     runs = list(_runs(model, layers, (), requests, contexts))
-    places = torch.tensor([place for batch, _ in runs for place in batch]).argsort()
-    shape = (len(requests), len(contexts))
-
-    def ordered(parts: list[Tensor]) -> Tensor:
-        return wide(torch.cat(parts)[places.to(parts[0].device)]).unflatten(0, shape)
-
+    places, shape = [place for batch, _ in runs for place in batch], (len(requests), len(contexts))
     return {
-        n: (ordered([run.keys[n] for _, run in runs]), ordered([run.outputs[n] for _, run in runs]))
+        n: (
+            _ordered([run.keys[n] for _, run in runs], places, shape),
+            _ordered([run.outputs[n] for _, run in runs], places, shape),
+        )
         for n in layers
     }
 
@@ -68,13 +66,20 @@ def read_contexts(
         contexts: the first is empty.
     """
     value_layer, site = target
-    captured: dict[int, tuple[Tensor, Tensor]] = {}
-    for batch, run in _runs(model, sorted({layer, value_layer}), (site,), requests, contexts):
-        outputs = run.captured[model.part(value_layer, site)].value[:, 0]
-        both = wide(run.keys[layer]), wide(outputs)
-        captured |= zip(batch, zip(*both, strict=True), strict=True)
-    keys, outputs = (torch.stack([captured[i][k] for i in range(len(captured))]) for k in (0, 1))
-    return keys.unflatten(0, (-1, len(contexts))), outputs[:: len(contexts)]
+    part, layers = model.part(value_layer, site), sorted({layer, value_layer})
+    runs = list(_runs(model, layers, (site,), requests, contexts))
+    places, shape = [place for batch, _ in runs for place in batch], (len(requests), len(contexts))
+    keys = _ordered([run.keys[layer] for _, run in runs], places, shape)
+    outputs = _ordered([run.captured[part].value[:, 0] for _, run in runs], places, shape)
+    return keys, outputs[:, 0]
+
+
+def _ordered(
+    parts: Sequence[Float[Tensor, "row d"]], places: Sequence[int], shape: tuple[int, int]
+) -> Float[Tensor, "request context d"]:
+    """Rows of several runs, by their places."""
+    order = torch.tensor(places).argsort().to(parts[0].device)
+    return wide(torch.cat(list(parts))[order]).unflatten(0, shape)
 
 
 def _runs(

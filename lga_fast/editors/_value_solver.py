@@ -124,13 +124,11 @@ def optimise_at(
                 with _cost_messages.step_bar(*steps) if model.streamed else nullcontext():
                     values[n] |= zip(batch, problem.solve(settings[n]), strict=True)
                 advance(len(batch))
-            if others := contexts[len(optimised) :]:
-                some = [requests[i] for i in batch]
-                read = _keys.of_contexts(model, layers, some, others)
-                for n, (keys, outputs) in read.items():
-                    for i, *more in zip(batch, keys, outputs, strict=True):
-                        values[n][i] = _with_contexts(values[n][i], *more)
-    return {n: [by_request[i] for i in range(len(rows))] for n, by_request in values.items()}
+    found = {n: [by_request[i] for i in range(len(rows))] for n, by_request in values.items()}
+    if others := contexts[len(optimised) :]:
+        for n, read in _keys.of_contexts(model, layers, requests, others).items():
+            found[n] = [_with_contexts(*one) for one in zip(found[n], *read, strict=True)]
+    return found
 
 
 def _with_contexts(
