@@ -159,5 +159,5 @@ class Selector(Seeded, EditingOptions, LayerSelector):
 
 def _not_raced(layers: Sequence[int]) -> list[str]:
     """A note on layers whose edits do nothing, and so no harm: they win where no edit works."""
-    named = ", ".join(map(str, layers))
-    return [f"Not raced: layer {named}, where an edit reaches no later token."] if layers else []
+    named = f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"
+    return [f"Not raced: {named}, where an edit reaches no later token."] if layers else []
