@@ -68,24 +68,13 @@ struct LowRankUpdateArgs {
   Matrix left, right;
   Tensor left_memory, right_memory;  // what these two point into
 };
-// Of two elements in one memory cell, one or both updates would take effect, by chance.
-inline bool elements_apart(const MutableMatrix& w) {
-  if (w.rows == 0 || w.cols == 0) return true;
-  if (w.rows == 1 || w.cols == 1)
-    return (w.rows == 1 || w.row_stride > 0) && (w.cols == 1 || w.col_stride > 0);
-  const bool columns_near = w.col_stride <= w.row_stride;
-  const int64_t near = columns_near ? w.col_stride : w.row_stride;
-  const int64_t far = columns_near ? w.row_stride : w.col_stride;
-  return near > 0 && far > near * ((columns_near ? w.cols : w.rows) - 1);
-}
-
 inline LowRankUpdateArgs low_rank_update_args(const Tensor& weight, const Tensor& left,
                                               const Tensor& right) {
   const char* op = "low_rank_update_";
   LGA_CHECK(weight.dim() == 2, op, "weight", "2 axes");
   const Tensor left_memory = apart_from(weight, left, op),
                right_memory = apart_from(weight, right, op);
-  const Matrix l = matrix_of(left_memory, op, "left"), r = matrix_of(right_memory, op, "right");
+  Matrix l = matrix_of(left_memory, op, "left"), r = matrix_of(right_memory, op, "right");
   LGA_CHECK(l.rows == weight.size(0), op, "left", "[d_out rank]");
   LGA_CHECK(r.rows == weight.size(1), op, "right", "[d_in rank]");
   LGA_CHECK(l.cols == r.cols, op, "right", "the rank of left");
@@ -96,12 +85,16 @@ inline LowRankUpdateArgs low_rank_update_args(const Tensor& weight, const Tensor
             op, "left and right", "the device of weight");
   MutableMatrix w = {weight.mutable_data_ptr(), weight.size(0),   weight.size(1),
                      weight.stride(0),          weight.stride(1), dtype_of(weight, op, "weight")};
-  LGA_CHECK(elements_apart(w), op, "weight", "elements that do not share memory");
-  if (w.col_stride <= w.row_stride)
-    return {w, transposed(l), transposed(r), left_memory, right_memory};
-  std::swap(w.rows, w.cols);
-  std::swap(w.row_stride, w.col_stride);
-  return {w, transposed(r), transposed(l), left_memory, right_memory};
+  if (w.col_stride > w.row_stride) {
+    std::swap(w.rows, w.cols);
+    std::swap(w.row_stride, w.col_stride);
+    std::swap(l, r);
+  }
+  // Of two elements in one memory cell, one or both updates would take effect, by chance.
+  const bool apart = (w.cols <= 1 || w.col_stride > 0) &&
+                     (w.rows <= 1 || w.row_stride > w.col_stride * (w.cols - 1));
+  LGA_CHECK(apart || w.rows == 0 || w.cols == 0, op, "weight", "elements that do not share memory");
+  return {w, transposed(l), transposed(r), left_memory, right_memory};
 }
 
 }  // namespace lga_fast
