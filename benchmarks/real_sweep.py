@@ -5,7 +5,8 @@ knows (or does not: `--unknown`): it gives each token of the old answer, teacher
 with `--mention`, which questions need, the old answer is in its next 16 tokens, in any case of the
 letters. How many were asked and known, and the means by layer, are written beside OUT as `.json`
 once all facts are swept; `--facts-of SWEEP` takes the facts of another one. A sweep that was
-stopped resumes. FILE is `-` for the embedded facts.
+stopped resumes. FILE is `-` for the embedded facts. `--also rome` writes ROME's sweep beside
+R-ROME's, of the values that R-ROME has optimised: with the same contexts ROME's are the same.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,12 +23,12 @@ import numpy as np
 import torch
 
 import lga_fast
-from lga_fast import editors, metrics, provenance
+from lga_fast import editors, files, metrics, provenance
 from lga_fast.records import EditRequest
 from lga_fast.scoring.pairs import generated
-from lga_fast.studies import sweep
 from lga_fast.sweep import statistics
 from lga_fast.sweep.result import Sweep
+from lga_fast.sweep.sweep_run import SweepOptions, SweepRun
 
 METRICS = ("rewrite", "rephrase", "locality", "log_prob")
 ASKED = 400  # at most so many facts are asked at a time
@@ -47,6 +49,7 @@ def main() -> None:
     parser.add_argument("--mention", action="store_true", help="known if it comes to say it")
     parser.add_argument("--cheap", action="store_true", help="the editor's cheap edits")
     parser.add_argument("--editor", default="r_rome")
+    parser.add_argument("--also", nargs="*", default=[], help="editors that share its values")
     parser.add_argument("--chunk", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
@@ -62,10 +65,41 @@ def main() -> None:
         knows = mentions if given.mention else answers
         chosen, asked, known = choose(model, every, given.facts, knows, wanted=not given.unknown)
         about |= {"asked": asked, "known": known}
-    options = cheaper(model, given.editor) if given.cheap else {}
-    swept = sweep(
-        model, chosen, given.editor, metrics=METRICS, out=given.out, chunk=given.chunk, **options
-    )
+    with ExitStack() as held:
+        runs = []
+        for editor in (given.editor, *given.also):
+            stem = given.out.stem + (f"_{editor}" if editor != given.editor else "")
+            out = given.out.with_stem(stem)
+            held.enter_context(files.locked(out))
+            options = cheaper(model, editor) if given.cheap else {}
+            settings = SweepOptions(editor, metrics=METRICS, chunk=given.chunk)
+            runs.append(SweepRun(model, chosen, settings, out=out, **options))
+        editors.optimise_at = remembered(editors.optimise_at)
+        for start in sorted({start for run in runs for start in run.missing()}):
+            for run in runs:
+                if start in run.missing():
+                    print(f"{run.out}: {run.finished()} of {len(chosen)} facts", flush=True)
+                    run.add(start, run.edit_chunk(start))
+        for run in runs:
+            report(run, about)
+
+
+def remembered(optimise: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, but a call with the arguments of the last one gives its result again."""
+    last: list[Any] = [None, None]
+
+    def once(model: lga_fast.EditableModel, *rest: Any, **named: Any) -> Any:
+        if last[0] != (rest, named):
+            last[:] = [(rest, named), optimise(model, *rest, **named)]
+        return last[1]
+
+    return once
+
+
+def report(run: SweepRun, about: dict[str, Any]) -> None:
+    """Write what facts a finished sweep has, and its means by layer."""
+    assert run.out is not None
+    swept = run.result()
     about |= {
         "case_ids": swept.case_ids,
         "commit": provenance.commit(),
@@ -74,7 +108,7 @@ def main() -> None:
             for name, values in swept.acc.items()
         },
     }
-    given.out.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
+    run.out.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
 
 
 def facts_of(data: str, file: str) -> list[EditRequest]:
