@@ -88,9 +88,11 @@ def user(tmp_path, monkeypatch, request):
     page = request.node.callspec.params["page"] if hasattr(request.node, "callspec") else ""
     quick = shutil.copytree(lga_fast.atlas.folder(), tmp_path / "gpt2-xl")
     options = json.loads((quick / "editing.json").read_text(encoding="utf-8"))
-    for own in options.values() if page not in VERIFIED else ():
-        own |= {"steps": 3, "contexts": []}
-        own.pop("mom2_adjustment", None)
+    for own in options.values():
+        own["contexts"] = []
+        if page not in VERIFIED:
+            own["steps"] = 3
+            own.pop("mom2_adjustment", None)
     (quick / "editing.json").write_text(json.dumps(options), encoding="utf-8")
     monkeypatch.setitem(lga_fast.atlas.MODELS, "gpt2", quick)
     shutil.copytree(quick, "FOLDER")

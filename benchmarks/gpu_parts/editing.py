@@ -15,9 +15,9 @@ def rows(device: str, small: bool) -> Iterator[dict[str, Any]]:
     config = GPT2Config(n_embd=1600, n_layer=48, n_head=25, attn_implementation="sdpa")
     if small:
         config = GPT2Config(n_embd=16, n_layer=3, n_head=2, vocab_size=4096)
-    count, layer = (4, 1) if small else (64, 17)
+    count, layer = (2, 1) if small else (64, 17)
     for dtype in (torch.bfloat16, torch.float32):
         row = editing.compare(
-            dtype, device, repeats=2 if small else 3, config=config, count=count, layer=layer
+            dtype, device, repeats=1 if small else 3, config=config, count=count, layer=layer
         )
         yield {name: value for name, value in row.items() if name[0] != "_"}

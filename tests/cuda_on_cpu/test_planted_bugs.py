@@ -17,5 +17,5 @@ def test_every_bug_can_be_planted():
 
 def test_a_bug_is_found():
     (bug,) = (bug for bug in BUGS if bug.new == "blockIdx.x / tiles_x")
-    done = run_ops_tests(*bug.tests, emulated=build(bug.plant(cuda_sources())))
+    done = run_ops_tests("-x", *bug.tests, emulated=build(bug.plant(cuda_sources())))
     assert found_a_bug(done), done.stdout

@@ -32,16 +32,15 @@ ALIKE = {"ernie4_5", "glm", "granite", "nemotron", "olmo3", "qwen2", "seed_oss",
 ALIKE |= {"stablelm", "starcoder2"}
 
 
-@pytest.mark.parametrize("family", [name for name in tiny.dense() if name not in ALIKE])
+PLACES = [(1, ("mlp", "attention"), None), (2, ("block",), 3)]  # of every family
+FURTHER = [(0, ("mlp",), None), (1, ("attention",), None), (1, ("mlp", "attention"), 2)]
+FURTHER += [(2, ("mlp",), None)]
+
+
 @pytest.mark.parametrize(
-    ("layer", "sites", "loss_layer"),
-    [
-        (0, ("mlp",), None),
-        (2, ("mlp",), None),
-        (2, ("block",), 3),
-        (1, ("attention",), None),
-        (1, ("mlp", "attention"), 2),
-    ],
+    ("family", "layer", "sites", "loss_layer"),
+    [(name, *place) for name in tiny.dense() if name not in ALIKE for place in PLACES]
+    + [(name, *place) for name in ("gpt2", "gptj", "gemma3") for place in FURTHER],
     ids=str,
 )
 def test_running_what_can_change_gives_what_running_everything_gives(
