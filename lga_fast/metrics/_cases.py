@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, cast, runtime_checkable
+
+import numpy as np
 
 from lga_fast.datasets import easyedit_requests
 from lga_fast.errors import MetricError
@@ -195,9 +196,10 @@ def averages(
 
 
 def _average(values: Sequence[float]) -> Average:
-    mean = math.fsum(values) / len(values)
-    squares = math.fsum((value - mean) ** 2 for value in values)
-    return Average(mean, math.sqrt(squares / max(1, len(values) - 1)), len(values))
+    numbers = np.array(values, dtype=np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # a file may hold 1e300
+        sd = numbers.std(ddof=min(1, len(values) - 1))
+        return Average(float(numbers.mean()), float(sd), len(values))
 
 
 def _check_before(before: Before, queries: Collection[Query]) -> None:

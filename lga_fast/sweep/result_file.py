@@ -81,7 +81,8 @@ def _check(
     names = about["names"]
     for name, shape in (("acc", (len(names), samples, depth)), ("before", (len(names), samples))):
         array = arrays[name]
-        if array.dtype.kind != "f" or (names and array.shape != shape):
+        fits = array.shape == shape if names else len(array) == 0
+        if array.dtype.kind != "f" or not fits:
             raise ValueError(f"{name}: {array.dtype} of shape {array.shape}, expected {shape}")
     if not all(isinstance(name, str) for name in names):
         raise TypeError("names: expected texts")

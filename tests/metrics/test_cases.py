@@ -132,3 +132,16 @@ def test_dicts_are_requests_too():
     assert measure_cases(model, [fact], None, metrics) == measure_cases(
         model, [bare], None, metrics
     )
+
+
+@pytest.mark.parametrize("value", [1e300, 10**300, -1e308, float("inf"), float("nan")])
+def test_huge_values_are_averaged_without_an_error(value):
+    average = averages([{"x": value}, {"x": 1.0}, {"x": -value}])["x"]
+    assert average.count == 3 and not 0 <= average.sd < 1e299
+    assert averages([{"x": value}])["x"].count == 1
+
+
+def test_the_spread_is_that_of_a_sample():
+    average = averages([{"x": 1}, {"x": 0.0}, {"x": None}, {"x": 0.5}])["x"]
+    assert (average.mean, average.sd, average.count) == (0.5, 0.5, 3)
+    assert averages([{"x": 0.25}])["x"].sd == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from dataclasses import replace
 
@@ -115,6 +116,17 @@ def test_a_file_of_something_else_is_refused(tmp_path):
         out.write_bytes(text)
         with pytest.raises(DataError, match="expected a file of lga_fast.Sweep, version 2"):
             sweep(model, REQUESTS, layers=[1], out=out, **CHEAP)
+
+
+@pytest.mark.parametrize("acc", [np.zeros(3), np.zeros((3, 0)), np.zeros(())], ids=str)
+def test_arrays_without_names_are_refused(acc, tmp_path):
+    model, out = tiny.model("gpt2"), tmp_path / "sweep.npz"
+    sweep(model, REQUESTS[:1], layers=[1], out=out, **CHEAP)
+    with np.load(out) as file:
+        about = json.loads(str(file["about"])) | {"names": []}
+    np.savez(out, about=np.array(json.dumps(about)), acc=acc, before=np.zeros(0))
+    with pytest.raises(DataError, match="expected a file of lga_fast.Sweep, version 2"):
+        sweep(model, REQUESTS[:1], layers=[1], out=out, **CHEAP)
 
 
 def test_notes_are_collected_and_not_warned_of(recwarn):
