@@ -55,6 +55,7 @@ NOTEBOOKS := nbclient==0.10.2 ipykernel==6.30.1
 	touch $@
 
 notebooks: .venv-notebooks/installed
+	$(BIN)/python -m tools.real.fetch
 	OMP_NUM_THREADS=1 PYTHONPATH=.venv-notebooks $(BIN)/python -m tools.notebooks
 
 # One thread, because two wait for each other where another process has one of two cores.
