@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from threading import Lock
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -49,7 +50,8 @@ class Checkpoint:
         from transformers.conversion_mapping import get_model_conversion_mapping
 
         self.files = [Path(file) for file in files]
-        self.bytes_read, self._counting = 0, Lock()
+        # By thread: the next block is read by another one, and a lock might stay locked.
+        self._bytes_read: defaultdict[int, int] = defaultdict(int)
         self._hf = hf
         self._stored: dict[str, Tensor] = {}  # on meta
         self._where: dict[str, SafetensorsReader] = {}
@@ -172,6 +174,11 @@ class Checkpoint:
         inside = (key for key, where in self._where.items() if where.path == file)
         return {key: dtypes.get(key, self._stored[key].dtype) for key in inside}
 
+    @property
+    def bytes_read(self) -> int:
+        """So far, from all files."""
+        return sum([*self._bytes_read.values()])
+
     # -- reading -------------------------------------------------------------------------------
     def read(self, names: Iterable[str]) -> dict[str, Tensor]:
         """These tensors, on the CPU, in memory of their own."""
@@ -234,8 +241,7 @@ class Checkpoint:
 
     def _elements(self, key: str, first: int, count: int) -> Tensor:
         dtype = self._stored[key].dtype
-        with self._counting:  # the next block is read by another thread
-            self.bytes_read += count * dtype.itemsize
+        self._bytes_read[get_ident()] += count * dtype.itemsize
         return self._where[key].read(key, dtype, first, count)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Thread
+
 import pytest
 import tiny
 import torch
@@ -11,6 +13,7 @@ from transformers import conversion_mapping
 from transformers.core_model_loading import Chunk, WeightConverter
 
 import lga_fast
+from tests.torture.interrupts import Interrupt
 
 # Whose experts are stored as transformers has them.
 AS_THEY_ARE = ["gpt_oss", "llama4_text", "granitemoehybrid", "gemma4_text-mixture"]
@@ -64,3 +67,20 @@ def test_tensors_that_are_split_from_one(tmp_path, monkeypatch):
     before = streamed.shards.bytes_read
     assert set(streamed.shards.read(both_parts)) == set(both_parts)
     assert streamed.shards.bytes_read - before == whole
+
+
+def test_a_read_that_is_interrupted_anywhere_blocks_no_other(tmp_path):
+    _, streamed = both(tmp_path, tiny.model("gpt2", torch.float32))
+
+    def read():
+        streamed.shards.read(streamed.shards.names("transformer.h.0.")[:1])
+
+    whole = Interrupt()
+    whole.run(read)
+    assert any(file.endswith("streaming/checkpoint.py") for file, _ in whole.lines)
+    for at in range(len(whole.lines)):
+        Interrupt(at).run(read)
+        other = Thread(target=read, daemon=True)
+        other.start()
+        other.join(10)
+        assert not other.is_alive(), whole.lines[at]

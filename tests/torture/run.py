@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import faulthandler
 import itertools
 import json
 import random
@@ -31,6 +32,7 @@ from tests.torture.model_state import differences, state
 _PLACES = 20  # in an operation, before the next one's turn
 _INPUTS = 40  # at a door, meanwhile
 _KILLS = 6  # of a job, in some turns
+_HANGS = 900  # seconds of a turn after which it ends with where every thread is
 _COUNTS = ("inputs", "exceptions_by_operation", "exceptions", "kills", "disk_faults")
 
 
@@ -104,6 +106,7 @@ def tried(seconds: float, first: int) -> dict[str, Any]:
             if time.monotonic() - began > seconds:
                 return report.plain()
             seed = random.Random(f"{first} {turn} {number}").getrandbits(32)
+            faulthandler.dump_traceback_later(_HANGS, exit=True)
             step(report, seed=seed)
             ask_doors(report, seed)
             if number == 0 and turn % 4 == 0:
