@@ -17,7 +17,7 @@ from lga_fast.records import LayerRanking
 from lga_fast.reports import ranking_table
 
 try:
-    from benchmarks import choice_tables, gpu_tables, speed_tables, study_tables
+    from benchmarks import choice_tables, gpu_tables, speed_tables, study_tables, trust_tables
     from benchmarks._markdown import HERE, panel, results, source, table
     from benchmarks.example import example
 except ImportError:
@@ -25,6 +25,7 @@ except ImportError:
     import gpu_tables
     import speed_tables
     import study_tables
+    import trust_tables
     from _markdown import HERE, panel, results, source, table
     from example import example
 
@@ -79,6 +80,8 @@ def results_page() -> str:
         "Several processes": speed_tables.ranks,
         "What a pass asks of a CUDA device": gpu_tables.counts,
         "On a CUDA device": gpu_tables.gpu,
+        "Faults and hostile inputs": trust_tables.torture,
+        "Time and memory per fact": trust_tables.linear_time,
     }
     return _INTRO + "".join(f"\n## {title}\n\n{part()}" for title, part in sections.items())
 
