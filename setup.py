@@ -55,7 +55,9 @@ class CMakeBuild(build_ext):
         ]
         subprocess.check_call(configure)
         jobs = [f"-j{self.parallel}"] if self.parallel else []
-        subprocess.check_call([cmake, "--build", str(build), *jobs])
+        # Without make's job server, whose pipes no process of ours has.
+        environment = {key: value for key, value in os.environ.items() if key != "MAKEFLAGS"}
+        subprocess.check_call([cmake, "--build", str(build), *jobs], env=environment)
         subprocess.check_call([cmake, "--install", str(build)])
 
     def get_outputs(self) -> list[str]:
