@@ -43,7 +43,8 @@ def main() -> None:
         (install, *_) = (b for b in blocks(clone / "docs" / "install.md") if b.language == "sh")
         for line in install.commands:
             line = line.replace("pip install torch ", f"pip install '{arguments.torch}' ")
-            line = line.replace("install .", "install '.[studies]'")
+            if line.endswith(" ."):  # the paper's page needs them
+                line = f"{line[:-1]}'.[studies]'"
             setup.append(timed(shell(line), clone, line, python))
         people = {p: follow(clone / f"docs/start/{p}.md", folder, python) for p in PEOPLE}
     totals = {
