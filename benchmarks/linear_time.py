@@ -106,23 +106,23 @@ def rows(sizes: tuple[int, ...]) -> list[dict[str, Any]]:
     ends = {"bos_token_id": None, "eos_token_id": None}
     model = tiny.model("gpt2", torch.float32, n_layer=2, **ends)
     runs: dict[int, list[dict[str, dict[str, float]]]] = {size: [] for size in (FEW, *sizes)}
+    counts = [count for size in sizes for count in (*[FEW] * RUNS, size)] + [FEW] * RUNS
     with tempfile.TemporaryDirectory() as folder:
         steps(model, Path(folder), WARM_UP)
-        for size in (*sizes, 0):
-            for count in [FEW] * RUNS + [size] * bool(size):
-                runs[count].append(steps(model, Path(folder), count))
-                timing.say(f"{count}: {runs[count][-1]}")
+        for count in counts:
+            runs[count].append(steps(model, Path(folder), count))
+            timing.say(f"{count}: {runs[count][-1]}")
     table = []
     for name in runs[FEW][0]:
-        seconds = {n: [run[name]["cpu_us_per_fact"] for run in some] for n, some in runs.items()}
+        cpu = {n: [run[name]["cpu_us_per_fact"] for run in some] for n, some in runs.items()}
         clock = {n: [run[name]["clock_us_per_fact"] for run in some] for n, some in runs.items()}
         peaks = {n: some[0][name]["peak_bytes"] for n, some in runs.items()}  # they only rise
-        median = {n: statistics.median(some) for n, some in seconds.items()}
+        median = {n: statistics.median(some) for n, some in cpu.items()}
         table.append(
             {
                 "step": name,
                 "cpu_us_per_fact": median,
-                f"cpu_us_per_fact_of_{FEW}": [min(seconds[FEW]), max(seconds[FEW])],
+                f"cpu_us_per_fact_of_{FEW}": [min(cpu[FEW]), max(cpu[FEW])],
                 "clock_us_per_fact": {n: statistics.median(some) for n, some in clock.items()},
                 "peak_bytes": peaks,
                 "cpu_growth": {n: median[n] / median[FEW] for n in sizes},
