@@ -33,8 +33,12 @@ ALIKE |= {"stablelm", "starcoder2"}
 
 
 PLACES = [(1, ("mlp", "attention"), None), (2, ("block",), 3)]  # of every family
-FURTHER = [(0, ("mlp",), None), (1, ("attention",), None), (1, ("mlp", "attention"), 2)]
-FURTHER += [(2, ("mlp",), None)]
+FURTHER = [  # of some
+    (0, ("mlp",), None),
+    (2, ("mlp",), None),
+    (1, ("attention",), None),
+    (1, ("mlp", "attention"), 2),
+]
 
 
 @pytest.mark.parametrize(
