@@ -9,7 +9,7 @@ them while they are used.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from lga_fast.memory import Memory
 from lga_fast.models import fingerprint, non_finite
 from lga_fast.models.block_runner import BlockRunner
 from lga_fast.models.edit_stack import Applied, EditStack
+from lga_fast.models.half_linear import half_linear
 from lga_fast.models.kv_cache import CACHE
 from lga_fast.models.module_patching import hooked
 from lga_fast.models.structure import ModelStructure
@@ -123,9 +124,11 @@ class EditableModel(ModelStructure):
         undo.restore(self.hf.modules())
 
     # -- running -------------------------------------------------------------------------------
-    def frozen(self) -> AbstractContextManager[None]:
-        """Evaluation mode and no gradients for any parameter; both put back on exit."""
-        return fingerprint.at_rest(self.hf)
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Evaluation mode, no gradients for parameters, `half_linear`; all put back on exit."""
+        with fingerprint.at_rest(self.hf), half_linear(self.hf):
+            yield
 
     def taps(
         self,
