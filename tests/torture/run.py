@@ -23,7 +23,7 @@ from typing import Any
 import torch
 import transformers
 
-from lga_fast import ops, provenance
+from benchmarks import timing
 from lga_fast.files import write_atomic
 from tests.torture import doors, faults, hostile, operations
 from tests.torture.interrupts import Interrupt, places
@@ -131,8 +131,8 @@ def main() -> None:
     else:
         report = together(options.seconds, options.seed, options.jobs)
     seeds = list(range(options.seed, options.seed + options.jobs))
-    about = {"seeds": seeds, "seconds": options.seconds, "environment": provenance.environment()}
-    about["environment"] |= {"device": "cpu", "kernels": ops.kernels()["cpu"]}
+    where = timing.environment(options.seed)
+    about = {"seeds": seeds, "seconds": options.seconds, "environment": where}
     write_atomic(options.out, json.dumps(about | report, indent=1) + "\n")
     print(json.dumps(report["in_all"] | {"failures": report["failures"]}, indent=1))
     raise SystemExit(bool(report["failures"]))
