@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -21,6 +21,8 @@ KeysAndOutputs = tuple[
     Float[Tensor, "request context d_in"], Float[Tensor, "request context d_out"]
 ]
 
+_Ordered = Callable[[list[Float[Tensor, "row d"]]], Float[Tensor, "request context d"]]
+
 _BATCH_TOKENS = 4096  # of one forward
 
 
@@ -38,13 +40,9 @@ def of_contexts(
         requests: each with its subject's span.
         contexts: texts put before the prompt, or around it.
     """
-    runs = list(_runs(model, layers, (), requests, contexts))
-    places, shape = [place for batch, _ in runs for place in batch], (len(requests), len(contexts))
+    runs, ordered = _runs(model, layers, (), requests, contexts)
     return {
-        n: (
-            _ordered([run.keys[n] for _, run in runs], places, shape),
-            _ordered([run.outputs[n] for _, run in runs], places, shape),
-        )
+        n: (ordered([run.keys[n] for run in runs]), ordered([run.outputs[n] for run in runs]))
         for n in layers
     }
 
@@ -67,19 +65,9 @@ def read_contexts(
     """
     value_layer, site = target
     part, layers = model.part(value_layer, site), sorted({layer, value_layer})
-    runs = list(_runs(model, layers, (site,), requests, contexts))
-    places, shape = [place for batch, _ in runs for place in batch], (len(requests), len(contexts))
-    keys = _ordered([run.keys[layer] for _, run in runs], places, shape)
-    outputs = _ordered([run.captured[part].value[:, 0] for _, run in runs], places, shape)
-    return keys, outputs[:, 0]
-
-
-def _ordered(
-    parts: Sequence[Float[Tensor, "row d"]], places: Sequence[int], shape: tuple[int, int]
-) -> Float[Tensor, "request context d"]:
-    """Rows of several runs, by their places."""
-    order = torch.tensor(places).argsort().to(parts[0].device)
-    return wide(torch.cat(list(parts))[order]).unflatten(0, shape)
+    runs, ordered = _runs(model, layers, (site,), requests, contexts)
+    outputs = ordered([run.captured[part].value[:, 0] for run in runs])
+    return ordered([run.keys[layer] for run in runs]), outputs[:, 0]
 
 
 def _runs(
@@ -88,13 +76,22 @@ def _runs(
     sites: Sequence[Site],
     requests: Sequence[EditRequest],
     contexts: Sequence[str],
-) -> Iterator[tuple[list[int], CleanRun]]:
-    """Runs of some rows each, and their places among all requests' contexts."""
+) -> tuple[list[CleanRun], _Ordered]:
+    """Runs of some rows each, and what puts their rows into the order of requests and contexts."""
     answers = [answer_row(model, context, r) for r in requests for context in contexts]
     rows = [row.ids[: at + 1] for row, at in answers]  # attention is causal
-    for batch in memory.batches(dict(enumerate(map(len, rows))), _BATCH_TOKENS):
+    batches = memory.batches(dict(enumerate(map(len, rows))), _BATCH_TOKENS)
+    runs = []
+    for batch in batches:
         subject = torch.tensor([answers[i][1] for i in batch])
         first = torch.zeros(1, dtype=torch.long)
         reads = Readout(padded([rows[i] for i in batch]), subject, first, subject[:1])
         with model.frozen(), fast_gelu(model.hf):
-            yield batch, FullForward.run(model, layers, reads, sites)
+            runs.append(FullForward.run(model, layers, reads, sites))
+    order = torch.tensor([i for batch in batches for i in batch]).argsort()
+
+    def ordered(parts: list[Float[Tensor, "row d"]]) -> Float[Tensor, "request context d"]:
+        read = torch.cat(parts)
+        return wide(read[order.to(read.device)]).unflatten(0, (len(requests), len(contexts)))
+
+    return runs, ordered

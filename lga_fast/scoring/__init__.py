@@ -2,10 +2,9 @@
 
 `score` runs the pass: `pairs` makes the token rows, `batch_layout` puts them into batches, and
 `scoring_pass` runs one batch, whose results come by `arrival`; `options` is what a pass can be
-asked for. Beside that way lie
-`subject_sums` (what a change at the subject would do, where that is asked for),
-`layer_major_pass` (block by block: streamed weights, or activations that do not fit), `checkpoint`
-(a streamed pass that goes on after a kill), `data_parallel` (several processes), and
+asked for. Beside that way lie `subject_sums` (what a change at the subject would do, where that is
+asked for), `layer_major_pass` (block by block: streamed weights, or activations that do not fit),
+`checkpoint` (a streamed pass that goes on after a kill), `data_parallel` (several processes), and
 `cost_estimate` (what a pass will hold and read).
 """
 
