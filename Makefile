@@ -95,7 +95,7 @@ test-planted: .venv/built
 SECONDS ?= 600
 SEED ?= 0
 torture: .venv/built
-	OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(BIN)/python -m tests.torture.run --seconds $(SECONDS) --seed $(SEED) --jobs $(JOBS)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 PYTHONPATH=.:tests $(BIN)/python -m tests.torture.run --seconds $(SECONDS) --seed $(SEED) --jobs $(JOBS)
 	OMP_NUM_THREADS=1 LGA_FAST_EXAMPLES=2000 $(BIN)/pytest -q -n $(JOBS) --hypothesis-seed=$(SEED) tests/ops/test_properties.py
 
 # $(call test-in,ENVIRONMENT) runs the suite once, on the native kernels. Those are built in place and
