@@ -35,6 +35,17 @@ def parse_json(text: str, **hooks: Any) -> Any:
     return data
 
 
+def of_type(data: Any, kind: type, name: str) -> Any:
+    """`data`, which must be of this type.
+
+    Raises:
+        TypeError: it is of another one.
+    """
+    if not isinstance(data, kind):
+        raise TypeError(f"{name}: expected a {kind.__name__}, got a {type(data).__name__}")
+    return data
+
+
 def parse_yaml(text: str) -> Any:
     """The value of a YAML text.
 

@@ -21,7 +21,7 @@ from lga_fast.editors._moment_pass import measure
 from lga_fast.errors import DataError, EditError
 from lga_fast.files import replacing
 from lga_fast.models import EditableModel
-from lga_fast.parsing import parse_json
+from lga_fast.parsing import of_type, parse_json
 
 KIND = "lga_fast.Moments"  # the one metadata key: with several, a file's bytes would vary
 ROW_TOKENS = 512  # longer contexts cost attention and change the moments little
@@ -185,9 +185,10 @@ def _condition(matrix: Float64[Tensor, "d_in d_in"], lower: Float64[Tensor, "d_i
 def _load(file: Path, expected: dict[str, Any]) -> Moments:
     try:
         with safe_open(file, framework="pt") as data:
-            about = parse_json((data.metadata() or {})[KIND])
+            about = of_type(parse_json((data.metadata() or {})[KIND]), dict, KIND)
+            of_type(about["tokens"], int, "tokens")
             second = data.get_tensor("second")
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{file}: not a file of moments ({error}); delete it") from None
     wrong = [name for name in expected if about.get(name) != expected[name]]
     if wrong:

@@ -14,7 +14,7 @@ from lga_fast.errors import DataError
 from lga_fast.evaluation_records import CaseResult, Evaluation, Summary
 from lga_fast.files import append, clear_abandoned, write_atomic, writing
 from lga_fast.metrics import CaseMetric, SummaryMetric, averages
-from lga_fast.parsing import parse_json
+from lga_fast.parsing import of_type, parse_json
 
 KIND = "lga_fast.Evaluation"
 VERSION = 1
@@ -138,7 +138,7 @@ class CaseFile:
         at = len(self.results)
         try:
             data = parse_json(line)
-            result = CaseResult(**data | {"notes": tuple(data["notes"])})
+            result = CaseResult(**data | {"notes": tuple(of_type(data["notes"], list, "notes"))})
             _check_values(result)
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise DataError(
@@ -164,7 +164,8 @@ def _check_values(result: CaseResult) -> None:
     Raises:
         TypeError, ValueError, OverflowError: so it is.
     """
-    values = [v for side in (result.before, result.after) for v in dict(side).values()]
+    sides = [of_type(getattr(result, name), dict, name) for name in ("before", "after")]
+    values = [value for side in sides for value in side.values()]
     numbers = [result.seconds_edit, result.seconds_measure, result.peak_bytes, result.layer]
     for value in [*numbers, *(v for v in values if v is not None)]:
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -179,8 +180,11 @@ def _header(path: Path, line: str) -> dict[str, Any]:
         header = parse_json(line)
         if (header["kind"], header["version"]) != (KIND, VERSION):
             raise ValueError(f"{header['kind']} of version {header['version']}")
-        made = [{"cases_before": entry["cases_before"], **entry} for entry in header["made"]]
-        return {"configuration": dict(header["configuration"]), "made": made}
+        made = of_type(header["made"], list, "made")
+        return {
+            "configuration": of_type(header["configuration"], dict, "configuration"),
+            "made": [{"cases_before": entry["cases_before"], **entry} for entry in made],
+        }
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(
             f"{path}: expected a file of {KIND}, version {VERSION}, got "

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from lga_fast import run_identity
 from lga_fast.errors import DataError
 from lga_fast.files import clear_abandoned, replacing, writing
-from lga_fast.parsing import parse_json
+from lga_fast.parsing import of_type, parse_json
 
 KIND = "lga_fast.Sweep"
 VERSION = 2
@@ -54,7 +54,7 @@ def read(
         about = parse_json(str(arrays.pop("about")))
         if (about["kind"], about["version"]) != (KIND, VERSION):
             raise ValueError(f"{about['kind']} of version {about['version']}")
-        before = about["configuration"]
+        before = of_type(about["configuration"], dict, "configuration")
         if before == configuration:  # else what differs is said
             _check(arrays, about, samples, len(configuration["layers"]))
     except _DAMAGED as error:
@@ -78,7 +78,7 @@ def _check(
     Raises:
         ValueError, KeyError, TypeError, AttributeError: so it is.
     """
-    names = about["names"]
+    names = of_type(about["names"], list, "names")
     for name, shape in (("acc", (len(names), samples, depth)), ("before", (len(names), samples))):
         array = arrays[name]
         fits = array.shape == shape if names else len(array) == 0
@@ -86,10 +86,10 @@ def _check(
             raise ValueError(f"{name}: {array.dtype} of shape {array.shape}, expected {shape}")
     if not all(isinstance(name, str) for name in names):
         raise TypeError("names: expected texts")
-    for run in about["runs"]:
+    for run in of_type(about["runs"], list, "runs"):
         start, stop = run["requests"]
         if not (isinstance(start, int) and isinstance(stop, int) and 0 <= start < stop <= samples):
             raise ValueError(f"runs: requests {start} to {stop} of {samples}")
     for note, layers in about["notes"].items():
-        if not all(isinstance(layer, int) for layer in layers):
+        if not all(isinstance(layer, int) for layer in of_type(layers, list, "notes")):
             raise TypeError(f"notes: expected layers, got {layers!r} of {note!r}")

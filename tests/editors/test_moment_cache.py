@@ -54,6 +54,14 @@ def test_files_that_do_not_match_are_refused(tmp_path):
     save_file(good, zero)
     with pytest.raises(DataError, match="not a file of moments"):
         moments(model, [0], tokens=100, cache=tmp_path)
+    for changed in ("", [], about | {"tokens": "many"}):
+        save_file(good, zero, {KIND: json.dumps(changed)})
+        with pytest.raises(DataError, match="expected a .*, got a (str|list)"):
+            moments(model, [0], tokens=100, cache=tmp_path)
+    del about["tokens"]
+    save_file(good, zero, {KIND: json.dumps(about)})
+    with pytest.raises(DataError, match="not a file of moments"):
+        moments(model, [0], tokens=100, cache=tmp_path)
     zero.write_bytes(b"half a file")
     with pytest.raises(DataError, match="not a file of moments"):
         moments(model, [0], tokens=100, cache=tmp_path)

@@ -101,12 +101,22 @@ def test_another_configuration_is_refused_with_what_differs(tmp_path):
     assert path.read_bytes() == before
 
 
+def other(line, **changes):
+    return json.dumps(json.loads(line) | changes)
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
         (lambda lines: ["{}", *lines[1:]], "expected a file of lga_fast.Evaluation, version 1"),
         (lambda lines: ["x,y", "1,2"], "'x,y' .* Nothing was written; give another file"),
         (lambda lines: [*lines[:2], "{}", *lines[3:]], "jsonl:3: expected the result of a case"),
+        (lambda lines: [other(lines[0], made=""), *lines[1:]], "made: expected a list, got a str"),
+        (
+            lambda lines: [lines[0], other(lines[1], before=""), *lines[2:]],
+            "before: expected a dict",
+        ),
+        (lambda lines: [lines[0], other(lines[1], notes=""), *lines[2:]], "notes: expected a list"),
         (lambda lines: [lines[0], lines[2]], "jsonl:2: expected 'case 0', got 'case 1'"),
         (lambda lines: [*lines, lines[1]], "jsonl:7: expected 'no further case', got 'case 0'"),
     ],

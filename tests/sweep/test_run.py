@@ -129,6 +129,18 @@ def test_arrays_without_names_are_refused(acc, tmp_path):
         sweep(model, REQUESTS[:1], layers=[1], out=out, **CHEAP)
 
 
+@pytest.mark.parametrize("name", ["names", "runs", "configuration"])
+def test_a_description_of_other_types_is_refused(name, tmp_path):
+    model, out = tiny.model("gpt2"), tmp_path / "sweep.npz"
+    sweep(model, REQUESTS[:1], layers=[1], out=out, **CHEAP)
+    with np.load(out) as file:
+        arrays = dict(file)
+    about = json.loads(str(arrays.pop("about"))) | {name: ""}
+    np.savez(out, about=np.array(json.dumps(about)), **arrays)
+    with pytest.raises(DataError, match=f"{name}: expected a .*, got a str"):
+        sweep(model, REQUESTS[:1], layers=[1], out=out, **CHEAP)
+
+
 def test_notes_are_collected_and_not_warned_of(recwarn):
     twice = replace(REQUESTS[0], prompt="The capital of France is France's")
     found = sweep(tiny.model("gpt2"), [twice], layers=[1, 2], **CHEAP)

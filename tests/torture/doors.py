@@ -19,10 +19,13 @@ import numpy as np
 import tiny
 import torch
 from rich.console import Console
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 import lga_fast
 from lga_fast.datasets import easyedit_requests
+from lga_fast.editors._moments import KIND as MOMENTS
+from lga_fast.editors._moments import moments
 from lga_fast.evaluation.results_file import CaseFile
 from lga_fast.evaluation_records import CaseResult
 from lga_fast.records import EditRequest, LayerRanking
@@ -68,6 +71,8 @@ def _bytes_of(kind: str) -> dict[str, bytes]:
         elif kind == "results":
             file = CaseFile(folder / "results.jsonl", {"a": 1}, {"commit": "b"}, _IDS)
             file.add([_result(one) for one in _IDS])
+        elif kind == "moments":
+            moments(_model(), [0], tokens=10, cache=folder)
         return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -178,6 +183,21 @@ def edit_file(folder: Path, draw: random.Random) -> None:
         pass
 
 
+def statistics(folder: Path, draw: random.Random) -> None:
+    """A cached file of second moments: another description, or broken bytes."""
+    ((name, whole),) = _bytes_of("moments").items()
+    path = folder / name
+    path.write_bytes(whole)
+    if draw.random() < 0.4:
+        path.write_bytes(damaged(whole, draw))
+    else:
+        with safe_open(path, "pt") as file:
+            about, second = json.loads(file.metadata()[MOMENTS]), file.get_tensor("second")
+        text = text_of(about, draw).encode("utf-8", "replace").decode()
+        save_file({"second": second}, path, {MOMENTS: text})
+    moments(_model(), [0], tokens=10, cache=folder)
+
+
 def request(folder: Path, draw: random.Random) -> None:
     """An EditRequest made in Python, then used."""
     plain = {"case_id": "1", "prompt": "The tower of Paris", "target_new": "Rome"}
@@ -212,6 +232,7 @@ DOORS: dict[str, tuple[Callable[[Path, random.Random], None], int]] = {
     "model folder": (load, 8),
     "results file": (results, 1),
     "sweep file": (swept, 8),
+    "moments file": (statistics, 8),
     "checkpoint of a pass": (checkpoint, 8),
     "edit file": (edit_file, 2),
     "EditRequest": (request, 1),
