@@ -23,7 +23,7 @@ from lga_fast.memory import Memory
 from lga_fast.models import fingerprint, non_finite
 from lga_fast.models.block_runner import BlockRunner
 from lga_fast.models.edit_stack import Applied, EditStack
-from lga_fast.models.half_linear import half_linear
+from lga_fast.models.half_products import half_products
 from lga_fast.models.kv_cache import CACHE
 from lga_fast.models.module_patching import hooked
 from lga_fast.models.structure import ModelStructure
@@ -126,8 +126,8 @@ class EditableModel(ModelStructure):
     # -- running -------------------------------------------------------------------------------
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Evaluation mode, no gradients for parameters, `half_linear`; all put back on exit."""
-        with fingerprint.at_rest(self.hf), half_linear(self.hf):
+        """Evaluation mode, no gradients for parameters, `half_products`; all put back on exit."""
+        with fingerprint.at_rest(self.hf), half_products(self.hf):
             yield
 
     def taps(

@@ -16,7 +16,6 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from lga_fast.errors import LgaFastError
-from lga_fast.models.half_linear import is_slow, run_linear
 from lga_fast.models.module_patching import HOOKS, unwrap_output
 from lga_fast.streaming.block_loader import BlockLoader
 from lga_fast.undo import undone
@@ -50,8 +49,7 @@ class OnDemandWeights:
         for layer, block in enumerate(blocks):
             block.forward = partial(self._run, layer, block, block.forward)
         output = hf.get_output_embeddings()
-        forward = partial(run_linear, output) if is_slow(output) else output.forward
-        output.forward = partial(self._run_head, output, forward)
+        output.forward = partial(self._run_head, output, output.forward)
         hf.register_forward_pre_hook(self._begin)
         hf.register_forward_hook(self._end, always_call=True)
 
