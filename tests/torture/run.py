@@ -109,7 +109,7 @@ def tried(seconds: float, first: int) -> dict[str, Any]:
             faulthandler.dump_traceback_later(_HANGS, exit=True)
             step(report, seed=seed)
             ask_doors(report, seed)
-            if number == 0 and turn % 4 == 0:
+            if number == 0 and turn % 2 == 0:
                 inject(report, seed)
     raise AssertionError
 
