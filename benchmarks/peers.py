@@ -6,7 +6,7 @@ a gradient, and the head runs only where a loss reads it. The paper's way takes 
 passes per fact and multiplies gradients. Two forwards, of old and new answers, with our GELU and
 the head only where a loss reads it, are what no way can do without. All take the same model and
 tokens and turn about; all scores are compared first. Random weights, float32, and ours in bfloat16
-beside it; writes results/peers_cpu.json.
+beside it; writes results/peers_avx512.json, or of whatever instructions the CPU has.
 """
 
 from __future__ import annotations
@@ -205,7 +205,8 @@ def main() -> None:
     for name, facts, prompt, answer in CASES:
         rows.append(compare(shape(name), facts, prompt, answer, options.repeats))
         timing.say(f"{rows[-1]}")
-    timing.write_result("peers_cpu", rows, selection.SEED)
+    instructions = torch.backends.cpu.get_cpu_capability().lower()
+    timing.write_result(f"peers_{instructions}", rows, selection.SEED)
 
 
 if __name__ == "__main__":

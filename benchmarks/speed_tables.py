@@ -64,16 +64,23 @@ def _selection(row: dict[str, Any]) -> list[str]:
 
 
 def peers() -> str:
+    """A scoring pass beside others', on CPUs of two kinds."""
+    kinds = {"peers_avx512": "AVX-512", "peers_avx2": "AVX2 only"}
+    return "\n".join(f"A CPU with {kind}:\n\n{_peers(name)}" for name, kind in kinds.items())
+
+
+def _peers(name: str) -> str:
     """A scoring pass beside others' and beside what no way can do without."""
-    rows = results("peers_cpu")["rows"]
+    rows = results(name)["rows"]
     head = ["scoring pass", "facts", "CPU seconds, median", "of dattri-llm 0.1.0"]
     head += ["of the paper's way", "of two forwards", "in bfloat16"]
     head += ["times faster than dattri-llm (min to max)"]
     cells = []
     for row in rows:
         seconds = {name: f"{value:.2f}" for name, value in row["median_cpu_seconds"].items()}
-        names = ("ours", "dattri", "paper", "two_forwards", "bfloat16")
-        ways = [seconds.get(name, "-") for name in names]
+        ways = [
+            seconds.get(way, "-") for way in ("ours", "dattri", "paper", "two_forwards", "bfloat16")
+        ]
         facts = f"{row['facts']} of {row['tokens'][0]} + {row['tokens'][1]} tokens"
         cells.append([row["model"], facts, *ways, spread(row["times_faster_than_dattri"], 2)])
     differ = [(way, x) for row in rows for way, x in row["differ_in_layer_rms"].items()]
@@ -81,7 +88,7 @@ def peers() -> str:
     low = max(x for way, x in differ if way == "bfloat16")
     return (
         f"{table(head, cells)}\nScores differ by {apart:.0e} of each layer's mean square root at "
-        f"most, in bfloat16 by {low:.0e}.\n{source('peers_cpu', 'python benchmarks/peers.py')}"
+        f"most, in bfloat16 by {low:.0e}.\n{source(name, 'python benchmarks/peers.py')}"
     )
 
 

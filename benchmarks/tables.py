@@ -82,6 +82,7 @@ def results_page() -> str:
         "On a CUDA device": gpu_tables.gpu,
         "Faults and hostile inputs": trust_tables.torture,
         "Time and memory per fact": trust_tables.linear_time,
+        "The quick starts, step by step": trust_tables.quick_starts,
     }
     return _INTRO + "".join(f"\n## {title}\n\n{part()}" for title, part in sections.items())
 

@@ -1,4 +1,4 @@
-"""Tables of what was tried to lose, damage or slow something down."""
+"""Tables of what was tried to lose, damage or slow something down, and of the quick starts."""
 
 from __future__ import annotations
 
@@ -26,14 +26,12 @@ def torture() -> str:
         ]
         for name, what in _KINDS.items()
     ]
-    seeds, where = ", ".join(map(str, report["seeds"])), report["environment"]
+    seeds = ", ".join(map(str, report["seeds"]))
     return (
         f"Seeds {seeds}, {report['seconds']:.0f} s, failures: {len(report['failures'])}.\n\n"
-        f"{table(['tried', 'in all', 'where'], rows)}\n"
-        f"{''.join(f'- {failure}{chr(10)}' for failure in report['failures'])}\n"
-        f"`make torture`, commit {where['commit'][:12]}, torch {where['torch']}, "
-        f"{where['kernels']}; [results/torture.json](results/torture.json)\n"
-    )
+        f"{table(['tried', 'in all', 'where'], rows)}"
+        f"{''.join(f'{chr(10)}- {failure}' for failure in report['failures'])}"
+    ) + source("torture", "make torture")
 
 
 def linear_time() -> str:
@@ -50,3 +48,17 @@ def linear_time() -> str:
         for low, high in [row[f"cpu_us_per_fact_of_{few}"]]
     ]
     return table(head, body) + source("linear_time", "python benchmarks/linear_time.py")
+
+
+def quick_starts() -> str:
+    """How long a newcomer waits for each step of `docs/start`."""
+    report = results("five_minutes")
+    rows = [
+        [who, f"`{step['step']}`", f"{step['seconds']:.0f}"]
+        for who, steps in {"set-up": report["setup"], **report["steps"]}.items()
+        for step in steps
+    ]
+    totals = (f"{who} {seconds:.0f} s" for who, seconds in report["seconds"].items())
+    intro = f"In all: {', '.join(totals)}.\n\n"
+    steps = table(["page", "command, or first line of Python", "seconds"], rows)
+    return intro + steps + source("five_minutes", "make five-minutes")
