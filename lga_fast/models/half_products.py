@@ -26,7 +26,9 @@ _PIECE = 3 << 20  # bytes of a weight in float32 that are multiplied at once
 @contextmanager
 def half_products(hf: nn.Module) -> Iterator[None]:
     """Products of half-precision tensors on such a CPU run in float32 while inside."""
-    if not _slow_dtypes() & {p.dtype for p in hf.parameters()}:
+    # On `meta` are weights that come when they are used.
+    here = {p.dtype for p in hf.parameters() if p.device.type in ("cpu", "meta")}
+    if not _slow_dtypes() & here:
         yield
         return
     mode = _WideProducts()

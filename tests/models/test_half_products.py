@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import tiny
 import torch
@@ -91,3 +93,10 @@ def test_only_half_precision_runs_so_and_only_while_frozen(dtype):
         raise KeyboardInterrupt
     assert depth == (2 if dtype == torch.bfloat16 else 0)
     assert not _get_current_function_mode_stack()
+
+
+@pytest.mark.parametrize(("device", "depth"), [("cpu", 1), ("meta", 1), ("cuda", 0)])
+def test_weights_on_another_device_cost_nothing(device, depth):
+    weight = SimpleNamespace(dtype=torch.bfloat16, device=torch.device(device))
+    with half_products.half_products(SimpleNamespace(parameters=lambda: [weight])):
+        assert len(_get_current_function_mode_stack()) == depth
