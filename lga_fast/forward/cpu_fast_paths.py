@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,8 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from lga_fast.models.module_patching import patched_forwards
-
-_PIECE = 3 << 20  # bytes of the head's weight that are multiplied at once
+from lga_fast.models.pieced_linear import pieced_linear
 
 
 @contextmanager
@@ -68,23 +66,16 @@ class _Gelu(torch.autograd.Function):
 def head_in_pieces(hf: Any) -> Iterator[None]:
     """Run a head with a wide vocabulary a part of it at a time while inside.
 
-    For few tokens the CPU's matrix product of the whole is up to a third slower.
+    For few tokens the CPU's matrix product of the whole is up to a third slower. The head takes no
+    gradient.
     """
     head = hf.get_output_embeddings()
     plain = type(head) is nn.Linear and "forward" not in vars(head)
     if not plain or head.weight.device.type != "cpu" or not _is_wide(head.weight):
         yield
         return
-    rows = max(1, _PIECE // head.weight[0].nbytes)
-    with patched_forwards({head: partial(_in_pieces, head, rows)}):
+    with patched_forwards({head: lambda x: pieced_linear(x, head.weight, head.bias)}):
         yield
-
-
-def _in_pieces(head: nn.Linear, rows: int, x: Tensor) -> Tensor:
-    weights = head.weight.split(rows)
-    biases = [None] * len(weights) if head.bias is None else head.bias.split(rows)
-    parts = zip(weights, biases, strict=True)
-    return torch.cat([nn.functional.linear(x, weight, bias) for weight, bias in parts], -1)
 
 
 def _is_wide(x: Tensor) -> bool:

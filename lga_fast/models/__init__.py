@@ -8,6 +8,7 @@
 - `block_runner`, `kv_cache` one block at a time, and the cache argument's name
 - `module_lookup`, `module_patching` finding modules, and replacing their forward for a while
 - `fingerprint`, `non_finite` a checksum of the weights, and which of them are NaN or infinite
+- `half_products`, `pieced_linear` products in half precision on a CPU without instructions for it
 - `tensor_utils` padding, precision and masks; weights of linear modules
 """
 

@@ -1,8 +1,8 @@
 """Products in half precision on a CPU without instructions for it: float32 inside.
 
 There torch multiplies bfloat16 and float16 number by number, 7 times as slowly as float32 and in a
-backward 30 times. Here a piece of a weight is converted at a time, small enough for the cache, and
-the sum is rounded once: as fast as float32, or faster where reading weights takes the time.
+backward 30 times. Here a piece of a weight is converted at a time (`pieced_linear`), and the sum is
+rounded once: as fast as float32, or faster where reading weights takes the time.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from lga_fast.models.pieced_linear import pieced_linear
 from lga_fast.undo import undone
-
-_PIECE = 3 << 20  # bytes of a weight in float32 that are multiplied at once
 
 
 @contextmanager
@@ -72,9 +70,7 @@ def _linear(func: Any, x: Tensor, weight: Tensor, bias: Tensor | None = None) ->
     ours = weight.ndim == 2 and weight.device.type == "cpu" and weight.dtype == x.dtype
     if alone or weight.requires_grad or not ours:
         return func(x, weight, bias)
-    if x.requires_grad and torch.is_grad_enabled():
-        return _Linear.apply(x, weight, bias)
-    return _product(x, weight, bias)
+    return pieced_linear(x, weight, bias)
 
 
 def _addmm(func: Any, bias: Tensor, x: Tensor, weight: Tensor, **options: Any) -> Tensor:
@@ -102,36 +98,3 @@ _FORMS: dict[Any, Callable[..., Tensor]] = {
     **dict.fromkeys((torch.matmul, torch.bmm, Tensor.matmul, Tensor.__matmul__), _widened),
     functional.scaled_dot_product_attention: _widened,
 }
-
-
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    wide, weights = x.float(), _pieces(weight, weight)
-    output = x.new_empty(*x.shape[:-1], len(weight))
-    biases = [None] * len(weights) if bias is None else _pieces(bias.float(), weight)
-    for part, rows, b in zip(_pieces(output, weight, -1), weights, biases, strict=True):
-        part.copy_(functional.linear(wide, rows.float(), b))
-    return output
-
-
-def _pieces(x: Tensor, weight: Tensor, axis: int = 0) -> tuple[Tensor, ...]:
-    """Parts of `x` along its axis of the weight's rows."""
-    return x.split(max(1, _PIECE // (4 * weight.shape[1])), axis)
-
-
-class _Linear(torch.autograd.Function):
-    """The product with a weight that takes no gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(weight)
-        return _product(x, weight, bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (weight,) = ctx.saved_tensors
-        parts = zip(_pieces(grad.float(), weight, -1), _pieces(weight, weight), strict=True)
-        total = torch.zeros((), device=grad.device)
-        for part, rows in parts:
-            total = total + part @ rows.float()
-        return total.to(grad.dtype), None, None

@@ -8,8 +8,8 @@ import pytest
 import tiny
 import torch
 
-from lga_fast.forward import cpu_fast_paths
 from lga_fast.forward.cpu_fast_paths import fast_gelu, head_in_pieces
+from lga_fast.models import pieced_linear
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gptj", "gpt_neo", "phi"])
@@ -53,7 +53,7 @@ def test_the_gelu_with_a_gradient_is_torchs(dtype):
 def test_a_head_in_pieces_is_the_whole(monkeypatch, bias):
     model = tiny.model("phi" if bias else "llama")
     head = model.hf.get_output_embeddings()
-    monkeypatch.setattr(cpu_fast_paths, "_PIECE", 7 * head.weight[0].nbytes)
+    monkeypatch.setattr(pieced_linear, "_PIECE", 7 * head.weight[0].nbytes)
     x = torch.randn(3, 32, dtype=torch.float64, requires_grad=True)
     whole = head(x)
     with head_in_pieces(model.hf):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import _get_current_function_mode_stack
 from transformers import Conv1D
 
-from lga_fast.models import half_products
+from lga_fast.models import half_products, pieced_linear
 
 HALVES = (torch.bfloat16, torch.float16)
 
@@ -20,7 +21,7 @@ HALVES = (torch.bfloat16, torch.float16)
 @pytest.fixture(autouse=True)
 def _slow_and_small(monkeypatch):
     monkeypatch.setattr(half_products, "_slow_dtypes", lambda: frozenset(HALVES))
-    monkeypatch.setattr(half_products, "_PIECE", 4 * 16 * 5)  # 5 rows of 16 inputs
+    monkeypatch.setattr(pieced_linear, "_PIECE", 4 * 16 * 5)  # 5 rows of 16 inputs
 
 
 def both(function, x, grad):
@@ -46,12 +47,9 @@ def check(function, exact, x, grad, model):
 def test_linear_modules_and_their_gradients_are_float32s(kind, tokens, dtype):
     module = Conv1D(23, 16) if kind == "Conv1D" else nn.Linear(16, 23, bias=kind == "linear")
     module = module.to(dtype).requires_grad_(False)
-    wide = (
-        Conv1D(23, 16) if kind == "Conv1D" else nn.Linear(16, 23, bias=kind == "linear")
-    ).float()
-    wide.load_state_dict(module.state_dict())
+    wide = deepcopy(module).float()
     x, grad = torch.randn(1, tokens, 16).to(dtype), torch.randn(1, tokens, 23).to(dtype)
-    check(module, wide.requires_grad_(False), x, grad, module)
+    check(module, wide, x, grad, module)
 
 
 @pytest.mark.parametrize("dtype", HALVES)
