@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import collections
 import errno
+import faulthandler
 import json
 import os
 import random
@@ -23,11 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 
 from lga_fast.errors import LgaFastError
 from tests.torture.jobs import JOBS, Jobs, outcome
 
 REFUSED, RAW = 3, 4  # exit codes of a child
+_HANGS = 120.0  # seconds until a child counts as hung: it prints its stack and ends
 
 
 def start(work: Callable[[], None]) -> tuple[int, int]:
@@ -36,6 +39,7 @@ def start(work: Callable[[], None]) -> tuple[int, int]:
     if child := os.fork():
         os.close(writes)
         return child, reads
+    faulthandler.dump_traceback_later(_HANGS, exit=True)
     code, said = 0, ""
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -63,6 +67,8 @@ class Faults:
         self.kills: collections.Counter[str] = collections.Counter()
         self.disk: collections.Counter[str] = collections.Counter()
         self.failures: list[str] = []
+        # tqdm's lock is a semaphore that forks share: a child killed with it stops all others.
+        transformers.logging.disable_progress_bar()
         self.jobs = Jobs(folder / "model")
         self.whole: dict[str, tuple[float, dict[str, Any]]] = {}  # seconds and outcome, by job
 
