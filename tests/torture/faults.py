@@ -30,7 +30,7 @@ from lga_fast.errors import LgaFastError
 from tests.torture.jobs import JOBS, Jobs, outcome
 
 REFUSED, RAW = 3, 4  # exit codes of a child
-_HANGS = 120.0  # seconds until a child counts as hung: it prints its stack and ends
+HANGS = 120  # seconds until a child counts as hung: it prints its stack and ends
 
 
 def start(work: Callable[[], None]) -> tuple[int, int]:
@@ -39,7 +39,9 @@ def start(work: Callable[[], None]) -> tuple[int, int]:
     if child := os.fork():
         os.close(writes)
         return child, reads
-    faulthandler.dump_traceback_later(_HANGS, exit=True)
+    # dump_traceback_later would wait for the thread of the parent's, which no fork has.
+    faulthandler.register(signal.SIGALRM, chain=True)
+    signal.alarm(HANGS)
     code, said = 0, ""
     try:
         with warnings.catch_warnings(action="ignore"):
