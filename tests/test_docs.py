@@ -199,6 +199,15 @@ def test_what_is_said_of_servers_was_run():
         assert report["new_answer"] in row["edited"] and report["new_answer"] not in row["base"]
 
 
+def test_tests_that_guarantees_name_are_there():
+    text = (ROOT / "docs/guarantees.md").read_text(encoding="utf-8")
+    files = {ROOT / name for name in re.findall(r"`(tests/[\w/]+\.py)`", text)}
+    assert len(files) > 10
+    code = "".join(file.read_text(encoding="utf-8") for file in files)
+    named = set(re.findall(r"`(test_\w+)`", text))
+    assert len(named) > 8 and {name for name in named if f"def {name}(" not in code} == set()
+
+
 @pytest.mark.filterwarnings("ignore::lga_fast.errors.LgaFastWarning")
 def test_the_drop_in_runs_another_method_with_the_class_of_one(user, monkeypatch):
     """As EasyEdit itself allows."""
