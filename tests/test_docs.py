@@ -50,7 +50,7 @@ NOT_RUN = {
         "srun": "needs Slurm",
     },
     "docs/serving.md": {
-        "vllm": "needs a GPU",
+        "python -m vllm": "run in tools/servers.py",
         "text-generation-launcher": "needs a GPU",
         "python convert_hf_to_gguf.py": "run in tools/servers.py",
         "llama-completion": "run in tools/servers.py",
