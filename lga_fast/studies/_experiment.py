@@ -33,7 +33,9 @@ class SelectorExperiment(Experiment):
     """Base of those that compare selectors."""
 
     selectors: tuple[str, ...] = option(
-        (), "Selector to compare; default: every one.", member="lga_fast.selectors"
+        (),
+        "Selector to compare; default: every one (runtime: and its variants).",
+        member="lga_fast.selectors",
     )
 
     @property

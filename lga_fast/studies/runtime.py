@@ -42,8 +42,9 @@ class Study(SelectorExperiment):
     def run(self, setting: Setting) -> Report:
         """Time every selector that depends on the facts, in one process."""
         trials = setting.trials()
-        names = self.compared
-        total = sum(len(_selections(t, names)) + 2 * len(_exhaustive(t, names)) for t in trials)
+        total = sum(
+            len(self._selections(t)) + 2 * len(_exhaustive(t, self.compared)) for t in trials
+        )
         with progress.bar("timing", total) as advance:
             results = {trial.name: self._time(trial, advance) for trial in trials}
         return Report(
@@ -60,7 +61,7 @@ class Study(SelectorExperiment):
         facts, rows = trial.split.proxy, {}
         compared: list[str] = []  # rows that the paper compares with LGA
         with progress.bar("", 1, show=False):  # bars inside would cost time
-            for name, selector in _selections(trial, self.compared).items():
+            for name, selector in self._selections(trial).items():
                 rows[name] = _timed(selector, trial, self.repeats)
                 compared += [name] if selector.timed_in_paper else []
                 advance(1)
@@ -83,22 +84,21 @@ class Study(SelectorExperiment):
             f"times_{DEFAULT}": {name: seconds[name] / seconds[DEFAULT] for name in compared},
         }
 
+    def _selections(self, trial: Trial) -> dict[str, LayerSelector]:
+        """Selectors that are timed as they are, and variants of them unless they were named."""
+        timed = {n: s for n, s in _selectors(trial, self.compared).items() if s.cost != "sweep"}
+        variants = {
+            f"{name}, {variant}": selector_for(trial, name, 0, **options)
+            for name, selector in timed.items()
+            for variant, options in selector.timed_variants.items()
+        }
+        return timed if self.selectors else timed | variants
+
 
 def _selectors(trial: Trial, names: Sequence[str]) -> dict[str, LayerSelector]:
     """Those whose choice depends on the facts, without resamples, and the one to compare with."""
     every = {name: selector_for(trial, name, 0) for name in dict.fromkeys((DEFAULT, *names))}
     return {name: selector for name, selector in every.items() if selector.rests_on == "facts"}
-
-
-def _selections(trial: Trial, names: Sequence[str]) -> dict[str, LayerSelector]:
-    """Selectors that are timed as they are, and variants of them."""
-    timed = {n: s for n, s in _selectors(trial, names).items() if s.cost != "sweep"}
-    variants = {
-        f"{name}, {variant}": selector_for(trial, name, 0, **options)
-        for name, selector in timed.items()
-        for variant, options in selector.timed_variants.items()
-    }
-    return timed | variants
 
 
 def _exhaustive(trial: Trial, names: Sequence[str]) -> dict[str, LayerSelector]:

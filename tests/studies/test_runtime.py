@@ -40,6 +40,12 @@ def test_forwards_are_the_methods_and_ratios_are_everywhere(setting):
     assert f"{TOGETHER} (scaled" not in report.markdown()
 
 
+def test_named_selectors_are_timed_without_variants(setting):
+    (trial,) = setting(proxy=2, test=1).trials()
+    assert set(runtime.Study(selectors=("cma",))._selections(trial)) == {"cma", "lga"}
+    assert "cma, all tokens" in runtime.Study()._selections(trial)
+
+
 @pytest.mark.parametrize("selector", ["lga", "lga_new", "salem"])
 def test_forwards_of_a_selector_are_those_that_the_model_runs(setting, selector):
     (trial,) = setting(proxy=2, test=1).trials()
