@@ -85,7 +85,7 @@ test: lint .venv/built
 test-sanitize: .venv/built
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q tests/cuda_on_cpu/check_sanitizers.py
 
-# Whether those tests find the bugs of tests/cuda_on_cpu/planted_bugs.py; seven minutes of one core.
+# Whether those tests find the bugs of tests/cuda_on_cpu/planted_bugs.py; 10 to 25 minutes of one core.
 test-planted: .venv/built
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) tests/cuda_on_cpu/check_planted_bugs.py
 
