@@ -14,8 +14,8 @@ except ImportError:
 
 def studies() -> str:
     """What `lga-fast study` found on both models of the atlas."""
-    parts = [_by_layer(), _regret(), _transfer(), _sequential(), _runtime(), _sweep_speed()]
-    return "\n".join(parts)
+    parts = [_by_layer(), _regret(), _transfer(), _sequential(), _runtime("runtime")]
+    return "\n".join([*parts, _runtime("runtime_smollm2"), _sweep_speed()])
 
 
 def _study(name: str) -> tuple[dict[str, Any], str]:
@@ -23,7 +23,12 @@ def _study(name: str) -> tuple[dict[str, Any], str]:
     path = f"results/studies/{name}.json"
     report = json.loads((HERE / path).read_text())
     run, setting = report["made"], report["made"]["setting"]
-    command = f"lga-fast study {name} --proxy {setting['proxy']} --test {setting['test']}"
+    command = f"lga-fast study {report['study']}"
+    if setting["models"] != ["atlas", "atlas-llama"]:
+        files = [f"{one}={data['file']}" for one, data in run["data"].items()]
+        command += "".join(f" --model {one}" for one in setting["models"])
+        command += "".join(f" --data {file}" for file in files)
+    command += f" --proxy {setting['proxy']} --test {setting['test']}"
     command += f" --jobs {setting['jobs']}" if setting["jobs"] > 1 else ""
     parts = report.get("models") or report["trials"]
     trial = next(iter(parts.values()))
@@ -154,9 +159,9 @@ def _sequential_and_alone(choice: dict[str, Any]) -> str:
     return f"{means[0]:.3f} ({means[1]:.3f}), layer {layers}"
 
 
-def _runtime() -> str:
+def _runtime(study: str) -> str:
     """The cost of choosing a layer."""
-    trials, where = _study("runtime")
+    trials, where = _study(study)
     rows = [
         [
             name,
