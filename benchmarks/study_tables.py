@@ -25,9 +25,8 @@ def _study(name: str) -> tuple[dict[str, Any], str]:
     run, setting = report["made"], report["made"]["setting"]
     command = f"lga-fast study {report['study']}"
     if setting["models"] != ["atlas", "atlas-llama"]:
-        files = [f"{one}={data['file']}" for one, data in run["data"].items()]
-        command += "".join(f" --model {one}" for one in setting["models"])
-        command += "".join(f" --data {file}" for file in files)
+        command += "".join(f" --model {model}" for model in setting["models"])
+        command += "".join(f" --data {one['name']}={one['file']}" for one in run["data"].values())
     command += f" --proxy {setting['proxy']} --test {setting['test']}"
     command += f" --jobs {setting['jobs']}" if setting["jobs"] > 1 else ""
     parts = report.get("models") or report["trials"]
