@@ -1,4 +1,4 @@
-"""Tables of what `lga-fast study` found on both models of the atlas."""
+"""Tables of what `lga-fast study` found on the atlas, and of what it timed on a real model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ except ImportError:
 
 
 def studies() -> str:
-    """What `lga-fast study` found on both models of the atlas."""
+    """What `lga-fast study` found on the atlas, and what it timed on a real model."""
     parts = [_by_layer(), _regret(), _transfer(), _sequential(), _runtime("runtime")]
     return "\n".join([*parts, _runtime("runtime_smollm2"), _sweep_speed()])
 
@@ -29,6 +29,9 @@ def _study(name: str) -> tuple[dict[str, Any], str]:
         command += "".join(f" --data {one['name']}={one['file']}" for one in run["data"].values())
     command += f" --proxy {setting['proxy']} --test {setting['test']}"
     command += f" --jobs {setting['jobs']}" if setting["jobs"] > 1 else ""
+    command += "".join(f" --selectors {one}" for one in run.get("selectors", ()))
+    counts = ("repeats", "batched", "alone")
+    command += "".join(f" --{one} {run[one]}" for one in counts if one in run)
     parts = report.get("models") or report["trials"]
     trial = next(iter(parts.values()))
     trial = next(iter(trial["trials"].values())) if "models" in report else trial
