@@ -30,36 +30,21 @@ def generate(
     Top-5 sampling as in ROME (Meng et al. 2022, arXiv 2202.05262, appendix E), with its own
     generator: the same model and seed give the same contexts, and no global state is touched.
     """
-    generator = torch.Generator().manual_seed(seed)
     wanted = [(start, length) for length in lengths for start in SEED_WORDS * per_seed]
     with grad_mode(False), model.frozen():
-        if model.streamed:
-            rows = _sample_in_lockstep(model, generator, wanted)
-        else:
-            rows = [_sample(model, generator, *one) for one in wanted]
+        rows = _sample(model, torch.Generator().manual_seed(seed), wanted)
     texts = (model.tokenizer.decode(ids, skip_special_tokens=True) for ids in rows)
     # `{}` would be where the prompt is put.
     return ("", *(f"{text}. ".replace("{}", "{ }") for text in texts))
 
 
-def _sample(model: EditableModel, generator: torch.Generator, start: str, length: int) -> list[int]:
-    """Ids of `length` tokens that begin with `start`."""
-    ids, _ = encode(model.tokenizer, start)
-    while len(ids) < length:
-        at = torch.tensor([len(ids) - 1])
-        row = torch.tensor([ids], device=model.device)
-        logits, _ = model.logits_at(row, torch.tensor([0]), at, use_cache=False)
-        ids.append(_draw(model, logits[0], generator))
-    return ids
-
-
-def _sample_in_lockstep(
+def _sample(
     model: EditableModel, generator: torch.Generator, wanted: Sequence[tuple[str, int]]
 ) -> list[list[int]]:
-    """`_sample` for all, reading the blocks once per token of all of them.
+    """Ids of texts with these starts and numbers of tokens, a token of all of them at a time.
 
-    A draw consumes as many random numbers whatever it draws from, so the generator's state at each
-    draw is known beforehand.
+    Each is what it would be if they were sampled one after another: a draw consumes as many random
+    numbers whatever it draws from, so the generator's state at each draw is known beforehand.
     """
     starts = [encode(model.tokenizer, start)[0] for start, _ in wanted]
     lengths = [max(0, n - len(ids)) for ids, (_, n) in zip(starts, wanted, strict=True)]
@@ -69,8 +54,9 @@ def _sample_in_lockstep(
         for _ in range(length):
             states[-1].append(generator.get_state())
             _draw(model, torch.zeros(_TOP_K), generator)
-    once = model.sweep_bytes() + model.head_read_bytes()
-    _cost_messages.log_reads(f"sampling {len(wanted)} contexts", max(lengths), once, None)
+    if model.streamed:
+        once = model.sweep_bytes() + model.head_read_bytes()
+        _cost_messages.log_reads(f"sampling {len(wanted)} contexts", max(lengths), once, None)
     by_length: dict[int, list[int]] = {}  # so that no start is padded
     for i, ids in enumerate(starts):
         by_length.setdefault(len(ids), []).append(i)

@@ -10,7 +10,6 @@ import torch
 
 import lga_fast
 from lga_fast.editors import (
-    _contexts,
     _moments,
     _rank_one,
     _value_solver,
@@ -19,10 +18,9 @@ from lga_fast.editors import (
     validate_requests,
 )
 from lga_fast.editors._value_problem import answer_row
-from lga_fast.errors import EditError, LgaFastWarning, OptionError, UnknownName
+from lga_fast.errors import EditError, LgaFastWarning, UnknownName
 from lga_fast.forward.decoding import greedy
 from lga_fast.records import EditRequest
-from lga_fast.tokens import target_row
 from tests.editors.value_cases import read_keys
 
 pytestmark = pytest.mark.usefixtures("keep_double")
@@ -191,28 +189,6 @@ def test_the_subjects_last_token_is_found_by_characters(tokenizer):
         row, at = answer_row(model, context, REQUEST)
         upto = tokenizer.decode(row.ids[: at + 1], skip_special_tokens=True)
         assert upto == f"{context}The tower of Paris"
-
-
-def test_a_context_may_stand_around_the_prompt():
-    model = tiny.model("llama")
-    row, index = answer_row(model, "Q: {} A:", REQUEST)
-    prompt = f"Q: {REQUEST.prompt} A:"
-    assert row == target_row(model.tokenizer, prompt, REQUEST.target_new)
-    assert model.tokenizer.decode(row.ids[: index + 1]).endswith(REQUEST.subject)
-    before = answer_row(model, "Q: {}", REQUEST)
-    assert before == answer_row(model, "Q: ", REQUEST)
-    assert _contexts.of(model, rome.Editor(contexts=("", "{}", "Q: {}"))) == ("", "Q: {}")
-    assert rome.Editor(contexts=("", "{}", "Q: {}")).rows == 3
-    with pytest.raises(OptionError, match=r"contexts: expected one {} for the prompt, got '{} {}'"):
-        rome.Editor(contexts=("{} {}",))
-
-
-def test_contexts_are_seeded_and_touch_no_global_state():
-    model, rng = tiny.model("gpt2"), torch.get_rng_state()
-    first, again, other = (_contexts.generate(model, seed) for seed in (1, 1, 2))
-    assert first == again != other and len(first) == 21 and first[0] == ""
-    assert all(text.endswith(". ") for text in first[1:])
-    assert torch.equal(torch.get_rng_state(), rng)
 
 
 @pytest.mark.parametrize(
