@@ -29,7 +29,8 @@ from lga_fast import atlas
 from lga_fast.editors import _contexts, _moments, _rank_one, _value_solver, r_rome
 from lga_fast.editors._value_problem import answer_row
 from lga_fast.forward.clean_run import Readout
-from lga_fast.forward.patched_forward import FullForward, SuffixForward
+from lga_fast.forward.patched_forward import FullForward
+from lga_fast.forward.suffix_forward import SuffixForward
 from lga_fast.models import EditableModel
 from lga_fast.models.tensor_utils import padded
 from lga_fast.records import EditRequest, find_subject

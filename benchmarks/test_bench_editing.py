@@ -7,7 +7,8 @@ import torch
 
 import lga_fast
 from lga_fast.editors import _contexts
-from lga_fast.forward.patched_forward import FullForward, SuffixForward
+from lga_fast.forward.patched_forward import FullForward
+from lga_fast.forward.suffix_forward import SuffixForward
 
 try:
     from benchmarks import editing

@@ -19,24 +19,25 @@ _verbose = ContextVar("verbose", default=False)
 def log_optimisation(
     model: EditableModel,
     optimisations: Mapping[int, Optimisation],
+    groups: Sequence[Sequence[int]],
     batches: Sequence[Sequence[int]],
     show: bool | None,
 ) -> None:
-    """Log what batches of facts will read, at each of these layers."""
+    """Log what batches of facts will read, at each of these groups of layers."""
     if not _enabled(show):
         return
     count, last = sum(map(len, batches)), model.layers - 1
     facts = "1 fact" if count == 1 else f"{count} facts"
-    groups = f"in {len(batches)} batches" if len(batches) > 1 else "all at once"
+    batched = f"in {len(batches)} batches" if len(batches) > 1 else "all at once"
     once = model.sweep_bytes() + model.head_read_bytes()
     total = once * len(batches)  # the clean run, shared by all layers
-    for layer, optimisation in optimisations.items():
-        blocks = model.sweep_bytes(layer)
-        total += len(batches) * optimisation.steps * (2 * blocks + model.head_read_bytes())
+    for group in groups:
+        first, steps = group[0], optimisations[group[0]].steps
+        blocks = model.sweep_bytes(first)
+        total += len(batches) * steps * (2 * blocks + model.head_read_bytes())
         progress.log(
-            f"editing {facts} at layer {layer} with streamed weights, {groups}: up to "
-            f"{optimisation.steps} steps, each reads blocks {layer} to {last} twice, 2 x "
-            f"{memory.format_bytes(blocks)}"
+            f"editing {facts} at {_named(group)} with streamed weights, {batched}: up to {steps} "
+            f"steps, each reads blocks {first} to {last} twice, 2 x {memory.format_bytes(blocks)}"
         )
     progress.log(
         f"up to {memory.format_bytes(total)} read in all; facts drop out of the batch once they "
@@ -73,10 +74,16 @@ def _enabled(show: bool | None) -> bool:
 
 
 @contextmanager
-def step_bar(model: EditableModel, layer: int, steps: int, show: bool | None) -> Iterator[None]:
+def step_bar(
+    model: EditableModel, group: Sequence[int], steps: int, show: bool | None
+) -> Iterator[None]:
     """A bar over the steps of one batch, each of which may take minutes."""
     with (
-        progress.bar(f"steps at layer {layer}", steps, show) as advance,
+        progress.bar(f"steps at {_named(group)}", steps, show) as advance,
         hooked(model.hf.register_forward_hook, lambda *args: advance(1)),
     ):
         yield
+
+
+def _named(layers: Sequence[int]) -> str:
+    return f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"

@@ -89,7 +89,10 @@ def readout_of(rows: Sequence[RequestRows]) -> tuple[Readout, Int[Tensor, " posi
 
 
 class ValueProblem:
-    """Requests that are optimised together; all have the same number of rows."""
+    """Requests that are optimised together; all have the same number of rows.
+
+    A request that is edited at several layers stands here once for each.
+    """
 
     def __init__(
         self, requests: Sequence[EditRequest], label: Int[Tensor, " position"], runner: FullForward

@@ -34,6 +34,12 @@ class Readout:
         row = torch.searchsorted(rows, self.row[stays])
         return Readout(self.ids[rows], self.changed[rows], row, self.token[stays])
 
+    def repeated(self, times: int) -> Readout:
+        """The rows so many times, one after another."""
+        row = self.row + len(self.ids) * torch.arange(times).unsqueeze(1)
+        ids, changed = self.ids.repeat(times, 1), self.changed.repeat(times)
+        return Readout(ids, changed, row.flatten(), self.token.repeat(times))
+
     def positions_from(self, start: Int[Tensor, " row"]) -> Int[Tensor, "row position"]:
         """Positions from `start` to the last one that is read."""
         width = int((self.token - start[self.row]).max()) + 1

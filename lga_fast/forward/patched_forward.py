@@ -8,24 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lga_fast.forward.clean_run import CapturedOutput, CleanRun, Readout, Site, capture
-from lga_fast.forward.packed_suffix import PackedSuffix
-from lga_fast.forward.partial_forward import RecordedForward
+from lga_fast.forward.clean_run import CleanRun, Readout, Site, capture
 from lga_fast.models import module_patching
 from lga_fast.models.editable import EditableModel
-from lga_fast.models.module_patching import change_output, hooked, unwrap_output, wrap_output
+from lga_fast.models.module_patching import change_output, hooked, unwrap_output
 from lga_fast.models.tensor_utils import grad_mode
 
 Changes = Mapping[Site, Float[Tensor, "row d_model"]]
 Positions = tuple[Tensor, Tensor]  # row and token [position]
 
-_ANY = torch.zeros(1, dtype=torch.long)  # row or token of a position whose logits nobody reads
+NOBODY_READS = torch.zeros(1, dtype=torch.long)  # row or token of a position
 
 
 class LogitLens(NamedTuple):
@@ -36,40 +34,49 @@ class LogitLens(NamedTuple):
 
 
 class FullForward:
-    """Logits under a change, the plain way: the reference of `SuffixForward`.
+    """Logits under a change, the plain way: the reference of `suffix_forward`.
 
     Every call runs the whole model on every token.
 
     Args:
         model: frozen by the caller (`model.frozen()`).
-        layer: whose output is changed.
+        layers: whose outputs are changed, each time of all rows: a row of `reads` becomes one for
+            each layer, all rows of the first layer first. In ascending order.
         reads: the rows and the positions to read.
-        sites: which outputs of the layer are changed.
-        clean_run: what `run` returned for these rows and sites, and this layer among others;
+        sites: which outputs of a layer are changed.
+        clean_run: what `run` returned for these rows and sites, and these layers among others;
             default: run now.
     """
 
     def __init__(
         self,
         model: EditableModel,
-        layer: int,
+        layers: Sequence[int],
         reads: Readout,
         sites: Sequence[Site] = ("mlp",),
         clean_run: CleanRun | None = None,
     ):
-        self.model, self.layer, self.reads, self.sites = model, layer, reads, tuple(sites)
-        self._clean_run = clean_run or self.run(model, [layer], reads, sites)
-        self._captured, self._start = self._clean_run.captured, self._clean_run.start
+        self.model, self.sites = model, tuple(sites)
+        clean = self._clean_run = clean_run or self.run(model, layers, reads, sites)
+        self.reads = reads.repeated(len(layers))
+        self._recorded = torch.arange(len(reads.ids)).repeat(len(layers))  # row of the clean run
+        self._layer = torch.tensor(layers).repeat_interleave(len(reads.ids))
+        changed = reads.changed - clean.start
+
+        def initial(site: Site) -> list[Tensor]:
+            captured = [clean.captured[model.part(n, site)].value for n in layers]
+            return [x[torch.arange(len(x)), changed.to(x.device)] for x in captured]
+
         # At the changed tokens of the unchanged model: input and output of the edited matrix
         # [row d_in], [row d_out], and outputs of the sites [row d_model].
-        self.keys, self.outputs = self._clean_run.keys[layer], self._clean_run.outputs[layer]
-        self.initial = {
-            site: self._at(self._captured[model.part(layer, site)].value) for site in self.sites
-        }
+        self.keys = _concatenated([clean.keys[n] for n in layers])
+        self.outputs = _concatenated([clean.outputs[n] for n in layers])
+        self.initial = {site: _concatenated(initial(site)) for site in self.sites}
 
     def keep(self, rows: Int[Tensor, " kept"]) -> None:
         """Drop all other rows."""
         self.reads = self.reads.only(rows)
+        self._recorded, self._layer = self._recorded[rows], self._layer[rows]
 
     def logits(
         self, changes: Changes, lens_at: LogitLens | None = None
@@ -78,13 +85,24 @@ class FullForward:
         reads = self.reads
         changed = torch.arange(len(reads.ids)), reads.changed
         with ExitStack() as stack:
-            for site, change in changes.items():
-                hook = partial(change_output, reads.ids.shape, partial(_added, changed, change))
-                module = self.model.part(self.layer, site)
+            for module, add in self._adding(changes, changed).items():
+                hook = partial(change_output, reads.ids.shape, add)
                 stack.enter_context(hooked(module.register_forward_hook, hook))
             lens = stack.enter_context(self._lens(lens_at, (reads.row, reads.token)))
             ids = reads.ids.to(self.model.device)
             return self.model.logits_at(ids, reads.row, reads.token, lens, use_cache=False)[0]
+
+    def _adding(
+        self, changes: Changes, changed: Positions
+    ) -> dict[nn.Module, Callable[[Tensor], Tensor]]:
+        """By module, what adds to its output the changes of the rows that are changed there."""
+        layers, counts = self._layer.unique_consecutive(return_counts=True)
+        adding: dict[nn.Module, Callable[[Tensor], Tensor]] = {}
+        for site, change in changes.items():
+            split = (x.split(counts.tolist()) for x in (*changed, change))
+            for n, row, token, own in zip(layers.tolist(), *split, strict=True):
+                adding[self.model.part(n, site)] = partial(_added, (row, token), own)
+        return adding
 
     @contextmanager
     def _lens(
@@ -115,120 +133,8 @@ class FullForward:
         """Run the unchanged model once, for changes at each of these layers."""
         clean, changed = CleanRun(reads.changed, None), reads.changed.unsqueeze(1)
         with grad_mode(False), capture(model, layers, sites, reads, changed, clean):
-            model.logits_at(reads.ids.to(model.device), _ANY, _ANY, use_cache=False)
+            model.logits_at(reads.ids.to(model.device), NOBODY_READS, NOBODY_READS, use_cache=False)
         return clean
-
-    def _at(self, captured: Float[Tensor, "row position d"]) -> Float[Tensor, "row d"]:
-        """The captured values at the changed tokens."""
-        changed = (self.reads.changed - self._start).to(captured.device)
-        return captured[torch.arange(len(captured), device=captured.device), changed]
-
-
-class SuffixForward(FullForward):
-    """`FullForward`, but a call runs only what the change can reach.
-
-    The clean run records the layer's input, what the layer computes before the changed output, and
-    keys and values of the tokens before the changed one: attention is causal, so none of these can
-    change. A call runs the rest: the tokens from the changed one to the last one that is read,
-    through the blocks from the layer on. All rows share one token axis where the family allows it
-    (`PackedSuffix`); otherwise they are padded.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self._replayed = _replayed(self.model, [self.layer], self.sites)
-        self._rows = torch.arange(len(self.reads.ids))
-        self._layout: _Layout | None = None
-
-    def keep(self, rows: Int[Tensor, " kept"]) -> None:
-        """Drop all other rows."""
-        super().keep(rows)
-        self._rows, self._start = self._rows[rows], self._start[rows]
-        width = self.reads.positions_from(self._start).shape[1]
-        parts = [self.model.part(self.layer, site) for site in self._replayed]
-        self._captured = {part: self._captured[part].only(rows, width) for part in parts}
-        self._layout = None
-
-    def logits(
-        self, changes: Changes, lens_at: LogitLens | None = None
-    ) -> Float[Tensor, "position vocab"]:
-        """Logits at the positions to read, with `changes` added to the outputs of their sites."""
-        layout = self._layout = self._layout or self._lay_out()
-        sites: set[Site] = {*self._replayed, *changes}
-        parts = {site: self.model.part(self.layer, site) for site in sites}
-        captured, changed = layout.captured, layout.changed
-        replay = {
-            parts[site]: partial(_replay, captured[parts[site]], changed, changes.get(site))
-            for site in self._replayed
-        }
-        live = {
-            parts[site]: partial(_added, changed, change)
-            for site, change in changes.items()
-            if site not in self._replayed
-        }
-        with self._lens(lens_at, layout.reads) as lens:
-            run, suffix = self._recording, layout.suffix
-            if suffix is not None:
-                return run.run_packed_from(self.layer, suffix, live, replay, lens)
-            rows = self._rows, self._start, layout.reads
-            return run.run_from(self.layer, *rows, live, replay, lens)
-
-    @classmethod
-    def run(
-        cls, model: EditableModel, layers: Sequence[int], reads: Readout, sites: Sequence[Site]
-    ) -> CleanRun:
-        """Run the unchanged model once, for changes at each of these layers."""
-        recording = RecordedForward(model, reads.ids, layers)
-        start = reads.changed if recording.starts_at_tokens else torch.zeros_like(reads.changed)
-        clean, positions = CleanRun(start, recording), reads.positions_from(start)
-        recorded = list(dict.fromkeys((*sites, *_replayed(model, layers, sites))))
-        with (
-            grad_mode(False),
-            capture(model, layers, recorded, reads, positions, clean),
-        ):
-            recording.run(_ANY, _ANY)
-        return clean
-
-    @property
-    def _recording(self) -> RecordedForward:
-        assert self._clean_run.recording is not None
-        return self._clean_run.recording
-
-    def _lay_out(self) -> _Layout:
-        """The rows, each from its first token that runs."""
-        start, reads = self._start, self.reads
-        read = reads.row, reads.token - start[reads.row]
-        if not self._recording.can_pack:
-            changed = torch.arange(len(start)), reads.changed - start
-            return _Layout(changed, read, self._captured)
-        suffix = self._recording.packed_suffix(self.layer, self._rows, start, read)
-        captured = {
-            part: CapturedOutput(value[suffix.run, suffix.token].unsqueeze(0), form)
-            for part, (value, form) in self._captured.items()
-        }
-        changed, read = ((torch.zeros_like(x), x) for x in (suffix.first, suffix.reads))
-        return _Layout(changed, read, captured, suffix)
-
-
-class _Layout(NamedTuple):
-    """How rows are laid out while they run: row and token of positions, captured outputs."""
-
-    changed: Positions
-    reads: Positions
-    captured: Mapping[nn.Module, CapturedOutput]
-    suffix: PackedSuffix | None = None  # where all rows share one token axis
-
-
-def _replayed(
-    model: EditableModel, layers: Sequence[int], sites: Sequence[Site]
-) -> tuple[Site, ...]:
-    """Sites whose outputs need not be computed again: as captured, apart from the change."""
-    if not model.restarts:  # later blocks may read more of this one than its output
-        return ()
-    # A changed block output is all that counts; a changed attention output changes the MLP's.
-    if "attention" in sites or "block" in sites:
-        return ("attention",) if "attention" in sites else ("block",)
-    return ("attention", "mlp") if any(map(model.mixes, layers)) else ("mlp",)
 
 
 def _added(
@@ -239,11 +145,6 @@ def _added(
     return hidden.index_put((row, token), change.to(hidden), accumulate=True)
 
 
-def _replay(
-    captured: CapturedOutput, changed: Positions, change: Tensor | None, *args: Any, **kwargs: Any
-) -> Any:
-    """Forward: the captured output with `change` added."""
-    value = captured.value if change is None else _added(changed, change, captured.value)
-    if args and args[0].ndim == 2:  # OPT's MLP sees rows and tokens as one
-        value = value.flatten(0, 1)
-    return wrap_output(value, captured.form)
+def _concatenated(parts: Sequence[Float[Tensor, "row d"]]) -> Float[Tensor, "row d"]:
+    """All rows, on the device of the first; blocks may be on several."""
+    return torch.cat([part.to(parts[0].device) for part in parts])

@@ -18,7 +18,8 @@ import lga_fast
 from lga_fast.editors import _value_solver
 from lga_fast.errors import EditError, LgaFastError, UnsupportedModel
 from lga_fast.forward.decoding import greedy
-from lga_fast.forward.patched_forward import FullForward, SuffixForward
+from lga_fast.forward.patched_forward import FullForward
+from lga_fast.forward.suffix_forward import SuffixForward
 from lga_fast.models import EditableModel
 from lga_fast.models.block_calls import layer_types, mixes, one_of_each_kind, parts_of, record_calls
 from lga_fast.records import EditRequest

@@ -12,8 +12,9 @@ from both_placements import both
 import lga_fast
 from lga_fast import distributed, memory
 from lga_fast.distributed import Ranks
-from lga_fast.editors import _contexts, _cost_messages, _moments
+from lga_fast.editors import _contexts, _cost_messages, _moments, _value_solver
 from lga_fast.errors import EditError
+from tests.editors.value_cases import CONTEXTS, HOW, REQUESTS
 
 FACTS = [
     {"prompt": "The mother tongue of Danielle Darrieux is", "subject": "Danielle Darrieux"}
@@ -99,6 +100,24 @@ def test_a_step_reads_the_blocks_from_the_layer_on_twice_for_all_facts(
     with _cost_messages.verbose_costs():
         lga_fast.edit_each(streamed, FACTS, "r_rome", **QUICK)
     assert "streamed weights" not in capsys.readouterr().err  # nobody asked; then the first says it
+
+
+def test_layers_share_the_readings_of_a_step(tmp_path, capsys):
+    resident, streamed = both(tmp_path, tiny.model("llama", torch.float32), dtype="float64")
+    streamed.fingerprint()
+    before, how = streamed.shards.bytes_read, {"layers": [1, 3], "contexts": CONTEXTS}
+    with _cost_messages.verbose_costs():
+        found = _value_solver.optimise_at(streamed, **how, requests=REQUESTS, optimisation=HOW)
+    read, head = streamed.shards.bytes_read - before, streamed.head_read_bytes()
+    promised = streamed.sweep_bytes() + 11 * streamed.sweep_bytes(1) + 7 * head  # of six steps
+    assert promised <= read <= 1.05 * promised
+    log = capsys.readouterr().err
+    assert "editing 3 facts at layers 1, 3 with streamed weights, all at once" in log
+    wanted = _value_solver.optimise_at(resident, **how, requests=REQUESTS, optimisation=HOW)
+    for n in (1, 3):
+        for got, want in zip(found[n], wanted[n], strict=True):
+            assert got.losses == pytest.approx(want.losses, rel=1e-9)
+            torch.testing.assert_close(got.delta, want.delta, rtol=1e-8, atol=1e-10)
 
 
 def test_what_does_not_fit_is_read_for_in_batches_and_contexts_are_said_too(

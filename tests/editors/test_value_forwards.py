@@ -15,7 +15,8 @@ from lga_fast.editors import _value_solver
 from lga_fast.editors._value_problem import answer_row
 from lga_fast.errors import UnsupportedModel
 from lga_fast.forward.packed_suffix import supports_custom_attention
-from lga_fast.forward.patched_forward import FullForward, SuffixForward
+from lga_fast.forward.patched_forward import FullForward
+from lga_fast.forward.suffix_forward import SuffixForward
 from lga_fast.records import EditRequest
 from tests.editors.value_cases import CONTEXTS, HOW, LAYER, REQUEST, REQUESTS
 
@@ -108,6 +109,39 @@ def test_eight_at_once_are_eight_alone(family):
             torch.testing.assert_close(
                 getattr(value, name), getattr(alone, name), rtol=1e-9, atol=1e-11
             )
+
+
+@pytest.mark.parametrize(
+    ("family", "sites"),
+    [(name, ("mlp",)) for name in tiny.dense() if name not in ALIKE]
+    + [(name, sites) for name in ("gpt2", "gptj", "gemma3") for _, sites, _ in PLACES],
+    ids=str,
+)
+def test_layers_that_share_forwards_are_each_alone(family, sites, monkeypatch):
+    """At the first layer all requests stop early, so that forwards go on from the next one."""
+    model, layers = tiny.model(family, **WIDE.get(family, {})), [0, 1, 3]
+    if family == "gemma3n_text":
+        layers = [1, 2]  # a change at layer 3 reaches no later keys
+    solve = partial(_value_solver.optimise_at, requests=REQUESTS, contexts=CONTEXTS, sites=sites)
+    monkeypatch.setattr(_value_solver, "_FREE_TOKENS", {"cpu": 0})
+    (first,) = solve(model, layers[:1], optimisation=HOW).values()
+    how = replace(HOW, stop_loss=max(value.losses[2] for value in first) + 1e-9)
+    alone = solve(model, layers, optimisation=how)
+    problems, real = [], _value_solver.ValueProblem
+    monkeypatch.setattr(
+        _value_solver, "ValueProblem", lambda *args: problems.append(real(*args)) or problems[-1]
+    )
+    monkeypatch.setattr(_value_solver, "_FREE_TOKENS", {"cpu": 1000})
+    together = solve(model, layers, optimisation=how)
+    assert all(len(problem.requests) >= len(layers) for problem in problems)
+    assert all(len(value.losses) <= 3 for value in together[layers[0]])
+    for n in layers:
+        for value, own in zip(together[n], alone[n], strict=True):
+            assert value.losses == pytest.approx(own.losses, rel=1e-10)
+            for name in ("initial", "delta", "keys", "outputs"):
+                torch.testing.assert_close(
+                    getattr(value, name), getattr(own, name), rtol=1e-9, atol=1e-11
+                )
 
 
 def test_a_step_runs_only_the_changing_tokens(monkeypatch):
