@@ -100,12 +100,12 @@ class LayerEdits:
         started = time.perf_counter()
         edits = editors.solve_at({layer: self._solver(layer) for layer in layers}, requests)
         edited = time.perf_counter()
-        values = {
-            layer: measure_cases(self.model, requests, solved, self.metrics, self._before)[0]
-            for layer, solved in edits.items()
-        }
+        every = [edit for solved in edits.values() for edit in solved]
+        asked = list(requests) * len(edits)
+        measured = measure_cases(self.model, asked, every, self.metrics, self._before)[0]
+        by_layer = [measured[i : i + len(requests)] for i in range(0, len(every), len(requests))]
         return LayerResults(
-            values,
+            dict(zip(edits, by_layer, strict=True)),
             {
                 layer: [note for edit in solved for note in edit.provenance["notes"]]
                 for layer, solved in edits.items()
