@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from lga_fast import memory
 from lga_fast.editors._value_problem import answer_row
-from lga_fast.forward.clean_run import CleanRun, Readout, Site
+from lga_fast.forward.clean_run import CleanRun, Readout, Site, capture
 from lga_fast.forward.cpu_fast_paths import fast_gelu
-from lga_fast.forward.patched_forward import FullForward
 from lga_fast.models import EditableModel
-from lga_fast.models.tensor_utils import padded, wide
+from lga_fast.models.editable import ForwardJob
+from lga_fast.models.module_patching import EndOfForward, hooked
+from lga_fast.models.tensor_utils import grad_mode, padded, wide
 from lga_fast.records import EditRequest
 
 KeysAndOutputs = tuple[
@@ -81,13 +85,19 @@ def _runs(
     answers = [answer_row(model, context, r) for r in requests for context in contexts]
     rows = [row.ids[: at + 1] for row, at in answers]  # attention is causal
     batches = memory.batches(dict(enumerate(map(len, rows))), _BATCH_TOKENS)
-    runs = []
+    runs, jobs = list[CleanRun](), list[ForwardJob]()
     for batch in batches:
         subject = torch.tensor([answers[i][1] for i in batch])
-        first = torch.zeros(1, dtype=torch.long)
-        reads = Readout(padded([rows[i] for i in batch]), subject, first, subject[:1])
-        with model.frozen(), fast_gelu(model.hf):
-            runs.append(FullForward.run(model, layers, reads, sites))
+        reads = Readout(padded([rows[i] for i in batch]), subject, subject[:0], subject[:0])
+        runs.append(CleanRun(subject, None))
+        inputs = {"input_ids": reads.ids.to(model.device), "use_cache": False}
+        within = partial(_reading, model, layers, sites, reads, runs[-1])
+        jobs.append(ForwardJob(inputs, within=within))
+    tokens = [job.inputs["input_ids"].numel() for job in jobs]
+    held = model.memory.store_budget // model.memory.hidden_bytes
+    with model.frozen(), fast_gelu(model.hf), grad_mode(False):
+        for group in model.groups(tokens, held):
+            model.run_batches([jobs[i] for i in group], max(layers) + 1)
     order = torch.tensor([i for batch in batches for i in batch]).argsort()
 
     def ordered(parts: list[Float[Tensor, "row d"]]) -> Float[Tensor, "request context d"]:
@@ -95,3 +105,27 @@ def _runs(
         return wide(read[order.to(read.device)]).unflatten(0, (len(requests), len(contexts)))
 
     return runs, ordered
+
+
+@contextmanager
+def _reading(
+    model: EditableModel,
+    layers: Sequence[int],
+    sites: Sequence[Site],
+    reads: Readout,
+    into: CleanRun,
+) -> Iterator[None]:
+    """Forwards inside are read at the subjects' last tokens and end behind the highest layer."""
+    further = max(layers) + 1
+    deeper = further < model.layers
+    end = model.part(further, "block") if deeper else model.hf.get_output_embeddings()
+
+    def stop(module: nn.Module, args: tuple[Any, ...]) -> None:
+        raise EndOfForward
+
+    with (
+        suppress(EndOfForward),
+        hooked(end.register_forward_pre_hook, stop),
+        capture(model, layers, sites, reads, reads.changed.unsqueeze(1), into),
+    ):
+        yield

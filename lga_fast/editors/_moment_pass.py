@@ -15,14 +15,10 @@ from lga_fast.editors import _cost_messages
 from lga_fast.errors import NonFinite
 from lga_fast.forward.cpu_fast_paths import fast_gelu
 from lga_fast.models import EditableModel, ForwardJob
-from lga_fast.models.module_patching import hooked
+from lga_fast.models.module_patching import EndOfForward, hooked
 from lga_fast.models.tensor_utils import grad_mode, padded
 
 KEYS_AT_ONCE = 1024  # converted to float64
-
-
-class _HighestLayerRead(Exception):
-    """Ends a forward whose further layers are not needed."""
 
 
 def measure(
@@ -56,14 +52,14 @@ def measure(
             sums.setdefault(layer, part.new_zeros(2 * part.shape[1:])).addmm_(part.T, part)
         if layer == layers[-1]:
             advance(len(keys))
-            raise _HighestLayerRead
+            raise EndOfForward
 
     @contextmanager
     def batch_of(tokens: Tensor) -> Iterator[None]:
         nonlocal not_padding
         not_padding = tokens
         try:
-            with suppress(_HighestLayerRead):
+            with suppress(EndOfForward):
                 yield
         finally:
             not_padding = None

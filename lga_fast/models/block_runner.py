@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lga_fast.errors import UnsupportedModel
 from lga_fast.models.module_patching import (
+    EndOfForward,
     patched_forwards,
     tuple_length,
     unwrap_output,
@@ -148,14 +149,10 @@ def record_block_inputs(
             )
         others.append((args, kwargs))
         if len(others) == until:
-            raise _Recorded
+            raise EndOfForward
         return wrap_output(hidden, form)
 
     forwards = {block: partial(pass_by, layer) for layer, block in enumerate(blocks)}
-    with patched_forwards(forwards), suppress(_Recorded):
+    with patched_forwards(forwards), suppress(EndOfForward):
         hf(**inputs)
     return BlockInputs(entering[0], others)
-
-
-class _Recorded(Exception):
-    """All that a forward hands to its blocks is known."""

@@ -22,6 +22,10 @@ HOOKS = (
 )
 
 
+class EndOfForward(Exception):
+    """Ends a forward of which nothing more is needed; who raises it suppresses it."""
+
+
 @contextmanager
 def patched_forwards(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None]:
     """Modules run these functions instead of their own forward inside the `with`."""

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 import tiny
 import torch
+from both_placements import both
 
 import lga_fast
-from lga_fast.editors import _value_solver
+from lga_fast.editors import _keys, _value_solver
 from lga_fast.records import EditRequest
 from lga_fast.sweep.layer_edits import forwards
 
@@ -60,3 +61,26 @@ def test_an_edit_is_along_the_mean_key_and_counts_its_rows(editor):
     assert not torch.allclose(cheap.deltas[name].left, full.deltas[name].left)
     # three forwards and two backwards of two rows or four; the cheap one reads two contexts once
     assert (forwards(cheap), forwards(full)) == (5 * 2 + 2, 5 * 4)
+
+
+@pytest.mark.parametrize(("layers", "blocks"), [([0, 2], [0, 1, 2]), ([4], [0, 1, 2, 3, 4])])
+def test_other_contexts_run_up_to_the_highest_layer(layers, blocks):
+    model, ran = tiny.model("llama"), []
+    for n in range(model.layers):
+        model.part(n, "block").register_forward_hook(lambda *_, n=n: ran.append(n))
+    model.hf.lm_head.register_forward_hook(lambda *_: ran.append("head"))
+    _keys.of_contexts(model, layers, REQUESTS, CONTEXTS)
+    assert ran == blocks
+
+
+def test_streamed_blocks_are_read_once_for_all_contexts(tmp_path, monkeypatch):
+    resident, streamed = both(tmp_path, tiny.model("llama", torch.float32), dtype="float64")
+    wanted = _keys.of_contexts(resident, [0, 2], REQUESTS, CONTEXTS)
+    monkeypatch.setattr(_keys, "_BATCH_TOKENS", 8)
+    streamed.fingerprint()
+    before = streamed.shards.bytes_read
+    found = _keys.of_contexts(streamed, [0, 2], REQUESTS, CONTEXTS)
+    read, below = streamed.shards.bytes_read - before, streamed.sweep_bytes(3)
+    assert streamed.sweep_bytes() - below <= read < 1.1 * (streamed.sweep_bytes() - below)
+    for n in (0, 2):
+        torch.testing.assert_close(found[n], wanted[n], rtol=1e-9, atol=1e-11)
