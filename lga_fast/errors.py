@@ -29,6 +29,11 @@ def shortened(text: str, limit: int = 300) -> str:
     return text if len(text) <= limit else f"{text[:half]} ... {text[-half:]}"
 
 
+def named_layers(layers: Sequence[int]) -> str:
+    """Layers in a message: "layer 3", "layers 3, 4"."""
+    return f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"
+
+
 @dataclass(frozen=True)
 class Dropped:
     """A request that a run could not use, and why."""

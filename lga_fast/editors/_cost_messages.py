@@ -9,6 +9,7 @@ from functools import partial
 
 from lga_fast import distributed, memory, progress
 from lga_fast.editors._value_problem import Optimisation
+from lga_fast.errors import named_layers
 from lga_fast.models import EditableModel
 from lga_fast.models.module_patching import hooked
 from lga_fast.undo import undone
@@ -36,8 +37,9 @@ def log_optimisation(
         blocks = model.sweep_bytes(first)
         total += len(batches) * steps * (2 * blocks + model.head_read_bytes())
         progress.log(
-            f"editing {facts} at {_named(group)} with streamed weights, {batched}: up to {steps} "
-            f"steps, each reads blocks {first} to {last} twice, 2 x {memory.format_bytes(blocks)}"
+            f"editing {facts} at {named_layers(group)} with streamed weights, {batched}: up to "
+            f"{steps} steps, each reads blocks {first} to {last} twice, 2 x "
+            f"{memory.format_bytes(blocks)}"
         )
     progress.log(
         f"up to {memory.format_bytes(total)} read in all; facts drop out of the batch once they "
@@ -79,11 +81,7 @@ def step_bar(
 ) -> Iterator[None]:
     """A bar over the steps of one batch, each of which may take minutes."""
     with (
-        progress.bar(f"steps at {_named(group)}", steps, show) as advance,
+        progress.bar(f"steps at {named_layers(group)}", steps, show) as advance,
         hooked(model.hf.register_forward_hook, lambda *args: advance(1)),
     ):
         yield
-
-
-def _named(layers: Sequence[int]) -> str:
-    return f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lga_fast import provenance
+from lga_fast.errors import named_layers
 from lga_fast.records import LayerRanking
 
 _HALF = 16  # columns on either side of zero
@@ -101,8 +102,7 @@ def remarks(ranking: LayerRanking) -> list[str]:
         low, high = ranking.fences
         text = f"Tukey's fences {low:.4g} … {high:.4g}"
         if ranking.excluded:
-            plural = "s" if len(ranking.excluded) > 1 else ""
-            text += f"; excluded: layer{plural} {', '.join(map(str, ranking.excluded))}"
+            text += f"; excluded: {named_layers(ranking.excluded)}"
         if ranking.raw_argmax not in (None, ranking.layer):
             text += f"; without fences layer {ranking.raw_argmax}"
         lines.append(text)

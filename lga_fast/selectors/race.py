@@ -12,6 +12,7 @@ import numpy as np
 
 from lga_fast import distributed, progress, provenance
 from lga_fast.datasets import easyedit_requests, with_subject
+from lga_fast.errors import named_layers
 from lga_fast.models import EditableModel
 from lga_fast.options import option
 from lga_fast.records import EditRequest, LayerRanking
@@ -159,5 +160,6 @@ class Selector(Seeded, EditingOptions, LayerSelector):
 
 def _not_raced(layers: Sequence[int]) -> list[str]:
     """A note on layers whose edits do nothing, and so no harm: they win where no edit works."""
-    named = f"layer{'s' if len(layers) > 1 else ''} {', '.join(map(str, layers))}"
-    return [f"Not raced: {named}, where an edit reaches no later token."] if layers else []
+    if not layers:
+        return []
+    return [f"Not raced: {named_layers(layers)}, where an edit reaches no later token."]
