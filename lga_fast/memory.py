@@ -100,6 +100,11 @@ class Memory:
         return self._hidden * self._itemsize
 
     @property
+    def held_tokens(self) -> int:
+        """Tokens whose hidden states a store may hold."""
+        return self.store_budget // self.hidden_bytes
+
+    @property
     def cache_bytes(self) -> int:
         """Bytes one decoded token keeps: keys and values of all blocks, hidden states of two."""
         widths = [self._cache_width(config) for config in self._layer_configs()]

@@ -94,9 +94,8 @@ def _runs(
         within = partial(_reading, model, layers, sites, reads, runs[-1])
         jobs.append(ForwardJob(inputs, within=within))
     tokens = [job.inputs["input_ids"].numel() for job in jobs]
-    held = model.memory.store_budget // model.memory.hidden_bytes
     with model.frozen(), fast_gelu(model.hf), grad_mode(False):
-        for group in model.groups(tokens, held):
+        for group in model.groups(tokens, model.memory.held_tokens):
             model.run_batches([jobs[i] for i in group], max(layers) + 1)
     order = torch.tensor([i for batch in batches for i in batch]).argsort()
 

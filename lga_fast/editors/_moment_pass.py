@@ -93,7 +93,7 @@ def measure(
 def _run(model: EditableModel, jobs: Sequence[ForwardJob], layers: int, show: bool | None) -> None:
     """Run the first `layers`, reading streamed ones once for as many jobs as memory holds."""
     sizes = [job.inputs["input_ids"].numel() for job in jobs]
-    groups = model.groups(sizes, model.memory.store_budget // model.memory.hidden_bytes)
+    groups = model.groups(sizes, model.memory.held_tokens)
     if model.streamed:
         below = model.sweep_bytes() - model.sweep_bytes(layers)
         _cost_messages.log_reads("second moments of keys", len(groups), below, show)

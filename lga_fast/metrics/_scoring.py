@@ -163,8 +163,7 @@ def _batch_groups(
     """Groups of batches that memory can hold while they share each read of a streamed block."""
     batches = list(_batches(model, rows, groups, row_edits, batch_tokens))
     longest = [(len(rows[batch[0][0]].ids) - 1) * len(batch) for batch in batches]
-    limit = model.memory.store_budget // model.memory.hidden_bytes
-    for group in model.groups(longest, limit):
+    for group in model.groups(longest, model.memory.held_tokens):
         yield [batches[i] for i in group]
 
 
