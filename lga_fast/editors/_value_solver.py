@@ -160,12 +160,13 @@ def _layer_groups(
         limit: of one step.
     """
     free = _FREE_TOKENS["cpu" if model.device.type == "cpu" else "others"]
-    groups: list[list[int]] = []
-    for n in sorted(settings):
-        last = groups[-1] if groups else [n]
+    first, *further = sorted(settings)
+    groups = [[first]]
+    for n in further:
+        last = groups[-1]
         fits = settings[n] == settings[last[0]] and (len(last) + 1) * tokens <= limit
         wasted, saved = len(last) * (n - last[0]) * tokens, 2 * (model.layers - n) * free
-        if groups and fits and (model.streamed or wasted <= saved):
+        if fits and (model.streamed or wasted <= saved):
             last.append(n)
         else:
             groups.append([n])

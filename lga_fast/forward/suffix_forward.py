@@ -91,16 +91,16 @@ class SuffixForward(FullForward):
         """The rows, each from its first token that runs."""
         start, reads, block = self._start, self.reads, int(self._layer[0])
         read = reads.row, reads.token - start[reads.row]
-        width = reads.positions_from(start).shape[1]
         parts = [self.model.part(block, s) for s in _replayed(self.model, [block], self.sites)]
-        recorded = {part: self._clean_run.captured[part] for part in parts}
-        captured = {part: x.only(self._recorded, width) for part, x in recorded.items()}
+        captured = {part: self._clean_run.captured[part] for part in parts}
         if not self._recording.can_pack:
+            width = reads.positions_from(start).shape[1]
+            captured = {part: x.only(self._recorded, width) for part, x in captured.items()}
             changed = torch.arange(len(start)), reads.changed - start
             return _Layout(block, changed, read, captured)
         suffix = self._recording.packed_suffix(block, self._recorded, start, read)
         captured = {
-            part: CapturedOutput(value[suffix.run, suffix.token].unsqueeze(0), form)
+            part: CapturedOutput(value[suffix.rows, suffix.token].unsqueeze(0), form)
             for part, (value, form) in captured.items()
         }
         changed, read = ((torch.zeros_like(x), x) for x in (suffix.first, suffix.reads))
