@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from running import run
@@ -189,3 +190,21 @@ def test_choices_on_fresh_facts_resume_and_avoid_the_swept_ones(monkeypatch, tmp
     judged = json.loads(out.read_text())["pairs"]["atlas"]["selectors"]["salem"]
     assert len(judged["layers"]) == 2
     assert 0 <= judged["rewrite"]["value"] <= judged["rewrite"]["worst"] <= 1
+
+
+def test_held_out_facts_see_through_a_best_layer_of_chance(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    layer_choice = pytest.importorskip("layer_choice")
+    random = np.random.default_rng(0)
+    table = random.normal(size=(400, 20))  # no layer is better than another,
+    table[:, 3] -= 0.5  # but one is worse
+    draws = [random.permutation(400)[:300] for _ in range(10)]
+    best = [int(table[draw].mean(0).argmax()) for draw in draws]
+    rows = {name: {"layers": layers} for name, layers in (("brute_force", best), ("3", [3] * 10))}
+    rows["0"] = {"layers": [0] * 10}
+    regret = layer_choice.regrets({"rewrite": table}, [(0, 0.0)])["rewrite"]
+    found = layer_choice.held_out(table, draws, rows, "brute_force")
+    assert found["brute_force"] == {"value": 0, "low": 0, "high": 0}
+    assert found["0"]["low"] < 0 < found["0"]["high"]
+    assert 0.2 < found["3"]["low"] < 0.5 < found["3"]["high"]
+    assert regret["low"] > 0
