@@ -49,8 +49,8 @@ def load(
     Args:
         source: Hub id, folder, GGUF file (its weights are dequantised, which `model.placement` and
             the provenance of results say), "atlas" (the embedded GPT-2), "atlas-llama",
-            "smollm2-135m" (fetched by `make real`), or a transformers model object, which is used
-            as it is and needs `tokenizer`.
+            "smollm2-135m" or "gemma3-270m" (if fetched; docs/models.md), or a transformers model
+            object, which is used as it is and needs `tokenizer`.
         tokenizer: tokenizer object; default: the one in the model's folder.
         device: e.g. "cuda"; default: CUDA if available, else the CPU. "auto": spread over all
             devices by accelerate.

@@ -9,7 +9,10 @@ from lga_fast import atlas
 from lga_fast.errors import LgaFastError
 from lga_fast.files import cache_folder
 
-FETCHED = {"smollm2-135m": "make real"}  # by which command, in a checkout
+FETCHED = {  # by which command, in a checkout
+    "smollm2-135m": "make real",
+    "gemma3-270m": "python -m tools.real.fetch gemma3-270m",
+}
 NAMES = ("atlas", *(f"atlas-{arch}" for arch in atlas.MODELS), *FETCHED)
 
 

