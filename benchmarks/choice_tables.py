@@ -20,12 +20,16 @@ _ELSE = 12  # readings of LGA that RESULTS.md shows, apart from the worst
 
 
 def summary() -> str:
-    """README's table: mean and worst regret over draws of the proxy facts, by pair."""
+    """README's table: mean and worst regret over draws of the proxy facts, by model."""
     pairs = results("layer_choice")["pairs"]
-    rows = [_row(name, pairs) for name in _README]
-    return (
-        table(["selector", *(pair.partition("_")[0] for pair in pairs)], rows) + f"\n{_papers()}\n"
-    )
+    models: dict[str, list[Any]] = {}
+    for pair, found in pairs.items():
+        models.setdefault(pair.partition("_")[0], []).append(found)
+    rows = [
+        [f"`{name}`", *(_regret(name, found) for found in models.values()), _held_out(name, pairs)]
+        for name in _README
+    ]
+    return table(["selector", *models, "held out"], rows) + f"\n{_papers()}\n"
 
 
 def readings() -> str:
@@ -43,8 +47,9 @@ def readings() -> str:
     rows = [
         [
             _titled(group),
-            *_row(group[0], pairs)[1:],
+            *(_regret(group[0], [pair]) for pair in pairs.values()),
             f"{_mean(group[0], pairs):.3f}",
+            _held_out(group[0], pairs),
             _far(group[0], pairs),
         ]
         for group in shown
@@ -58,30 +63,44 @@ def readings() -> str:
     calibrated = "; ".join(f"{name} {_calibrated(name, pairs)}" for name in _CALIBRATED)
     about = (
         "\nRegret against the best layer of the sweep, mean (worst) over draws of proxy facts; "
-        f"{sizes}. Of {len(lga)} readings of LGA the best and the worst; those that chose the same "
+        f"{sizes}. Held out: what the layers lack, on the facts that were not drawn, of those that "
+        "brute force by the same score chooses on the draw; mean over pairs. Of "
+        f"{len(lga)} readings of LGA the best and the worst; those that chose the same "
         "layers in every draw share a row. Shares of resamples that agree, for race its confidence "
         f"(right: within {TOLERANCE} of the best layer): {calibrated}. `python "
         f"benchmarks/layer_choice.py`, commit {found['commit']}, "
         "[results/layer_choice.json](results/layer_choice.json)\n"
     )
-    return table(["selector", *heads, "mean", "beyond the best five"], rows) + about
+    heads += ["mean", "held out: rewrite, combined", "beyond the best five"]
+    return table(["selector", *heads], rows) + about
 
 
-def _row(name: str, pairs: dict[str, Any]) -> list[str]:
+def _regret(name: str, pairs: list[Any]) -> str:
+    """In rewrite and combined, the mean over pairs and the worst of all draws."""
     cells = []
-    for pair in pairs.values():
-        scores = [pair["selectors"][name][score] for score in _SCORES]
-        cells.append(", ".join(f"{_zero(s['value'])} ({_zero(s['worst'])})" for s in scores))
-    return [f"`{name}`", *cells]
+    for score in _SCORES:
+        scores = [pair["selectors"][name][score] for pair in pairs]
+        value, worst = mean(s["value"] for s in scores), max(s["worst"] for s in scores)
+        cells.append(f"{_zero(value)} ({_zero(worst)})")
+    return ", ".join(cells)
 
 
 def _zero(value: float) -> str:
-    """With three digits; rounding may have left a regret of 0 a little below it."""
-    return f"{max(value, 0):.3f}"
+    """With three digits; rounding may have left a regret a little below what it is, also of 0."""
+    return f"{max(value, 0) + 1e-9:.3f}"
 
 
 def _mean(name: str, pairs: dict[str, Any]) -> float:
     return mean(p["selectors"][name][score]["value"] for p in pairs.values() for score in _SCORES)
+
+
+def _held_out(name: str, pairs: dict[str, Any]) -> str:
+    """In rewrite and combined, what it lacks of brute force's layers on facts that neither saw."""
+    rows = [pair["selectors"][name] for pair in pairs.values()]
+    if any(len(row["layers"]) == 1 for row in rows):
+        return "one draw"  # says too little
+    lacks = [mean(row[score]["held_out"]["value"] for row in rows) for score in _SCORES]
+    return ", ".join(f"{lack:.3f}" for lack in lacks)
 
 
 def _far(name: str, pairs: dict[str, Any]) -> str:
