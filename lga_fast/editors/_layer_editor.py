@@ -73,7 +73,9 @@ class LayerEditor(Options, ABC):
     )
     seed: int = option(42, "Seed of the contexts.", **SEEDS)
     bare_value: bool = option(
-        False, "Optimise on the bare prompt alone; the key is still of all contexts. Much cheaper."
+        False,
+        "Optimise on the bare prompt alone, to a loss of 0.2 instead of 0.05; the key is still of "
+        "all contexts. Much cheaper.",
     )
 
     context_lengths: ClassVar[tuple[int, ...]] = (5, 10)  # in tokens, where contexts are sampled
@@ -134,5 +136,7 @@ class LayerEditor(Options, ABC):
             lr=self.lr,
             kl_factor=self.kl_factor,
             clamp=self.clamp,
+            # From 0.2 to 0.05 takes a third of the steps, and layers compare as they did.
+            stop_loss=0.2 if self.bare_value else Optimisation.stop_loss,
             bare_value=self.bare_value,
         )

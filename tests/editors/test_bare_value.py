@@ -63,6 +63,19 @@ def test_an_edit_is_along_the_mean_key_and_counts_its_rows(editor):
     assert (forwards(cheap), forwards(full)) == (5 * 2 + 2, 5 * 4)
 
 
+def test_it_stops_where_the_answer_is_likely_enough():
+    model, facts = lga_fast.load("atlas", device="cpu"), lga_fast.load_edits("atlas", limit=3)
+    for fact in facts:
+        how = {"layer": 2, "contexts": (), "steps": 40}
+        cheap, full = (
+            lga_fast.edit(model, [fact], bare_value=bare, **how).provenance["losses"][0]
+            for bare in (True, False)
+        )
+        assert cheap[-1] < 0.2 <= min(cheap[:-1])
+        # With no other context they are the same until then.
+        assert full[: len(cheap)] == cheap and len(full) > len(cheap)
+
+
 @pytest.mark.parametrize(("layers", "blocks"), [([0, 2], [0, 1, 2]), ([4], [0, 1, 2, 3, 4])])
 def test_other_contexts_run_up_to_the_highest_layer(layers, blocks):
     model, ran = tiny.model("llama"), []
