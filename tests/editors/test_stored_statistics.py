@@ -12,7 +12,7 @@ import lga_fast
 from lga_fast.editors import _moments, memit
 from lga_fast.errors import DataError, LgaFastWarning
 
-TEXT = Path(__file__).parents[2] / "README.md"
+TEXT = Path(__file__).parents[2] / "LICENSE"
 FACT = {"prompt": "The Eiffel Tower is in", "subject": "Eiffel Tower", "target_new": "Rome"}
 QUICK = {"steps": 2, "contexts": ()}
 
@@ -50,7 +50,9 @@ def test_stored_moments_are_used(model, measured, tmp_path):
     text = {"corpus": str(TEXT), "mom2_tokens": 3000, "layers": [2, 3]}
     same = lga_fast.edit(model, [FACT], "memit", config=text, **QUICK)
     for name, delta in change.deltas.items():
-        torch.testing.assert_close(delta.right, same.deltas[name].right, rtol=1e-2, atol=1e-6)
+        # Stored in float32 and solved with: what is small in a column differs most, and says least.
+        wanted = same.deltas[name].right
+        assert (delta.right - wanted).norm() < 1e-3 * wanted.norm()
 
 
 def test_what_is_not_stored_is_measured_and_said(model, measured, tmp_path):
