@@ -7,14 +7,16 @@ letters. How many were asked and known, and the means by layer, are written besi
 once all facts are swept; `--facts-of SWEEP` takes the facts of another one. A sweep that was
 stopped resumes. FILE is `-` for the embedded facts. `--also rome` writes ROME's sweep beside
 R-ROME's, of the values that R-ROME has optimised: with the same contexts ROME's are the same.
+Started by torchrun, each process sweeps chunks of its own, and the first one writes them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,12 +25,12 @@ import numpy as np
 import torch
 
 import lga_fast
-from lga_fast import editors, files, metrics, provenance
+from lga_fast import distributed, editors, files, metrics, provenance
 from lga_fast.records import EditRequest
 from lga_fast.scoring.pairs import generated
 from lga_fast.sweep import statistics
 from lga_fast.sweep.result import Sweep
-from lga_fast.sweep.sweep_run import SweepOptions, SweepRun
+from lga_fast.sweep.sweep_run import Chunk, SweepOptions, SweepRun
 
 METRICS = ("rewrite", "rephrase", "locality", "log_prob")
 ASKED = 400  # at most so many facts are asked at a time
@@ -65,23 +67,40 @@ def main() -> None:
         knows = mentions if given.mention else answers
         chosen, asked, known = choose(model, every, given.facts, knows, wanted=not given.unknown)
         about |= {"asked": asked, "known": known}
+    started_together = "TORCHELASTIC_RUN_ID" in os.environ
     with ExitStack() as held:
+        ranks = held.enter_context(
+            distributed.ranks() if started_together else nullcontext(distributed.current())
+        )
         runs = []
         for editor in (given.editor, *given.also):
             stem = given.out.stem + (f"_{editor}" if editor != given.editor else "")
             out = given.out.with_stem(stem)
-            held.enter_context(files.locked(out))
+            held.enter_context(files.locked(out if ranks.is_rank_zero else None))
             options = cheaper(model, editor) if given.cheap else {}
             settings = SweepOptions(editor, metrics=METRICS, chunk=given.chunk)
             runs.append(SweepRun(model, chosen, settings, out=out, **options))
         editors.optimise_at = remembered(editors.optimise_at)
-        for start in sorted({start for run in runs for start in run.missing()}):
+        starts = sorted({start for run in runs for start in run.missing()})
+        for at in range(0, len(starts), ranks.size):
+            now = starts[at : at + ranks.size]
+            own = edited(runs, now[ranks.rank]) if ranks.rank < len(now) else {}
+            for start, chunks in zip(now, ranks.gather(own), strict=False):
+                for i, chunk in chunks.items():
+                    runs[i].add(start, chunk)
+        if ranks.is_rank_zero:
             for run in runs:
-                if start in run.missing():
-                    print(f"{run.out}: {run.finished()} of {len(chosen)} facts", flush=True)
-                    run.add(start, run.edit_chunk(start))
-        for run in runs:
-            report(run, about)
+                report(run, about)
+
+
+def edited(runs: list[SweepRun], start: int) -> dict[int, Chunk]:
+    """The chunk that starts there, by the place of each run that lacks it."""
+    chunks = {}
+    for i, run in enumerate(runs):
+        if start in run.missing():
+            print(f"{run.out}: {run.finished()} of {len(run.requests)} facts", flush=True)
+            chunks[i] = run.edit_chunk(start)
+    return chunks
 
 
 def remembered(optimise: Callable[..., Any]) -> Callable[..., Any]:

@@ -166,6 +166,28 @@ def test_the_ranks_benchmark_compares_equal_scores(monkeypatch):
     assert row["products_times_more"]["median"] == 2
 
 
+def test_a_real_sweep_is_the_same_by_two_processes(tmp_path):
+    sweep = ["benchmarks/real_sweep.py", "atlas", "atlas", "-"]
+    options = ["--facts", "3", "--cheap", "--also", "rome", "--chunk", "1"]
+    starts = {"one": [], "two": ["-m", "torch.distributed.run", "--nproc-per-node", "2"]}
+    swept = []
+    for name, start in starts.items():
+        out = tmp_path / f"{name}.npz"
+        done = subprocess.run(
+            [sys.executable, *start, *sweep, str(out), *options],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert out.with_suffix(".json").exists()
+        swept.append([np.load(out.with_stem(name + kind))["acc"] for kind in ("", "_rome")])
+    for one, two in zip(*swept, strict=True):
+        assert not np.isnan(one[0]).any()
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-4)
+
+
 def test_choices_on_fresh_facts_resume_and_avoid_the_swept_ones(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     fresh_draws = pytest.importorskip("fresh_draws")
