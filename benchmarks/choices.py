@@ -19,7 +19,6 @@ from lga_fast.sweep import statistics
 from lga_fast.sweep.result import Sweep
 from lga_fast.sweep.successive_halving import VALUES
 
-CHEAPER = 23 / 3  # of cheap edits: see `LayerEdits.cheapen`
 PASSES = {  # readings of ℓ(Q∪K) and of K
     "target, decoded": {},
     "target, ground truth": {"old": "ground_truth"},
@@ -129,13 +128,14 @@ def editing_choices(layers: int, full: Sweep, cheap: Sweep) -> Iterator[tuple[st
     """Race on cheap edits, and brute force."""
     missing = np.full_like(cheap.acc["rewrite"], np.nan)
     table = np.stack([cheap.acc.get(name, missing) for name in VALUES])
+    cheaper = (_rows(full) + 1) / (_rows(cheap) + 1)  # see `LayerEdits.cheapen`
 
     def raced(draw: np.ndarray, seed: int) -> tuple[int, float]:
         selector = race.Selector(seed=seed)
         curve, _ = selector.compare(
             range(layers - 1),  # no later token reads the last one
             len(draw),
-            selector.budget(layers - 1, len(draw), CHEAPER),
+            selector.budget(layers - 1, len(draw), cheaper),
             lambda some, at: {n: table[:, draw[at.start : at.stop], n] for n in some},
         )
         best = int(np.argmax(curve.mean))
@@ -157,3 +157,9 @@ def editing_choices(layers: int, full: Sweep, cheap: Sweep) -> Iterator[tuple[st
             0.0,
         ),
     )
+
+
+def _rows(swept: Sweep) -> int:
+    """Rows that each of a sweep's edits optimised on."""
+    run = swept.provenance["configuration"]
+    return registry.member("lga_fast.editors", run["editor"]).Editor(**run["config"]).rows
