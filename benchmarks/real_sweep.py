@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -67,12 +66,10 @@ def main() -> None:
         knows = mentions if given.mention else answers
         chosen, asked, known = choose(model, every, given.facts, knows, wanted=not given.unknown)
         about |= {"asked": asked, "known": known}
-    started_together = "TORCHELASTIC_RUN_ID" in os.environ
     with ExitStack() as held:
-        ranks = held.enter_context(
-            distributed.ranks() if started_together else nullcontext(distributed.current())
-        )
-        runs = []
+        if distributed.started_together():
+            held.enter_context(distributed.ranks())
+        ranks, runs = distributed.current(), []
         for editor in (given.editor, *given.also):
             stem = given.out.stem + (f"_{editor}" if editor != given.editor else "")
             out = given.out.with_stem(stem)
@@ -82,6 +79,7 @@ def main() -> None:
             runs.append(SweepRun(model, chosen, settings, out=out, **options))
         editors.optimise_at = remembered(editors.optimise_at)
         starts = sorted({start for run in runs for start in run.missing()})
+        ranks.assert_same(missing_chunks=starts)
         for at in range(0, len(starts), ranks.size):
             now = starts[at : at + ranks.size]
             own = edited(runs, now[ranks.rank]) if ranks.rank < len(now) else {}

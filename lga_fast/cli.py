@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Any
 
@@ -41,7 +40,7 @@ class _Commands(click.Group):
 
     def main(self, *args: Any, **options: Any) -> Any:
         """Run a command, under torchrun together with the other processes."""
-        if "TORCHELASTIC_RUN_ID" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
+        if not distributed.started_together():
             return super().main(*args, **options)
         with distributed.ranks():
             try:

@@ -8,6 +8,7 @@ them get the same result.
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Iterator, Sequence
@@ -138,6 +139,11 @@ class Ranks:
 _current: ContextVar[Ranks] = ContextVar("ranks", default=Ranks())  # noqa: B039 - nothing changes it
 
 current = _current.get  # the ranks that this process works with now: `current()`
+
+
+def started_together() -> bool:
+    """Whether torchrun started this process, and others with it."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
 
 
 @contextmanager
