@@ -128,14 +128,15 @@ def editing_choices(layers: int, full: Sweep, cheap: Sweep) -> Iterator[tuple[st
     """Race on cheap edits, and brute force."""
     missing = np.full_like(cheap.acc["rewrite"], np.nan)
     table = np.stack([cheap.acc.get(name, missing) for name in VALUES])
-    cheaper = (_rows(full) + 1) / (_rows(cheap) + 1)  # see `LayerEdits.cheapen`
+    run = full.provenance["configuration"]
+    editor = registry.member("lga_fast.editors", run["editor"]).Editor(**run["config"])
 
     def raced(draw: np.ndarray, seed: int) -> tuple[int, float]:
         selector = race.Selector(seed=seed)
         curve, _ = selector.compare(
             range(layers - 1),  # no later token reads the last one
             len(draw),
-            selector.budget(layers - 1, len(draw), cheaper),
+            selector.budget(layers - 1, len(draw), editor.times_cheaper),
             lambda some, at: {n: table[:, draw[at.start : at.stop], n] for n in some},
         )
         best = int(np.argmax(curve.mean))
@@ -157,9 +158,3 @@ def editing_choices(layers: int, full: Sweep, cheap: Sweep) -> Iterator[tuple[st
             0.0,
         ),
     )
-
-
-def _rows(swept: Sweep) -> int:
-    """Rows that each of a sweep's edits optimised on."""
-    run = swept.provenance["configuration"]
-    return registry.member("lga_fast.editors", run["editor"]).Editor(**run["config"]).rows

@@ -105,6 +105,15 @@ class LayerEditor(Options, ABC):
         """The same with values for the bare prompt: several times cheaper, for comparing layers."""
         return replace(self, bare_value=True)
 
+    @property
+    def times_cheaper(self) -> float:
+        """How many times cheaper its cheap edits are.
+
+        An edit costs about as much as its rows and one more for measuring: 3 of 23 for ROME's 21
+        contexts, where 0.13 of the time was measured on the atlas models.
+        """
+        return (self.rows + 1) / (self.cheap().rows + 1)
+
     def measure(self, model: EditableModel, layers: Sequence[int]) -> None:
         """Measure and store, in one pass, what `prepare` would measure layer by layer."""
 
