@@ -95,8 +95,8 @@ class Selector(FencedSelector):
             ]
         if not reasons:
             return []
-        # At most, as race counts.
-        edits = math.ceil(layers * max(TO_CHECK_SHARE * ranking.requests, 0.3))
+        # At most, as race counts; its least edits, being cheap, cost half an edit a layer.
+        edits = math.ceil(layers * max(TO_CHECK_SHARE * ranking.requests, 0.5))
         return [
             f"Check this choice: {'; '.join(reasons)}. {TO_CHECK} edits a few facts at every "
             f"layer, which takes as long as about {edits} edits."

@@ -33,6 +33,7 @@ from lga_fast.sweep.successive_halving import METRICS, Measure, Round, halve, sc
 
 TOLERANCE = 0.05  # in a score that ends at 1: by how much more a layer is noticeably better
 ENOUGH, CERTAIN = 0.02, 0.99  # the race ends where none is better by more, with this probability
+LEAST = 4  # edits for each layer that are always allowed: two or three do not tell layers apart
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,9 @@ class Selector(Seeded, EditingOptions, LayerSelector):
     those there are.
     """
 
-    share: float = option(TO_CHECK_SHARE, "Largest part of brute force's cost.", above=0)
+    share: float = option(
+        TO_CHECK_SHARE, f"Largest part of brute force's cost, or {LEAST} edits a layer.", above=0
+    )
 
     cost: ClassVar[Cost] = "edits"
 
@@ -123,9 +126,10 @@ class Selector(Seeded, EditingOptions, LayerSelector):
     def budget(self, layers: int, facts: int, cheaper: float) -> int:
         """How many edits may be made, each `cheaper` times cheaper than brute force's.
 
-        Two for each layer are always allowed, so that few facts do.
+        Some for each layer are always allowed: few facts do, and an editor whose cheap edits are
+        hardly cheaper gets more than its share.
         """
-        return max(int(self.share * layers * facts * cheaper), 2 * layers)
+        return max(int(self.share * layers * facts * cheaper), LEAST * layers)
 
     def compare(
         self, layers: Sequence[int], facts: int, budget: int, measure: Measure

@@ -12,6 +12,7 @@ import torch
 
 from lga_fast import select_layer
 from lga_fast.errors import EditError, ScoringError
+from lga_fast.selectors.race import Selector
 from lga_fast.sweep.run import sweep
 from lga_fast.sweep.successive_halving import METRICS, VALUES, score
 from tests.studies.facts import CHEAP, NO_SUBJECT, REQUESTS
@@ -77,6 +78,18 @@ def test_the_draw_is_of_the_seed(cheap):
 def test_a_single_fact_is_edited_at_every_layer(cheap):
     ranking = select_layer(tiny.model("gpt2"), REQUESTS[:1], "race", **cheap)
     assert ranking.provenance["edits"] == 4 and len(ranking.provenance["rounds"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("layers", "facts", "cheaper", "edits"),
+    [
+        (29, 30, 23 / 3, 220),  # its share of ROME's contexts
+        (29, 30, 8 / 3, 116),  # EMMET has fewer, and chose layers on two and three facts
+        (29, 10, 23 / 3, 116),  # few facts
+    ],
+)
+def test_four_edits_a_layer_are_always_allowed(layers, facts, cheaper, edits):
+    assert Selector().budget(layers, facts, cheaper) == edits
 
 
 def test_what_it_cannot_do_is_refused(cheap):
