@@ -6,14 +6,14 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 import lga_fast
 from lga_fast import registry
 from lga_fast.layer_scores import SCOPES, LayerScores
-from lga_fast.selectors import GradientSelector, _tukey, brute_force, race
+from lga_fast.selectors import GradientSelector, _tukey, brute_force, race, reach
 from lga_fast.selectors.lga import AGGREGATIONS, per_request
 from lga_fast.sweep import statistics
 from lga_fast.sweep.result import Sweep
@@ -30,8 +30,12 @@ Fences = Literal["sums", "logs", "none"]
 Choose = Callable[[np.ndarray, int], tuple[int, float]]  # places of facts, seed: layer, confidence
 
 
-def gradient_choices(model: lga_fast.EditableModel, requests: list) -> Iterator[tuple[str, Choose]]:
-    """Selectors that aggregate a pass, and every reading of LGA."""
+def gradient_choices(
+    model: lga_fast.EditableModel, requests: list, full: Sweep
+) -> Iterator[tuple[str, Choose]]:
+    """Selectors that aggregate a pass, for the sweep's editor, and every reading of LGA."""
+    run = full.provenance["configuration"]
+    editing = {"editor": run["editor"], "config": run["config"]}
     for reading, options in PASSES.items():
         scores = lga_fast.score_layers(
             model,
@@ -43,7 +47,7 @@ def gradient_choices(model: lga_fast.EditableModel, requests: list) -> Iterator[
         )
         place = {case_id: i for i, case_id in enumerate(scores.case_ids)}
         places = np.array([place.get(request.case_id, -1) for request in requests])
-        for name, choose in choices_of_a_pass(model, reading, scores):
+        for name, choose in choices_of_a_pass(model, reading, scores, editing):
             yield name, partial(of_scored, choose, places)
 
 
@@ -54,14 +58,14 @@ def of_scored(choose: Choose, places: np.ndarray, draw: np.ndarray, seed: int) -
 
 
 def choices_of_a_pass(
-    model: lga_fast.EditableModel, reading: str, scores: LayerScores
+    model: lga_fast.EditableModel, reading: str, scores: LayerScores, editing: dict[str, Any]
 ) -> Iterator[tuple[str, Choose]]:
-    """Choices on places of a pass's own facts."""
+    """Choices on places of a pass's own facts, for the editor that `editing` names."""
     if not PASSES[reading]:
-        for name in ("lga", "lga_new", "salem", "reach"):
+        for name in ("lga", "lga_new", "salem"):
             selector = registry.configured("lga_fast.selectors", name, "Selector", {})
             yield name, aggregated(selector.bound(model), scores)
-        yield from reaches(model, scores)
+        yield from reaches(reach.Selector(**editing).bound(model), scores)
     for scope, aggregation, fences in itertools.product(
         SCOPES, AGGREGATIONS, ("sums", "logs", "none")
     ):
@@ -91,10 +95,10 @@ def fenced(sums: np.ndarray, fences: Fences) -> int:
     return int(_tukey.choose(sums, 1.0 if fences == "sums" else None))
 
 
-def reaches(model: lga_fast.EditableModel, scores: LayerScores) -> Iterator[tuple[str, Choose]]:
-    """What became of reach on the way: without some of its parts, and other rules to choose."""
-    selector = registry.configured("lga_fast.selectors", "reach", "Selector", {"bootstrap": 0})
-    selector = selector.bound(model)
+def reaches(selector: reach.Selector, scores: LayerScores) -> Iterator[tuple[str, Choose]]:
+    """Reach, and what became of it: without some of its parts, and other rules to choose."""
+    yield "reach", aggregated(selector, scores)
+    selector = replace(selector, bootstrap=0)
 
     def chosen(left_out: tuple[str, ...], rule: Callable[[np.ndarray], int]) -> Choose:
         parts = scores.at_subject
@@ -106,14 +110,14 @@ def reaches(model: lga_fast.EditableModel, scores: LayerScores) -> Iterator[tupl
 
         return choose
 
-    def best(reach: np.ndarray) -> int:
-        return int(reach.argmax())
+    def best(forecast: np.ndarray) -> int:
+        return int(forecast.argmax())
 
-    def deepest(reach: np.ndarray) -> int:
-        return int(np.flatnonzero(reach >= 0.95 * reach.max())[-1])
+    def deepest(forecast: np.ndarray) -> int:
+        return int(np.flatnonzero(forecast >= 0.95 * forecast.max())[-1])
 
-    def middle(reach: np.ndarray) -> int:
-        works = np.flatnonzero(reach >= reach.max() / 2)
+    def middle(forecast: np.ndarray) -> int:
+        works = np.flatnonzero(forecast >= forecast.max() / 2)
         return int(works[len(works) // 2])
 
     both = ("rephrase", "locality")

@@ -67,7 +67,7 @@ def judge(
     draws = [random.permutation(len(both))[:count] for _ in range(DRAWS)]
     rows: dict[str, Any] = {}
     chosen = itertools.chain(
-        gradient_choices(model, requests), editing_choices(model.layers, full, cheap)
+        gradient_choices(model, requests, full), editing_choices(model.layers, full, cheap)
     )
     for name, choose in chosen:
         picked = [choose(draw, number) for number, draw in enumerate(draws)]
