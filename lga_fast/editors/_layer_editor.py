@@ -78,6 +78,8 @@ class LayerEditor(Options, ABC):
         "all contexts. Much cheaper.",
     )
 
+    # The option that decides how much of a change is written; None: all of it is.
+    damping: ClassVar[str | None] = None
     context_lengths: ClassVar[tuple[int, ...]] = (5, 10)  # in tokens, where contexts are sampled
     contexts_per_seed: ClassVar[int] = 2  # of each length and seed word
 

@@ -5,6 +5,7 @@ Facts whose measurements selectors share are in `_measured_facts`.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from jaxtyping import Float
 
+from lga_fast import registry
 from lga_fast.errors import ScoringError
 from lga_fast.layer_scores import Scope
 from lga_fast.models import EditableModel
@@ -25,9 +27,11 @@ from lga_fast.selectors._measured_facts import Choice, MeasuredFacts
 DEFAULT: str = "lga"  # the member that chooses where none is named
 # For those who want to edit: of what costs no more than a few edits, the least regret (README).
 TO_EDIT: str = "reach"
-# By edits that are made, if a choice is doubted, and the part of brute force's cost they may take.
+# By edits that are made, if a choice is doubted; the part of brute force's cost they may take, and
+# how many each layer may have even so: two or three do not tell layers apart.
 TO_CHECK: str = "race"
 TO_CHECK_SHARE = 0.033
+TO_CHECK_LEAST = 4
 
 Basis = Literal["facts", "chance", "user"]
 Cost = Literal["passes", "edits", "sweep"]
@@ -113,6 +117,16 @@ def without_part(per_request: Float[np.ndarray, "request layer"]) -> list[str]:
     count = int((per_request == 0).all(1).sum())
     facts = f"{count} of {len(per_request)} facts"
     return [f"{facts} score 0 at every layer and take no part in the choice."] if count else []
+
+
+def to_check(reasons: Sequence[str], layers: int, facts: int, editor: str = "r_rome") -> str:
+    """A note on doubts about a choice of so many layers, and what settles them at which cost."""
+    cheaper = registry.member("lga_fast.editors", editor).Editor().times_cheaper
+    edits = math.ceil(layers * max(TO_CHECK_SHARE * facts, TO_CHECK_LEAST / cheaper))
+    return (
+        f"Check this choice: {'; '.join(reasons)}. {TO_CHECK} edits a few facts at every layer, "
+        f"which takes as long as about {edits} edits."
+    )
 
 
 def excluded(layers: int, order: Iterable[int]) -> tuple[int, ...]:

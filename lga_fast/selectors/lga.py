@@ -5,7 +5,6 @@ Also over other parameters and with other sums, to compare with the paper's.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -21,7 +20,7 @@ from lga_fast.scoring.options import OldAnswer, ScoringOptions
 from lga_fast.selectors import _tukey
 from lga_fast.selectors._gradient_selector import FencedSelector, zero_gradients
 from lga_fast.selectors._measured_facts import Choice, MeasuredFacts
-from lga_fast.selectors._selector import TO_CHECK, TO_CHECK_SHARE, refuse_equal
+from lga_fast.selectors._selector import refuse_equal, to_check
 
 Aggregation = Literal["signed", "absolute", "cosine"]
 AGGREGATIONS: tuple[Aggregation, ...] = ("signed", "absolute", "cosine")
@@ -93,14 +92,7 @@ class Selector(FencedSelector):
                 for reading, layer in others.items()
                 if abs(layer - chosen) > layers / 5
             ]
-        if not reasons:
-            return []
-        # At most, as race counts; its least edits, being cheap, cost half an edit a layer.
-        edits = math.ceil(layers * max(TO_CHECK_SHARE * ranking.requests, 0.5))
-        return [
-            f"Check this choice: {'; '.join(reasons)}. {TO_CHECK} edits a few facts at every "
-            f"layer, which takes as long as about {edits} edits."
-        ]
+        return [to_check(reasons, layers, ranking.requests)] if reasons else []
 
     def best_layer(self, totals: Float[np.ndarray, " layer"], kinds: Sequence[EditKind]) -> int:
         """The layer of the largest total within the fences, for facts of these kinds.

@@ -19,6 +19,7 @@ from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.selectors._editing_options import EditingOptions
 from lga_fast.selectors._fact_edits import FactEdits
 from lga_fast.selectors._selector import (
+    TO_CHECK_LEAST,
     TO_CHECK_SHARE,
     Cost,
     LayerSelector,
@@ -33,7 +34,6 @@ from lga_fast.sweep.successive_halving import METRICS, Measure, Round, halve, sc
 
 TOLERANCE = 0.05  # in a score that ends at 1: by how much more a layer is noticeably better
 ENOUGH, CERTAIN = 0.02, 0.99  # the race ends where none is better by more, with this probability
-LEAST = 4  # edits for each layer that are always allowed: two or three do not tell layers apart
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ class Selector(Seeded, EditingOptions, LayerSelector):
     """
 
     share: float = option(
-        TO_CHECK_SHARE, f"Largest part of brute force's cost, or {LEAST} edits a layer.", above=0
+        TO_CHECK_SHARE,
+        f"Largest part of brute force's cost, or {TO_CHECK_LEAST} edits a layer.",
+        above=0,
     )
 
     cost: ClassVar[Cost] = "edits"
@@ -129,7 +131,7 @@ class Selector(Seeded, EditingOptions, LayerSelector):
         Some for each layer are always allowed: few facts do, and an editor whose cheap edits are
         hardly cheaper gets more than its share.
         """
-        return max(int(self.share * layers * facts * cheaper), LEAST * layers)
+        return max(int(self.share * layers * facts * cheaper), TO_CHECK_LEAST * layers)
 
     def compare(
         self, layers: Sequence[int], facts: int, budget: int, measure: Measure

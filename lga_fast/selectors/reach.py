@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from lga_fast import editors
+from lga_fast import editors, registry
 from lga_fast.errors import ScoringError
 from lga_fast.layer_scores import LayerScores
 from lga_fast.models import EditableModel
@@ -21,6 +21,7 @@ from lga_fast.selectors._selector import (
     Resampling,
     excluded,
     refuse_equal,
+    to_check,
     with_notes,
     without_part,
 )
@@ -39,7 +40,8 @@ class Selector(Resampling, EditingOptions, GradientSelector):
     is the mean of what a fact has of three parts: the share of the loss that is removed after its
     prompt and after its paraphrases, and exp(-|change|) of unrelated answers' log-probability. It
     needs no old answer, and does not change where weights before the matrix are scaled up and the
-    matrix down, as inner products of whole weights' gradients do.
+    matrix down, as inner products of whole weights' gradients do. Editors that write a part of a
+    change only, by the layer's second moment, may serve best elsewhere; a note says so.
     """
 
     clamp: float | None = option(
@@ -94,6 +96,9 @@ class Selector(Resampling, EditingOptions, GradientSelector):
         why = {"for want of a subject in their prompt": ~subject}
         why |= {"since the model is certain of their new answer": subject & certain}
         notes = [f"Left out {w}: {out.sum()} facts." for w, out in why.items() if out.any()]
+        if damping := registry.member("lga_fast.editors", self.editor).Editor.damping:
+            doubt = f"{self.editor} writes a part of a change ({damping}), which is not forecast"
+            notes.append(to_check([doubt], len(mean), len(forecast), self.editor))
         ranking = LayerRanking(
             layer=int(order[0]),
             selector=self.name,

@@ -170,7 +170,7 @@ def test_it_says_why_a_choice_should_be_checked():
     why = "Check this choice: layer 8 is in the last fifth, where edits often fail. race edits a "
     assert checked(last_fifth) == (
         8,
-        [why + "few facts at every layer, which takes as long as about 5 edits."],
+        [why + "few facts at every layer, which takes as long as about 6 edits."],
     )
     layer, (note,) = checked([-value for value in last_fifth])
     assert layer == 0
