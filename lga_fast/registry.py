@@ -110,10 +110,13 @@ def configured_together(
             f"{', '.join(sorted(unknown))}. "
             f"They have: {', '.join(sorted(set().union(*known.values())))}."
         )
-    return {
-        name: cls(**{k: v for k, v in options.items() if k in known[name]})
-        for name, cls in classes.items()
-    }
+    return {name: cls(**of_member(package, name, kind, options)) for name, cls in classes.items()}
+
+
+def of_member(package: str, name: str, kind: str, offered: dict[str, Any]) -> dict[str, Any]:
+    """Those of the offered options that a member's dataclass `kind` has."""
+    known = {field.name for field in fields(getattr(member(package, name), kind))}
+    return {key: value for key, value in offered.items() if key in known}
 
 
 def member(package: str, name: str) -> ModuleType:

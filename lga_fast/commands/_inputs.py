@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from lga_fast import datasets, distributed, progress, registry
+from lga_fast import datasets, distributed, progress, registry, select_layer, selectors
 from lga_fast.commands import _field_options, _options
 from lga_fast.datasets import FactToken, LoadedEdits
-from lga_fast.editors import Preset, check_options
+from lga_fast.editors import Preset, check_options, overridden
 from lga_fast.errors import RanksError
 from lga_fast.files import check_writable
 from lga_fast.loading import load
 from lga_fast.models import EditableModel
+from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.reports import html as pages
 from lga_fast.weight_edit import WeightEdit
 
@@ -92,6 +93,23 @@ def editor_arguments(
         options["seed"] = seed
     check_options(editor, layer, config, options)  # before a model is loaded
     return options | {"editor": editor, "preset": preset, "config": config}
+
+
+def choose_layer(
+    model: EditableModel, facts: Sequence[EditRequest], seed: int, arguments: dict[str, Any]
+) -> LayerRanking:
+    """The layer to edit, for the editor that these arguments of `lga_fast.edit` name."""
+    editor, config = arguments["editor"], arguments["config"]
+    options = registry.of_member("lga_fast.editors", editor, "Editor", arguments)
+    return select_layer(
+        model,
+        facts,
+        selectors.TO_EDIT,
+        seed=seed,
+        editor=editor,
+        preset=arguments["preset"],
+        config=overridden(str(config) if config else None, options),
+    )
 
 
 def refuse_ranks(command: str, instead: str) -> None:

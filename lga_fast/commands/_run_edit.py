@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from lga_fast import named_models, select_layer, selectors
+from lga_fast import named_models
 from lga_fast.commands import _inputs, _recipe
 from lga_fast.commands._notes import recorded_notes
 from lga_fast.datasets import FactToken, LoadedEdits, load_edits
@@ -132,7 +132,7 @@ def _solve(
     except NoLayer:
         pass
     proxies = requests if facts is None else _inputs.draw_proxy(facts, proxy, seed)
-    ranking = select_layer(model, proxies, selectors.TO_EDIT, seed=seed)
+    ranking = _inputs.choose_layer(model, proxies, seed, arguments)
     layers = chosen_layers(arguments["editor"], arguments["config"], int(ranking))
     change = edit(model, requests, **(arguments | layers))
     choice = {"layer_choice": dataclasses.asdict(ranking)}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
-from lga_fast import datasets, distributed, select_layer, selectors
+from lga_fast import datasets, distributed
 from lga_fast import metrics as metric_members
 from lga_fast.commands import _inputs, _options, _recipe
 from lga_fast.datasets import FactToken, Finding, LoadedEdits, LoadReport
@@ -20,9 +19,8 @@ from lga_fast.evaluation.evaluate import evaluate
 from lga_fast.evaluation.loop import EvalWhen, Mode
 from lga_fast.evaluation_records import Evaluation
 from lga_fast.files import write_atomic
-from lga_fast.models import EditableModel
 from lga_fast.parsing import parse_yaml
-from lga_fast.records import EditRequest, LayerRanking
+from lga_fast.records import LayerRanking
 from lga_fast.reports import evaluation, pages
 
 
@@ -73,37 +71,31 @@ def run(
         results = evaluate_at(held_out, layer=layer)
     except NoLayer:
         held_out = held_out or datasets.split(facts, proxy, seed)
-        ranking = _choose_layer(model, held_out.proxy, seed, out)
+        ranking = _inputs.choose_layer(model, held_out.proxy, seed, arguments)
+        if out and distributed.current().is_rank_zero:
+            out.mkdir(parents=True, exist_ok=True)
+            write_atomic(out / "ranking.json", ranking.to_json() + "\n")
         results = evaluate_at(held_out, **chosen_layers(editor, config, int(ranking)))
     if not distributed.current().is_rank_zero:
         return
     if html:
         write_atomic(html, pages.evaluation_page(results, ranking, _recipe.command_line()))
-    _report(results, as_json, out)
+    _report(results, ranking, as_json, out)
     if html and not as_json:
         click.echo(f"Page: {html}")
 
 
-def _report(results: Evaluation, as_json: bool, out: Path | None) -> None:
+def _report(
+    results: Evaluation, ranking: LayerRanking | None, as_json: bool, out: Path | None
+) -> None:
     if out:
         write_atomic(out / "summary.json", evaluation.to_json(results) + "\n")
     if as_json:
         click.echo(evaluation.to_json(results))
         return
-    evaluation.show(results, Console(markup=False))
+    evaluation.show(results, Console(markup=False), ranking)
     if out:
         click.echo(f"Written to {out}: {', '.join(sorted(file.name for file in out.iterdir()))}")
-
-
-def _choose_layer(
-    model: EditableModel, facts: Sequence[EditRequest], seed: int, out: Path | None
-) -> LayerRanking:
-    """The choice of the layer to edit."""
-    ranking = select_layer(model, facts, selectors.TO_EDIT, seed=seed)
-    if out and distributed.current().is_rank_zero:
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomic(out / "ranking.json", ranking.to_json() + "\n")
-    return ranking
 
 
 def _test(facts: LoadedEdits, held_out: datasets.Split | None, skip_unusable: bool) -> LoadedEdits:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from lga_fast import provenance
+from lga_fast.reports import ranking_table
 from lga_fast.reports.answers import Answer, AnswerChange, EditReport
 
 
 def show(report: EditReport, console: Console) -> None:
     """Print the report."""
     about = report.provenance
-    notes = [Text(f"• {note}") for note in report.notes]
+    chosen = about.get("layer_choice", {}).get("notes", ())
+    notes = [Text(f"• {note}") for note in (*chosen, *report.notes)]
     head, result = "\n".join(header(report)), "\n".join(["", *verdict(report)])
     parts: list[RenderableType] = [Text(f"{head}\n", style="dim"), _table(report), Text(result)]
     parts += notes
@@ -28,22 +28,8 @@ def header(report: EditReport) -> list[str]:
     """How the layer was chosen, if it was, and on what the edit was solved."""
     lines = [provenance.arithmetic(report.provenance)]
     if ranking := report.provenance.get("layer_choice"):
-        lines.insert(0, _layer_choice(ranking))
+        lines.insert(0, ranking_table.choice(ranking))
     return lines
-
-
-def _layer_choice(ranking: dict[str, Any]) -> str:
-    data = ranking["provenance"]["data"]
-    file = f" ({data['file']})" if data["file"] else ""
-    count = len(ranking["notes"])
-    which = "a note" if count == 1 else f"{count} notes"
-    notes = f"; `lga-fast select --selector {ranking['selector']}` shows {which}"
-    several = ranking["requests"] > 1 and ranking["stability"]
-    stable = f" ({several[ranking['layer']]:.0%} of resamples agree)" if several else ""
-    return (
-        f"layer {ranking['layer']} chosen by {ranking['selector']} on {ranking['requests']} proxy "
-        f"facts from {data['name']}{file}{stable}{notes if count else ''}"
-    )
 
 
 def _table(report: EditReport) -> Table:

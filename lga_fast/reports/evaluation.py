@@ -12,6 +12,8 @@ from rich.text import Text
 
 from lga_fast import provenance
 from lga_fast.evaluation_records import Evaluation
+from lga_fast.records import LayerRanking
+from lga_fast.reports import ranking_table
 
 _MODES = {
     ("single", "end"): "each edited alone",
@@ -29,14 +31,16 @@ def to_json(results: Evaluation) -> str:
     return json.dumps(whole, indent=2, ensure_ascii=False)
 
 
-def show(results: Evaluation, console: Console) -> None:
-    """Print the summary."""
+def show(results: Evaluation, console: Console, ranking: LayerRanking | None = None) -> None:
+    """Print the summary, with what is to be known of the `ranking` that chose the layer."""
     config, run = results.provenance["configuration"], results.provenance["made"][-1]
+    chosen = [ranking_table.choice(asdict(ranking))] if ranking else []
     parts: list[RenderableType] = [
-        Text("\n".join([*header(results), ""]), style="dim"),
+        Text("\n".join([*chosen, *header(results), ""]), style="dim"),
         _table(results),
         Text("\n".join(["", *remarks(results)]), style="dim"),
     ]
+    parts += [Text(f"• {note}") for note in ranking.notes] if ranking else []
     title = Text(f"{config['editor']}: layer {config['layer']} of {run['model']}", style="bold")
     console.print(Panel(Group(*parts), title=title, expand=False))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
@@ -24,6 +25,18 @@ def show(ranking: LayerRanking, console: Console) -> None:
     parts += [Text(legend, style="dim"), *notes]
     title = f"{ranking.selector}: layer {ranking.layer} of {ranking.provenance['model']}"
     console.print(Panel(Group(*parts), title=Text(title, style="bold"), expand=False))
+
+
+def choice(ranking: dict[str, Any]) -> str:
+    """What chose an edit's layer, and on what; for a ranking as a dict."""
+    data = ranking["provenance"]["data"]
+    file = f" ({data['file']})" if data["file"] else ""
+    several = ranking["requests"] > 1 and ranking["stability"]
+    stable = f" ({several[ranking['layer']]:.0%} of resamples agree)" if several else ""
+    return (
+        f"layer {ranking['layer']} chosen by {ranking['selector']} on {ranking['requests']} proxy "
+        f"facts from {data['name']}{file}{stable}"
+    )
 
 
 def header(ranking: LayerRanking) -> list[str]:

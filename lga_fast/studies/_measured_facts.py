@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from lga_fast import registry
@@ -59,6 +59,5 @@ def selector_for(trial: Trial, name: str, resamples: int, **options: Any) -> Lay
         "seed": setting.seed,
         "bootstrap": resamples,
     }
-    known = {field.name for field in fields(registry.member(SELECTORS, name).Selector)}
-    options |= {key: value for key, value in offered.items() if key in known}
+    options |= registry.of_member(SELECTORS, name, "Selector", offered)
     return registry.configured(SELECTORS, name, "Selector", options)

@@ -27,6 +27,7 @@ def test_a_chosen_layer_is_evaluated_on_the_other_facts(where, facts, tmp_path):
     assert ranking.requests == 4
     for part in (
         f"r_rome: layer {int(ranking)} of",
+        f"layer {int(ranking)} chosen by reach on 4 proxy facts from jsonl (facts.jsonl)",
         "2 requests from jsonl (facts.jsonl), each edited alone",
         "4 proxy facts are not among them",
         "before after sd requests rewrite",

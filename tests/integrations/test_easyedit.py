@@ -17,7 +17,6 @@ from lga_fast.integrations.easyedit import (
     MEMITHyperParams,
     R_ROMEHyperParams,
     ROMEHyperParams,
-    select_layers,
     summary_metrics,
 )
 from lga_fast.metrics import fluency
@@ -215,18 +214,6 @@ def test_hparams_are_read_changed_and_written(tmp_path, loaded):
     if not torch.cuda.is_available():
         with pytest.warns(LgaFastWarning, match="there is no cuda:0; the CPU is used"):
             assert BaseEditor(file).editable.device.type == "cpu"
-
-
-def test_layers_are_chosen_and_kept(loaded):
-    editor = BaseEditor(hparams(loaded, layers="auto"))
-    editor.edit(**ONE, verbose=False)
-    assert editor.hparams.layers == [editor.edits[0].provenance["layer"]]
-    mass = hparams(loaded, MEMITHyperParams, layers="auto")
-    assert select_layers(mass, TWO, selector="fixed", layer=6) == [2, 3, 4, 5, 6]
-    assert select_layers(mass, TWO, selector="fixed", layer=2) == [0, 1, 2]
-    mass.layers = [1, 2]
-    assert select_layers(mass, TWO, selector="fixed", layer=6) == [5, 6]
-    assert select_layers(mass, TWO, selector="fixed", layer=6, window=1) == [6] != mass.layers
 
 
 def test_an_editor_of_lga_fast_takes_the_same_hparams(loaded):

@@ -241,8 +241,8 @@ def test_rounding_and_the_choice_of_the_layer_are_said():
     made = REPORT.provenance | {"dtype": "bfloat16", "layer_choice": choice}
     text = shown(replace(REPORT, provenance=made))
     said = "layer 3 chosen by lga on 30 proxy facts from zsre (z.json) (98% of resamples agree)"
-    assert said in text and "--selector" not in text
+    assert said in text
     assert "Rounding to bfloat16: ‖applied − intended‖ / ‖intended‖ = 0.12" in text
-    made["layer_choice"] = choice | {"notes": ["one"], "requests": 1}  # whose resamples are alike
+    made["layer_choice"] = choice | {"notes": ["Doubt."], "requests": 1}  # of one all are alike
     text = shown(replace(REPORT, provenance=made))
-    assert "; `lga-fast select --selector lga` shows a note" in text and "resamples" not in text
+    assert "• Doubt." in text and "resamples" not in text

@@ -60,7 +60,7 @@ def select_layers(
             "auto", as EasyEdit's configs of the method have: 5 for MEMIT, PMET and AlphaEdit, 1 for
             ROME, R-ROME and EMMET.
         model: as loaded already.
-        options: of the selector.
+        options: of the selector; its editor and config are those of the hparams.
 
     Raises:
         DataError: hparams or requests are not what they should be.
@@ -72,7 +72,11 @@ def select_layers(
     """
     hparams = _hparams.resolve(hparams)
     layers = getattr(hparams, "layers", "auto")
+    name = registry.canonical("lga_fast.editors", hparams.alg_name)
+    # Without the model itself, which a ranking's provenance would copy.
+    config = {key: value for key, value in hparams.to_dict().items() if key != "model_name"}
+    offered = {"editor": name, "config": config}
+    options = registry.of_member("lga_fast.selectors", selector, "Selector", offered) | options
     ranking = select_layer(model or load_model(hparams), requests, selector, **options)
     length = window or (None if layers == "auto" else len(layers))
-    name = registry.canonical("lga_fast.editors", hparams.alg_name)
     return editors.window(name, int(ranking), length)
