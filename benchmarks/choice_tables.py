@@ -14,22 +14,28 @@ except ImportError:
     from _markdown import results, table
 
 _README = ("reach", "race", "brute_force", "salem", "lga", "cma", "layer 0", "layer 5")
+_COLUMNS = {  # of README's table, by what pairs' names begin with
+    "smollm2": "SmolLM2",
+    "smollm2-emmet": "SmolLM2, EMMET",
+    "atlas": "embedded",
+    "atlas-llama": "embedded",
+}
 _SCORES = ("rewrite", "combined")
 _CALIBRATED = ("race", "reach", "lga")
 _ELSE = 12  # readings of LGA that RESULTS.md shows, apart from the worst
 
 
 def summary() -> str:
-    """README's table: mean and worst regret over draws of the proxy facts, by model."""
+    """README's table: mean and worst regret over draws of the proxy facts."""
     pairs = results("layer_choice")["pairs"]
-    models: dict[str, list[Any]] = {}
+    columns: dict[str, list[Any]] = {}
     for pair, found in pairs.items():
-        models.setdefault(pair.partition("_")[0], []).append(found)
+        columns.setdefault(_COLUMNS[pair.partition("_")[0]], []).append(found)
     rows = [
-        [f"`{name}`", *(_regret(name, found) for found in models.values()), _held_out(name, pairs)]
+        [f"`{name}`", *(_regret(name, found) for found in columns.values()), _held_out(name, pairs)]
         for name in _README
     ]
-    return table(["selector", *models, "held out"], rows) + f"\n{_papers()}\n"
+    return table(["selector", *columns, "held out"], rows) + f"\n{_papers()}\n"
 
 
 def readings() -> str:
