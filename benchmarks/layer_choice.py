@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +43,19 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("pairs", nargs="+")
     parser.add_argument("--cma", action="store_true", help="also causal tracing, on one draw")
+    parser.add_argument("--jobs", type=int, default=1, help="pairs that are judged at a time")
     given = parser.parse_args()
-    torch.set_num_threads(1)
     pairs = {}
-    for name, _, rest in (pair.partition("=") for pair in given.pairs):
-        pairs[name] = judge(*rest.split(","), tracing=given.cma)
-        print(name, json.dumps(pairs[name]["facts"]), flush=True)
+    with ProcessPoolExecutor(
+        given.jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        named = [pair.partition("=") for pair in given.pairs]
+        judging = {
+            name: pool.submit(judge, *rest.split(","), tracing=given.cma) for name, _, rest in named
+        }
+        for name, found in judging.items():
+            pairs[name] = found.result()
+            print(name, json.dumps(pairs[name]["facts"]), flush=True)
     about = {"commit": provenance.commit(), "draws": DRAWS, "proxy": PROXY, "seed": SEED}
     given.out.write_text(json.dumps(about | {"pairs": pairs}) + "\n")
 
