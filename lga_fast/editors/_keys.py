@@ -25,7 +25,7 @@ KeysAndOutputs = tuple[
     Float[Tensor, "request context d_in"], Float[Tensor, "request context d_out"]
 ]
 
-_Ordered = Callable[[list[Float[Tensor, "row d"]]], Float[Tensor, "request context d"]]
+_Ordered = Callable[[list[Float[Tensor, "_ d"]]], Float[Tensor, "request context d"]]
 
 _BATCH_TOKENS = 4096  # of one forward
 
@@ -99,7 +99,7 @@ def _runs(
             model.run_batches([jobs[i] for i in group], max(layers) + 1)
     order = torch.tensor([i for batch in batches for i in batch]).argsort()
 
-    def ordered(parts: list[Float[Tensor, "row d"]]) -> Float[Tensor, "request context d"]:
+    def ordered(parts: list[Float[Tensor, "_ d"]]) -> Float[Tensor, "request context d"]:
         read = torch.cat(parts)
         return wide(read[order.to(read.device)]).unflatten(0, (len(requests), len(contexts)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol, Self, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from lga_fast.datasets import easyedit_requests
 from lga_fast.editors._value_problem import Optimisation, Value
@@ -103,7 +103,7 @@ class LayerEditor(Options, ABC):
             return 2 + len(self.context_lengths) * self.contexts_per_seed * len(SEED_WORDS)
         return 2 + len(self.given_contexts)
 
-    def cheap(self) -> Self:
+    def cheap(self) -> LayerEditor:
         """The same with values for the bare prompt: several times cheaper, for comparing layers."""
         return replace(self, bare_value=True)
 

@@ -145,6 +145,6 @@ def _added(
     return hidden.index_put((row, token), change.to(hidden), accumulate=True)
 
 
-def _concatenated(parts: Sequence[Float[Tensor, "row d"]]) -> Float[Tensor, "row d"]:
+def _concatenated(parts: Sequence[Float[Tensor, "_ d"]]) -> Float[Tensor, "row d"]:
     """All rows, on the device of the first; blocks may be on several."""
     return torch.cat([part.to(parts[0].device) for part in parts])

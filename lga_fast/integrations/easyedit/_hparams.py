@@ -6,13 +6,15 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 
 from lga_fast.editors import read_config
 from lga_fast.errors import DataError
 from lga_fast.files import write_atomic
+
+H = TypeVar("H", bound="HyperParams")
 
 
 class HyperParams(SimpleNamespace):
@@ -41,7 +43,7 @@ class HyperParams(SimpleNamespace):
         super().__init__(**{key: _number(value) for key, value in config.items()})
 
     @classmethod
-    def from_hparams(cls, hparams_name_or_path: str | os.PathLike[str]) -> Self:
+    def from_hparams(cls: type[H], hparams_name_or_path: str | os.PathLike[str]) -> H:
         """The config in a YAML or JSON file, whose suffix .yaml may be left out.
 
         Raises:
