@@ -16,6 +16,7 @@ except ImportError:
 _README = ("reach", "race", "brute_force", "salem", "lga", "cma", "layer 0", "layer 5")
 _COLUMNS = {  # of README's table, by what pairs' names begin with
     "smollm2": "SmolLM2",
+    "smollm2-rome": "SmolLM2",
     "smollm2-emmet": "SmolLM2, EMMET",
     "atlas": "embedded",
     "atlas-llama": "embedded",
