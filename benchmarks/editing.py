@@ -93,7 +93,7 @@ def ours(
     values = _value_solver.optimise(
         model, layer, requests, contexts, HOW, runner=runner, show_progress=False
     )
-    return [r_rome.update(v, v.keys, v.outputs, _rank_one.direction(v.keys)) for v in values]
+    return [_rank_one.update(v, _rank_one.direction(v.keys), r_rome.mean) for v in values]
 
 
 def usual(
@@ -159,7 +159,7 @@ def usual_edit(
     read = [key_of(model, layer, row.ids[: row.start], at) for row, at in answers]
     keys, outputs = (torch.cat(x) for x in zip(*read, strict=True))
     value = _value_solver.Value(seen["initial"], seen["delta"].detach(), (), False, keys, outputs)
-    return r_rome.update(value, keys, outputs, _rank_one.direction(keys, moment))
+    return _rank_one.update(value, _rank_one.direction(keys, moment), r_rome.mean)
 
 
 def key_of(model: EditableModel, layer: int, ids: tuple[int, ...], at: int) -> Change:

@@ -5,6 +5,7 @@ _config.py     the file: its keys, and what they set
 _layer_editor.py, _rank_one.py (ROME's), _mass.py (MEMIT's, over several layers)    members' bases
 _value_solver.py, _value_problem.py    the optimised value; _contexts.py: what is put before prompts
 _keys.py       keys and outputs, read again while MEMIT and its kin edit layer after layer
+_outlook.py    how large a change may become and how much is written, for forecasts of edits
 _moments.py, _moment_pass.py, _corpus.py    second moments of keys; _preconditioner.py solves with C
 _moment_sources.py, _stored_statistics.py    where they come from; those that other code has stored
 _cost_messages.py    what streamed weights will be read, logged before it happens
@@ -23,6 +24,7 @@ from lga_fast.editors._config import read as read_config
 from lga_fast.editors._cost_messages import verbose_costs
 from lga_fast.editors._layer_editor import LayerEditor, Solver
 from lga_fast.editors._options import Preset, check_options, chosen_layers, resolve, window
+from lga_fast.editors._outlook import outlook
 from lga_fast.editors._value_solver import optimise_at
 from lga_fast.errors import EditError, warn
 from lga_fast.models import EditableModel, check_loaded
@@ -38,6 +40,7 @@ __all__ = [
     "chosen_layers",
     "edit",
     "edit_each",
+    "outlook",
     "overridden",
     "read_config",
     "report_changes",

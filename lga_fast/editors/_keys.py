@@ -35,18 +35,24 @@ def of_contexts(
     layers: Sequence[int],
     requests: Sequence[EditRequest],
     contexts: Sequence[str],
+    site: Site | None = None,
 ) -> dict[int, KeysAndOutputs]:
-    """By layer, what its edited matrix reads and outputs behind every context.
+    """By layer, what its edited matrix reads behind every context, and what `site` outputs.
 
     Args:
         model: read as it is now.
         layers: that share the runs.
         requests: each with its subject's span.
         contexts: texts put before the prompt, or around it.
+        site: None: the edited matrix itself.
     """
-    runs, ordered = _runs(model, layers, (), requests, contexts)
+    runs, ordered = _runs(model, layers, (site,) if site else (), requests, contexts)
+
+    def output(run: CleanRun, n: int) -> Float[Tensor, "row d_out"]:
+        return run.captured[model.part(n, site)].value[:, 0] if site else run.outputs[n]
+
     return {
-        n: (ordered([run.keys[n] for run in runs]), ordered([run.outputs[n] for run in runs]))
+        n: (ordered([run.keys[n] for run in runs]), ordered([output(run, n) for run in runs]))
         for n in layers
     }
 

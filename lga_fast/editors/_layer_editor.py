@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, runtime_checkable
 
+from jaxtyping import Float
+from torch import Tensor
+
 from lga_fast.datasets import easyedit_requests
 from lga_fast.editors._value_problem import Optimisation, Value
 from lga_fast.errors import OptionError
@@ -32,6 +35,14 @@ class Solver(Protocol):
     contexts: tuple[str, ...]
     optimisation: Optimisation
     sites: tuple[Site, ...]
+
+    def written(self, keys: Float[Tensor, "request context d_in"]) -> Float[Tensor, " request"]:
+        """The part of a value's δ by which the output for the bare prompt's key would change.
+
+        Keys are read behind each of the contexts, of which the first is empty. Each request is as
+        if it were edited alone.
+        """
+        ...
 
     def solve_joint(self, requests: Sequence[EditRequest]) -> WeightEdit:
         """One edit for all requests, which follow those of earlier calls."""
@@ -78,6 +89,8 @@ class LayerEditor(Options, ABC):
         "all contexts. Much cheaper.",
     )
 
+    # δ is added to each, the first one's is written.
+    sites: ClassVar[tuple[Site, ...]] = ("mlp",)
     # The option that decides how much of a change is written; None: all of it is.
     damping: ClassVar[str | None] = None
     context_lengths: ClassVar[tuple[int, ...]] = (5, 10)  # in tokens, where contexts are sampled
@@ -115,6 +128,13 @@ class LayerEditor(Options, ABC):
         contexts, where 0.13 of the time was measured on the atlas models.
         """
         return (self.rows + 1) / (self.cheap().rows + 1)
+
+    def sites_in(self, model: EditableModel) -> tuple[Site, ...]:
+        """`sites`; but where a norm follows the MLP, only the MLP's.
+
+        There no change of the down projection moves the residual stream by a given δ.
+        """
+        return ("mlp",) if model.family.post_mlp_norm and "block" in self.sites else self.sites
 
     def measure(self, model: EditableModel, layers: Sequence[int]) -> None:
         """Measure and store, in one pass, what `prepare` would measure layer by layer."""

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from lga_fast import provenance
@@ -32,7 +32,7 @@ _LITTLE = 0.1  # the user is warned if less than this share of a change is writt
 class MassEditor(LayerEditor):
     """Base of the mass editors: a member adds its formula, M and ρ of `solve_update`."""
 
-    sites: ClassVar[tuple[Site, ...]] = ("block",)  # δ is added to each, the first one's is written
+    sites: ClassVar[tuple[Site, ...]] = ("block",)
     context_lengths = (10,)
     contexts_per_seed = 1
 
@@ -75,9 +75,6 @@ class MassSolver:
     left to reach them, on the model that carries the changes so far (Meng et al. 2022,
     "Mass-editing memory in a transformer", arXiv 2210.07229, algorithm 1).
 
-    Where a norm follows the MLP, no change of the down projection moves the residual stream by a
-    given δ, so values are those of the MLP's output instead of the block's.
-
     Args:
         model: left as it was.
         layer: where values are optimised; the highest of the editor's `layers`.
@@ -91,9 +88,7 @@ class MassSolver:
         self.model, self.layer, self.editor = model, layer, editor
         self.name = type(editor).__module__.rpartition(".")[2]
         self.layers = _ascending(editor.layers, layer)
-        self.sites = editor.sites
-        if model.family.post_mlp_norm and "block" in self.sites:
-            self.sites = ("mlp",)
+        self.sites = editor.sites_in(model)
         self.optimisation = editor.optimisation()
         _value_solver.resolve_loss_layer(model, layer, self.optimisation)  # refused before any work
         self.provenance = provenance.of(model)  # of the original model, before anything is applied
@@ -132,6 +127,15 @@ class MassSolver:
         ridge = self.editor.ridge(len(keys))
         return solve_update(layer, keys, residual, self.preconditioners[layer], ridge)
 
+    def written(self, keys: Float[Tensor, "request context d_in"]) -> Float64[Tensor, " request"]:
+        """k₀ᵀMk / (kᵀMk + ρ) for the bare prompt's key k₀ and the weighted mean k."""
+        mean, bare = self._mean(keys), _exact(keys[:, 0])
+        right = self.preconditioners[self.layer](mean)
+        return (bare * right).sum(1) / ((mean * right).sum(1) + self.editor.ridge(1))
+
+    def _mean(self, keys: Float[Tensor, "request context d_in"]) -> Float64[Tensor, "request d_in"]:
+        return torch.einsum("c,rcd->rd", self.weights, _exact(keys))
+
     def _values(self, requests: Sequence[EditRequest]) -> list[Value]:
         return _value_solver.optimise(
             self.model, self.layer, requests, self.contexts, self.optimisation, sites=self.sites
@@ -153,9 +157,8 @@ class MassSolver:
                         self.model, layer, (self.layer, self.sites[0]), requests, self.contexts
                     )
                     residual = targets - _exact(current)
-                keys = torch.einsum("c,rcd->rd", self.weights, _exact(keys))
                 part = self.editor.part(len(self.layers) - len(updates))
-                updates[layer] = self.update(layer, keys, part * residual)
+                updates[layer] = self.update(layer, self._mean(keys), part * residual)
                 if layer != self.layer:
                     fingerprint = {"model_fingerprint": self.model.fingerprint()}
                     change = WeightEdit({self._weight(layer): updates[layer].delta}, fingerprint)

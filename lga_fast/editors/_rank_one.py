@@ -16,14 +16,12 @@ from lga_fast.editors._layer_editor import LayerEditor
 from lga_fast.editors._moments import Moments
 from lga_fast.editors._value_problem import Value
 from lga_fast.errors import EditError
-from lga_fast.forward.clean_run import Site
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
 from lga_fast.weight_edit import LowRank, WeightEdit
 
-Formula = Callable[[Value, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Held = Callable[[Float[Tensor, "row d"]], Float[Tensor, " d"]]
 
-_SITES: tuple[Site, ...] = ("mlp",)
 _MIN_COSINE = 1e-3  # between key and u: below it the update explodes
 
 
@@ -34,8 +32,8 @@ class RankOneSolver:
         model: left as it was.
         layer: of the matrix that the family's `edited` names.
         editor: its options.
-        formula: left and right factor of ΔW from the value, keys, outputs (first row: the bare
-            prompt) and u.
+        held: of keys and of outputs, the one for which the new value is written; the first row is
+            the bare prompt's.
         weigh_keys: whether u is along C⁻¹ k̄ instead of k̄.
     """
 
@@ -44,12 +42,12 @@ class RankOneSolver:
         model: EditableModel,
         layer: int,
         editor: LayerEditor,
-        formula: Formula,
+        held: Held,
         weigh_keys: bool,
     ) -> None:
-        self.model, self.layer, self.editor, self.formula = model, layer, editor, formula
+        self.model, self.layer, self.editor, self.held = model, layer, editor, held
         self.name = type(editor).__module__.rpartition(".")[2]
-        self.optimisation, self.sites = editor.optimisation(), _SITES
+        self.optimisation, self.sites = editor.optimisation(), editor.sites_in(model)
         self.provenance = provenance.of(model)  # of the original model, before anything is applied
         self.contexts = _contexts.of(model, editor)
         self.parameter = model.weight_name(layer, model.family.edited)
@@ -78,6 +76,11 @@ class RankOneSolver:
                 values += self._values([request])
         return self._edit(requests, values)
 
+    def written(self, keys: Float[Tensor, "request context d_in"]) -> Float[Tensor, " request"]:
+        """k₀·u of the bare prompt's key in units of the held one's."""
+        us = [direction(rows, self.moment) for rows in keys]
+        return torch.stack([(k[0] @ u) / (self.held(k) @ u) for k, u in zip(keys, us, strict=True)])
+
     def _values(self, requests: Sequence[EditRequest]) -> list[Value]:
         return _value_solver.optimise(
             self.model, self.layer, requests, self.contexts, self.optimisation, sites=self.sites
@@ -85,7 +88,7 @@ class RankOneSolver:
 
     def _delta(self, value: Value) -> LowRank:
         u = direction(value.keys, self.moment)
-        left, right = self.formula(value, value.keys, value.outputs, u)
+        left, right = update(value, u, self.held)
         return LowRank(left.float().cpu().unsqueeze(1), right.float().cpu().unsqueeze(1))
 
     def _edit(self, requests: Sequence[EditRequest], values: Sequence[Value]) -> WeightEdit:
@@ -115,6 +118,16 @@ class RankOneSolver:
             "notes": notes,
         }
         return WeightEdit({self.parameter: whole}, self.provenance | provenance)
+
+
+def update(
+    value: Value, u: Float[Tensor, " d_in"], held: Held
+) -> tuple[Float[Tensor, " d_out"], Float[Tensor, " d_in"]]:
+    """Factors r = (v* - o) / (k·u) and u of ΔW, for the held key k and output o.
+
+    ROME's, of the bare prompt, is arXiv 2202.05262, eq. 2.
+    """
+    return (value.initial + value.delta - held(value.outputs)) / (held(value.keys) @ u), u
 
 
 def _notes(value: Value, delta: LowRank) -> list[str]:

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from lga_fast.editors import rome
 from lga_fast.editors._rank_one import RankOneSolver
-from lga_fast.editors._value_problem import Value
 from lga_fast.models import EditableModel
 
 
@@ -19,14 +18,9 @@ class Editor(rome.Editor):
 
     def prepare(self, model: EditableModel, layer: int) -> RankOneSolver:
         """As for `rome`."""
-        return RankOneSolver(model, layer, self, update, self.mom2_adjustment)
+        return RankOneSolver(model, layer, self, mean, self.mom2_adjustment)
 
 
-def update(
-    value: Value,
-    keys: Float[Tensor, "row d_in"],
-    outputs: Float[Tensor, "row d_out"],
-    u: Float[Tensor, " d_in"],
-) -> tuple[Float[Tensor, " d_out"], Float[Tensor, " d_in"]]:
-    """Factors r = (v* - ō) / (k̄·u) and u of ΔW ("Rebuilding ROME", arXiv 2403.07175)."""
-    return (value.initial + value.delta - outputs.mean(0)) / (keys.mean(0) @ u), u
+def mean(rows: Float[Tensor, "row d"]) -> Float[Tensor, " d"]:
+    """Over the contexts ("Rebuilding ROME", arXiv 2403.07175)."""
+    return rows.mean(0)

@@ -11,7 +11,6 @@ from torch import Tensor
 from lga_fast.editors import _moment_sources
 from lga_fast.editors._layer_editor import LayerEditor
 from lga_fast.editors._rank_one import RankOneSolver
-from lga_fast.editors._value_problem import Value
 from lga_fast.models import EditableModel
 from lga_fast.options import option
 
@@ -46,14 +45,9 @@ class Editor(LayerEditor):
 
     def prepare(self, model: EditableModel, layer: int) -> RankOneSolver:
         """Contexts and, with `mom2_adjustment`, the second moment of the model as it is."""
-        return RankOneSolver(model, layer, self, update, self.mom2_adjustment)
+        return RankOneSolver(model, layer, self, bare, self.mom2_adjustment)
 
 
-def update(
-    value: Value,
-    keys: Float[Tensor, "row d_in"],
-    outputs: Float[Tensor, "row d_out"],
-    u: Float[Tensor, " d_in"],
-) -> tuple[Float[Tensor, " d_out"], Float[Tensor, " d_in"]]:
-    """Factors r = (v* - o₀) / (k₀·u) and u of ΔW (arXiv 2202.05262, eq. 2); row 0 is bare."""
-    return (value.initial + value.delta - outputs[0]) / (keys[0] @ u), u
+def bare(rows: Float[Tensor, "row d"]) -> Float[Tensor, " d"]:
+    """The bare prompt's: the first."""
+    return rows[0]
