@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -47,7 +47,10 @@ def gradient_choices(
         )
         place = {case_id: i for i, case_id in enumerate(scores.case_ids)}
         places = np.array([place.get(request.case_id, -1) for request in requests])
-        for name, choose in choices_of_a_pass(model, reading, scores, editing):
+        foreseen = scores
+        if not options:
+            foreseen = reach.Selector(**editing).completed(model, requests, scores)
+        for name, choose in choices_of_a_pass(reading, foreseen):
             yield name, partial(of_scored, choose, places)
 
 
@@ -57,15 +60,13 @@ def of_scored(choose: Choose, places: np.ndarray, draw: np.ndarray, seed: int) -
     return choose(scored[scored >= 0], seed)
 
 
-def choices_of_a_pass(
-    model: lga_fast.EditableModel, reading: str, scores: LayerScores, editing: dict[str, Any]
-) -> Iterator[tuple[str, Choose]]:
-    """Choices on places of a pass's own facts, for the editor that `editing` names."""
+def choices_of_a_pass(reading: str, scores: LayerScores) -> Iterator[tuple[str, Choose]]:
+    """Choices on places of a pass's own facts; the first pass is completed for reach."""
     if not PASSES[reading]:
         for name in ("lga", "lga_new", "salem"):
             selector = registry.configured("lga_fast.selectors", name, "Selector", {})
-            yield name, aggregated(selector.bound(model), scores)
-        yield from reaches(reach.Selector(**editing).bound(model), scores)
+            yield name, aggregated(selector, scores)
+        yield from reaches(scores)
     for scope, aggregation, fences in itertools.product(
         SCOPES, AGGREGATIONS, ("sums", "logs", "none")
     ):
@@ -95,14 +96,15 @@ def fenced(sums: np.ndarray, fences: Fences) -> int:
     return int(_tukey.choose(sums, 1.0 if fences == "sums" else None))
 
 
-def reaches(selector: reach.Selector, scores: LayerScores) -> Iterator[tuple[str, Choose]]:
+def reaches(scores: LayerScores) -> Iterator[tuple[str, Choose]]:
     """Reach, and what became of it: without some of its parts, and other rules to choose."""
-    yield "reach", aggregated(selector, scores)
-    selector = replace(selector, bootstrap=0)
+    yield "reach", aggregated(reach.Selector(), scores)
+    selector, at = reach.Selector(bootstrap=0), scores.at_subject
+    whole = replace(scores, at_subject=at | {"written": np.ones_like(at["written"])})
+    yield "reach: as if all of a change were written", aggregated(selector, whole)
 
     def chosen(left_out: tuple[str, ...], rule: Callable[[np.ndarray], int]) -> Choose:
-        parts = scores.at_subject
-        parts = parts | {name: parts[name][..., :0] for name in left_out}
+        parts = at | {name: at[name][..., :0] for name in left_out}
         given = replace(scores, at_subject=parts)
 
         def choose(draw: np.ndarray, _: int) -> tuple[int, float]:

@@ -29,12 +29,12 @@ class LayerScores:
     are the sums over a new-answer gradient's absolute values, of weights only and only where they
     were asked for. What needs an old answer is NaN in a pass without old answers.
 
-    `at_subject` has, where it was asked for, the norms at the subject's last token of the edited
-    matrix's output and of the new answer's gradient there: `output` and `gradient`. Of an edit that
-    changes this output by a step of length 1 against the gradient, it has to first order what it
-    does to the first probes: `rephrase` [request layer 2], the part of the new answer's loss after
-    a paraphrase that it removes, and `locality` [request layer 4], the rise in nats of an unrelated
-    answer's log-probability. All are NaN for requests without a subject, for layers whose matrix
+    `at_subject` has, where it was asked for, the norm of the new answer's gradient of the edited
+    matrix's output at the subject's last token: `gradient`. Of an edit that changes this output by
+    a step of length 1 against the gradient, it has to first order what it does to the first probes:
+    `rephrase` [request layer 2], the part of the new answer's loss after a paraphrase that it
+    removes, and `locality` [request layer 4], the rise in nats of an unrelated answer's
+    log-probability. All are NaN for requests without a subject, for layers whose matrix
     cannot be edited and where there is no probe.
 
     Of a mixture of experts the parameters of a layer's experts are added up, and `per_expert` has

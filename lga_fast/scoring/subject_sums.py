@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lga_fast import ops
 from lga_fast.models import EditableModel, Tap
-from lga_fast.models.tensor_utils import grad_mode, to_device, wide
+from lga_fast.models.tensor_utils import to_device, wide
 from lga_fast.scoring.batch_layout import Layout
 from lga_fast.scoring.pairs import SLOTS, Pair
 
@@ -26,9 +26,9 @@ class SubjectSums:
     def __init__(self, model: EditableModel, pairs: list[Pair], scale: float) -> None:
         self.model, self.pairs, self.scale = model, pairs, scale
         count, layers, slots = len(pairs), model.layers, sum(map(len, SLOTS.values()))
-        # axis 0: norms of the output at the subject and of its new gradient
+        # of the new answers' gradients of the output at the subject
         self.norms = torch.full(
-            (2, count, layers), torch.nan, dtype=torch.float64, device=model.device
+            (count, layers), torch.nan, dtype=torch.float64, device=model.device
         )
         # by how much the probes' losses fall per unit of the output's change, and these losses
         self.slopes = self.norms.new_full((count, layers, slots), torch.nan)
@@ -50,12 +50,10 @@ class SubjectSums:
 
     def results(self) -> dict[str, np.ndarray]:
         """What is there in the end; see `LayerScores`."""
-        output, gradient = self.norms.cpu().numpy()
         slopes, losses = self.slopes.cpu().numpy(), self.probe_losses.numpy()[:, None]
         rephrase, locality = (slice(slots.start, slots.stop) for slots in SLOTS.values())
         return {
-            "output": output,
-            "gradient": gradient,
+            "gradient": self.norms.cpu().numpy(),
             "rephrase": slopes[..., rephrase] / losses[..., rephrase],
             "locality": slopes[..., locality],
         }
@@ -81,20 +79,17 @@ class SubjectsOfBatch:
         self._slot = to_device(slot, device)
 
     def add(self, tap: Tap) -> None:
-        """Add norms, and the slopes of the probes' losses."""
+        """Add a norm, and the slopes of the probes' losses."""
         sums, at = self._sums, self._at.to(tap.a.device)
         if tap.routing or not len(at):
             return
-        with grad_mode(False):  # `forward`, because a call would run the taps' hooks
-            output = sums.model.matrix(tap.layer, tap.matrix).forward(tap.a[at])
-        for row, values in enumerate((output, tap.d[at] / sums.scale)):
-            norms = wide(values).double().norm(dim=1)
-            sums.norms[row, self._where, tap.layer] = norms.to(sums.norms)
+        norms = wide(tap.d[at] / sums.scale).double().norm(dim=1)
+        sums.norms[self._where, tap.layer] = norms.to(sums.norms)
         probes = self._layout.probes
         if not len(probes):
             return
         dots = ops.grad_dot(tap.a, tap.d, self._rows, tap.a, tap.d, probes).to(sums.slopes)
         # A change δ at the subject adds δkᵀ/‖k‖² to the matrix. Its inner product with the weight's
         # gradient is linear in δ, which is a step against the gradient g there.
-        unit = sums.norms[1, self._place, tap.layer] / dots[:, 1].where(dots[:, 1] != 0, 1)
+        unit = sums.norms[self._place, tap.layer] / dots[:, 1].where(dots[:, 1] != 0, 1)
         sums.slopes[self._place, tap.layer, self._slot] = dots[:, 0] * unit

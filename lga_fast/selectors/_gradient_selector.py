@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
+from lga_fast.datasets import easyedit_requests
 from lga_fast.errors import ScoringError
 from lga_fast.layer_scores import SCOPES, LayerScores, Scope
 from lga_fast.models import EditableModel
@@ -49,9 +50,11 @@ class GradientSelector(LayerSelector):
             batch_tokens=self.batch_tokens,
         )
 
-    def bound(self, model: EditableModel) -> GradientSelector:
-        """This selector with the options that it takes from a model."""
-        return self
+    def completed(
+        self, model: EditableModel, requests: Sequence[EditRequest], scores: LayerScores
+    ) -> LayerScores:
+        """The scores with what this selector needs besides a pass over these requests."""
+        return scores
 
     @abstractmethod
     def aggregate(self, scores: LayerScores) -> LayerRanking:
@@ -65,7 +68,8 @@ class GradientSelector(LayerSelector):
 
     def choose(self, facts: MeasuredFacts) -> Choice:
         """What the scores that are already there choose."""
-        return Choice.of(self.bound(facts.model).aggregate(facts.scores))
+        scores = self.completed(facts.model, facts.requests, facts.scores)
+        return Choice.of(self.aggregate(scores))
 
 
 @dataclass(frozen=True)
@@ -154,15 +158,18 @@ def rank_together(
     selectors: Mapping[str, GradientSelector],
 ) -> dict[str, LayerRanking]:
     """Rankings of selectors with equal options of the pass, from a single pass."""
-    bound = {name: selector.bound(model) for name, selector in selectors.items()}
-    options = shared_pass(bound.values())
+    requests = easyedit_requests(requests)
+    options = shared_pass(selectors.values())
     assert options is not None
     resume = next(iter(selectors.values())).resume
     scores = score_layers(model, requests, **vars(options), resume=resume)
     if len(selectors) > 1:
         together = {"pass_shared_by": list(selectors)}
         scores = replace(scores, provenance=scores.provenance | together)
-    return {name: selector.aggregate(scores) for name, selector in bound.items()}
+    return {
+        name: selector.aggregate(selector.completed(model, requests, scores))
+        for name, selector in selectors.items()
+    }
 
 
 def shared_pass(selectors: Iterable[LayerSelector]) -> ScoringOptions | None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from lga_fast import editors, registry
+from lga_fast import editors
 from lga_fast.errors import ScoringError
 from lga_fast.layer_scores import LayerScores
 from lga_fast.models import EditableModel
 from lga_fast.options import option
-from lga_fast.records import LayerRanking
+from lga_fast.records import EditRequest, LayerRanking
 from lga_fast.scoring.options import ScoringOptions
 from lga_fast.selectors import _averaged
 from lga_fast.selectors._editing_options import EditingOptions
@@ -21,7 +23,6 @@ from lga_fast.selectors._selector import (
     Resampling,
     excluded,
     refuse_equal,
-    to_check,
     with_notes,
     without_part,
 )
@@ -32,33 +33,57 @@ from lga_fast.sweep import statistics
 class Selector(Resampling, EditingOptions, GradientSelector):
     """The layer where an edit serves best, as far as a first-order forecast tells.
 
-    A rank-one edit moves the edited matrix's output h at the subject's last token by at most
-    `clamp` times its norm. To first order that lowers the new answer's loss by at most
-    clamp·‖h‖·‖g‖, where g is the loss's gradient there, and never by more than the loss itself: a
-    step of length α = min(clamp·‖h‖, loss / ‖g‖). The edit is (-α g/‖g‖) kᵀ/‖k‖², k the key there,
-    so that what it does to any other answer is α times an inner product of two gradients. The score
-    is the mean of what a fact has of three parts: the share of the loss that is removed after its
-    prompt and after its paraphrases, and exp(-|change|) of unrelated answers' log-probability. It
-    needs no old answer, and does not change where weights before the matrix are scaled up and the
-    matrix down, as inner products of whole weights' gradients do. Editors that write a part of a
-    change only, by the layer's second moment, may serve best elsewhere; a note says so.
+    An editor moves a value, the MLP's or the block's output at the subject's last token, by at most
+    b: `clamp` times its norm, or what its steps reach. To first order that lowers the new answer's
+    loss by at most b·‖g‖, where g is the loss's gradient there, and never by more than the loss: a
+    change of length min(b, loss / ‖g‖). Of it the part w is written: all of it by ROME; by R-ROME
+    what the bare prompt's key has of the contexts' mean key; by EMMET, MEMIT, PMET and AlphaEdit
+    what their damping leaves. That makes a step of length α = w · min(b, loss / ‖g‖). The edit is
+    taken as (-α g/‖g‖) kᵀ/‖k‖², k the key there, so that what it does to any other answer is α
+    times an inner product of two gradients. The score is the mean of what a fact has of three
+    parts: the share of the loss that is removed after its prompt and after its paraphrases, and
+    exp(-|change|) of unrelated answers' log-probability. It needs no old answer, and does not
+    change where weights before the matrix are scaled up and the matrix down, as inner products of
+    whole weights' gradients do.
     """
 
     clamp: float | None = option(
-        None, "Largest change in units of the output's norm; default: the editor's.", above=0
+        None, "Largest change in units of the value's norm; default: the editor's.", above=0
     )
 
-    def bound(self, model: EditableModel) -> Selector:
-        """With the clamp that the editor has on this model, at whichever layer."""
-        if self.clamp is not None:
-            return self
+    def check(self, model: EditableModel, requests: Sequence[EditRequest | dict[str, Any]]) -> None:
+        """Refuse options of the editor that do not fit the model."""
+        self._editor(model)
+
+    def _editor(self, model: EditableModel) -> editors.LayerEditor:
         layer = min(model.editable_layers, default=0)  # any that has a matrix of its own
-        editor, _, _ = editors.resolve(model, self.editor, layer, self.preset, self.config, {})
-        return replace(self, clamp=editor.clamp)
+        given = {} if self.clamp is None else {"clamp": self.clamp}
+        return editors.resolve(model, self.editor, layer, self.preset, self.config, given)[0]
 
     def pass_options(self) -> ScoringOptions:
         """What happens at the subject, for new answers only."""
         return replace(super().pass_options(), at_subject=True)
+
+    def completed(
+        self, model: EditableModel, requests: Sequence[EditRequest], scores: LayerScores
+    ) -> LayerScores:
+        """With what the editor could write: `bound` and `written` of `editors.outlook`."""
+        by_id = {request.case_id: request for request in requests}
+        scored = [by_id[case_id] for case_id in scores.case_ids]
+        with_subject = [i for i, request in enumerate(scored) if request.subject_span]
+        layers, editor = model.editable_layers, self._editor(model)
+        shape = scores.at_subject["gradient"].shape
+        found = {name: np.full(shape, np.nan) for name in ("bound", "written")}
+        if with_subject and layers:
+            some = [scored[i] for i in with_subject]
+            for name, values in editors.outlook(model, layers, some, editor).items():
+                found[name][np.ix_(with_subject, layers)] = values
+        about = {"configuration": {"editor": self.editor, "config": asdict(editor)}}
+        return replace(
+            scores,
+            at_subject=scores.at_subject | found,
+            provenance=scores.provenance | about,
+        )
 
     def aggregate(self, scores: LayerScores) -> LayerRanking:
         """The ranking that these scores give.
@@ -69,16 +94,15 @@ class Selector(Resampling, EditingOptions, GradientSelector):
         Raises:
             ScoringError: no request is left, a score is not finite, or all are zero.
         """
-        assert self.clamp is not None  # `bound` has set it
-        output = scores.at_subject["output"]
-        subject, certain = ~np.isnan(output).all(1), scores.loss_new == 0
+        bound = scores.at_subject["bound"]
+        subject, certain = ~np.isnan(bound).all(1), scores.loss_new == 0
         use = subject & ~certain
         if not use.any():
             raise ScoringError(
                 f"reach: none of {len(use)} requests has its subject in its prompt and a new "
                 "answer that the model does not give with certainty"
             )
-        fixed = np.isnan(output[use]).all(0)  # layers that cannot be edited
+        fixed = np.isnan(bound[use]).all(0)  # layers that cannot be edited
         editable = np.flatnonzero(~fixed)
         used = scores.take(np.flatnonzero(use).tolist())
         removed, forecast = self._forecast(used)
@@ -96,9 +120,6 @@ class Selector(Resampling, EditingOptions, GradientSelector):
         why = {"for want of a subject in their prompt": ~subject}
         why |= {"since the model is certain of their new answer": subject & certain}
         notes = [f"Left out {w}: {out.sum()} facts." for w, out in why.items() if out.any()]
-        if damping := registry.member("lga_fast.editors", self.editor).Editor.damping:
-            doubt = f"{self.editor} writes a part of a change ({damping}), which is not forecast"
-            notes.append(to_check([doubt], len(mean), len(forecast), self.editor))
         ranking = LayerRanking(
             layer=int(order[0]),
             selector=self.name,
@@ -119,9 +140,12 @@ class Selector(Resampling, EditingOptions, GradientSelector):
     ) -> tuple[Float[np.ndarray, "request layer"], Float[np.ndarray, "request layer"]]:
         """What is removed of the loss, and the mean of the parts that a request has."""
         at, loss = scores.at_subject, scores.loss_new[:, None]
-        gain = np.minimum(self.clamp * at["output"] * at["gradient"], loss)
-        step = np.divide(gain, at["gradient"], out=np.zeros_like(gain), where=gain != 0)[..., None]
-        removed = gain / loss
+        gain = np.minimum(at["bound"] * at["gradient"], loss)
+        step = np.divide(gain, at["gradient"], out=np.zeros_like(gain), where=gain != 0)
+        removed, step = (
+            np.clip(at["written"] * gain / loss, 0, 1),
+            (at["written"] * step)[..., None],
+        )
         parts = (
             (at["rephrase"], np.clip(step * at["rephrase"], 0, 1)),
             (at["locality"], np.exp(-np.abs(step * at["locality"]))),

@@ -84,9 +84,9 @@ def test_equal_scores_that_are_not_zero_are_refused_too():
 
 
 def at_subject(reaches):
-    """Scores with these reaches under a clamp of 1."""
+    """Scores with these reaches under a bound of 1."""
     gradient = np.atleast_2d(np.asarray(reaches, dtype=float))
-    parts = {"output": np.ones_like(gradient), "gradient": gradient}
+    parts = {"gradient": gradient} | dict.fromkeys(("bound", "written"), np.ones_like(gradient))
     parts |= dict.fromkeys(("rephrase", "locality"), np.zeros((*gradient.shape, 0)))
     return scores(np.zeros_like(gradient), at_subject=parts)
 
@@ -100,12 +100,12 @@ def test_ties_are_noted_with_what_decides():
         options = {"norm": "l2"} if member is salem else {"tukey": 9.0}
         ranking = member.Selector(**options).aggregate(made)
         assert ranking.notes[-1] == "Layers 1, 2 tie at 2: the lowest is taken."
-    ranking = reach.Selector(clamp=1.0).aggregate(at_subject([2.0, 0.1, 3.0, 0.5]))
+    ranking = reach.Selector().aggregate(at_subject([2.0, 0.1, 3.0, 0.5]))
     assert ranking.layer == 0 and ranking.notes[-1] == "Layers 0, 2 tie at 1: the lowest is taken."
-    ranking = reach.Selector(clamp=1.0).aggregate(at_subject([2.0, 2.0, 3.0]))
+    ranking = reach.Selector().aggregate(at_subject([2.0, 2.0, 3.0]))
     assert ranking.layer == 0 and "Layers 0, 1, 2 tie at 1: the lowest" in ranking.notes[-1]
     with pytest.raises(ScoringError, match="reach: expected .* got 0 at each of 3 layers"):
-        reach.Selector(clamp=1.0).aggregate(at_subject([0.0, 0.0, 0.0]))
+        reach.Selector().aggregate(at_subject([0.0, 0.0, 0.0]))
     assert not any("tie" in note for note in lga.Selector().aggregate(scores([1, 2, 3.0])).notes)
 
 

@@ -1,4 +1,4 @@
-"""Reach: norms at the subject against autograd, what it does not depend on, and what it chooses."""
+"""Reach: its parts against autograd and small edits, what they do not depend on, its choices."""
 
 from __future__ import annotations
 
@@ -34,15 +34,14 @@ EDITS = [
 
 
 def norms(model, request) -> np.ndarray:
-    """‖h‖ and ‖∂ℓ/∂h‖ at the subject's last token [2 layer], by autograd through an added zero."""
+    """‖∂ℓ/∂h‖ at the subject's last token [layer], by autograd through an added zero."""
     row = target_row(model.tokenizer, request.prompt, request.target_new)
     at = token_at(
         model.tokenizer, request.prompt, request.subject_span[1] - 1, row.ids[: row.start]
     )
-    outputs, changes, hooks = [], [], []
+    changes, hooks = [], []
 
     def hook(module, args, output):
-        outputs.append(output.flatten(0, -2)[at].detach())
         changes.append(torch.zeros_like(output, requires_grad=True))
         return output + changes[-1]
 
@@ -55,8 +54,7 @@ def norms(model, request) -> np.ndarray:
         ).backward()
     for one in hooks:
         one.remove()
-    gradients = [change.grad.flatten(0, -2)[at].norm() for change in changes]
-    return np.array([[h.norm() for h in outputs], gradients])
+    return np.array([change.grad.flatten(0, -2)[at].norm() for change in changes])
 
 
 def slopes(model, request, size=1e-6) -> np.ndarray:
@@ -123,7 +121,7 @@ def test_norms_equal_autograd(family, packed, monkeypatch):
     monkeypatch.setattr(batch_layout, "packing_pays", lambda pair: packed)
     for old in ("model", "ground_truth", None):
         at_subject = score_layers(model, EDITS, old=old, at_subject=True).at_subject
-        got = np.stack([at_subject["output"], at_subject["gradient"]], 1)
+        got = at_subject["gradient"]
         for i in (0, 1):
             np.testing.assert_allclose(got[i], norms(model, EDITS[i]), rtol=1e-8)
         assert np.isnan(got[2]).all()
@@ -154,12 +152,14 @@ def test_scaling_up_and_down_projections_against_each_other_changes_nothing():
 
 def test_the_clamp_is_the_editors_where_none_is_given():
     model = tiny.model("gpt2")
+    clamp = [select_layer(model, EDITS, "reach").provenance["configuration"]["config"]["clamp"]]
+    model.editing = {"r_rome": {"clamp": 0.01}}
     ranking = select_layer(model, EDITS, "reach")
-    assert ranking.provenance["options"]["clamp"] == 4.0
-    model.editing = {"r_rome": {"clamp": 0.5}}
-    ranking = select_layer(model, EDITS, "reach")
-    assert ranking.provenance["options"]["clamp"] == 0.5
-    assert ranking.requests == 2
+    clamp.append(ranking.provenance["configuration"]["config"]["clamp"])
+    assert clamp == [4.0, 0.01] and ranking.requests == 2
+    wider = select_layer(model, EDITS, "reach", clamp=0.02)
+    prompt = [one.scores[0] for one in (ranking, wider)]
+    assert prompt[0] < prompt[1]
     assert any("subject in their prompt: 1 facts" in note for note in ranking.notes)
 
 
@@ -171,23 +171,25 @@ def test_an_editor_that_the_model_cannot_have_is_refused_before_the_pass(monkeyp
         select_layer(model, EDITS, "reach")
 
 
-def found(output, rephrase=(), locality=()):
-    """What a pass has found of so many facts, with gradients of 1 [request layer ...]."""
-    output = np.array(output)
-    none = np.full((*output.shape, 0), np.nan)
-    at_subject = {"output": output, "gradient": np.where(np.isnan(output), np.nan, 1.0)}
+def found(bound, rephrase=(), locality=(), written=1.0):
+    """What is known of so many facts, with gradients of 1 [request layer ...]."""
+    bound = np.array(bound)
+    none = np.full((*bound.shape, 0), np.nan)
+    at_subject = {"bound": bound, "gradient": np.where(np.isnan(bound), np.nan, 1.0)}
+    at_subject["written"] = np.broadcast_to(written, bound.shape)
     at_subject |= {"rephrase": np.array(rephrase) if len(rephrase) else none}
     at_subject |= {"locality": np.array(locality) if len(locality) else none}
-    return stand_in(np.zeros(output.shape), at_subject=at_subject)
+    return stand_in(np.zeros(bound.shape), at_subject=at_subject)
 
 
 def test_the_share_of_the_loss_is_capped_and_the_largest_mean_chosen():
     made = found([[9.0, 0.5, 0.96, 0.1, np.nan], [9.0, 0.7, 0.98, 0.1, np.nan]])
-    ranking = Selector(clamp=1.0).aggregate(made)
+    ranking = Selector().aggregate(made)
     assert ranking.order == (0, 2, 1, 3) and ranking.excluded == (4,)
     np.testing.assert_allclose(ranking.scores, [1, 0.6, 0.97, 0.1, 0])
-    twice = replace(made, loss_new=np.full(2, 2.0))
-    np.testing.assert_allclose(Selector(clamp=2.0).aggregate(twice).scores, ranking.scores)
+    twice = found(2 * made.at_subject["bound"])
+    twice = replace(twice, loss_new=np.full(2, 2.0))
+    np.testing.assert_allclose(Selector().aggregate(twice).scores, ranking.scores)
     assert ranking.stability[0] == pytest.approx(1) and sum(ranking.stability) == pytest.approx(1)
 
 
@@ -198,27 +200,35 @@ def test_paraphrases_and_unrelated_answers_are_parts_of_the_score():
     locality[0][2] = [0.0, nan]
     made = found([[0.5, 2.0, 1.0], [1.0, 1.0, 1.0]], rephrase, locality)
     made.at_subject["locality"][0, :, 1] = nan
-    scores = Selector(clamp=1.0).aggregate(made).scores
+    scores = Selector().aggregate(made).scores
     first = [(0.5 + 0.25 + 1) / 3, (1 + 1 + 0.25) / 3, (1 + 0 + 1) / 3]
     np.testing.assert_allclose(scores, [(x + (1 + 0.5) / 2) / 2 for x in first])
+
+
+def test_what_is_not_written_has_no_effect_and_what_is_too_much_is_of_no_more_use():
+    written = np.array([[0.5, 1.0, 2.0]])
+    none, much = [[[np.nan] * 2] * 3], [[[np.log(4), np.nan]] * 3]
+    made = found([[9.0] * 3], none, much, written)  # steps of 0.5, 1, 2; losses of 1
+    scores = Selector().aggregate(made).scores
+    np.testing.assert_allclose(scores, [(0.5 + 1 / 2) / 2, (1 + 1 / 4) / 2, (1 + 1 / 16) / 2])
 
 
 def test_what_is_not_finite_is_refused_and_what_is_certain_left_out():
     made = found([[0.5, 0.4, np.nan]] * 3)
     certain = replace(made, loss_new=np.array([1.0, 0.0, 1.0]))
-    ranking = Selector(clamp=1.0).aggregate(certain)
+    ranking = Selector().aggregate(certain)
     assert ranking.requests == 2 and ranking.excluded == (2,)
     assert any("certain of their new answer: 1 facts" in note for note in ranking.notes)
     bad = found([[0.5, 0.4, np.nan]] * 3)
     bad.at_subject["gradient"][2, 1] = np.nan  # it overflowed, at a layer that can be edited
     with pytest.raises(ScoringError, match="reach, layer 1: the score of request '2' is nan"):
-        Selector(clamp=1.0).aggregate(bad)
+        Selector().aggregate(bad)
     bad = found([[0.5, 0.4, np.nan]] * 3, locality=[[[0.1], [0.2], [np.nan]]] * 3)
     bad.at_subject["locality"][1, 0] = np.nan
     with pytest.raises(ScoringError, match="reach, layer 0: the score of request '1' is nan"):
-        Selector(clamp=1.0).aggregate(bad)
+        Selector().aggregate(bad)
     with pytest.raises(ScoringError, match="layer 0: the score of request '1' is nan"):
-        Selector(clamp=1.0).aggregate(replace(made, loss_new=np.array([1.0, np.nan, 1.0])))
+        Selector().aggregate(replace(made, loss_new=np.array([1.0, np.nan, 1.0])))
 
 
 def test_facts_without_a_subject_are_refused():
