@@ -47,7 +47,8 @@ def outlook(
     ranks = distributed.current()
     mine = [requests[i] for i in ranks.contiguous_shard([len(r.prompt) for r in requests])]
     bound, written = (np.empty((len(mine), len(layers))) for _ in range(2))
-    site, steps = editor.sites_in(model)[0], editor.steps - 1  # the last loss is not followed
+    site = editor.sites_in(model)[0]
+    steps = max(1, editor.steps - 1)  # the last loss is not followed
     size = 4 * len(mine) * len(contexts) * sum(model.edited_shape)
     numbers = memory.chunk_by_size([size] * len(layers), model.memory.activation_budget // 4)
     for some in numbers if mine else ():
