@@ -119,9 +119,9 @@ def without_part(per_request: Float[np.ndarray, "request layer"]) -> list[str]:
     return [f"{facts} score 0 at every layer and take no part in the choice."] if count else []
 
 
-def to_check(reasons: Sequence[str], layers: int, facts: int) -> str:
+def to_check(reasons: Sequence[str], layers: int, facts: int, editor: str = "r_rome") -> str:
     """A note on doubts about a choice of so many layers, and what settles them at which cost."""
-    cheaper = registry.member("lga_fast.editors", "r_rome").Editor().times_cheaper
+    cheaper = registry.member("lga_fast.editors", editor).Editor().times_cheaper
     edits = math.ceil(layers * max(TO_CHECK_SHARE * facts, TO_CHECK_LEAST / cheaper))
     return (
         f"Check this choice: {'; '.join(reasons)}. {TO_CHECK} edits a few facts at every layer, "

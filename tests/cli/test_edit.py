@@ -111,11 +111,14 @@ def test_the_first_request_of_the_atlas_is_the_default(out):
     assert found["probes"] == {"rewrite": 1, "rephrase": 4, "locality": 7}
 
 
-def test_the_layer_is_chosen_on_the_data_or_on_the_edit_itself(saved_model, facts, out):
+def test_the_layer_is_chosen_on_the_data_or_on_the_edit_itself(saved_model, facts, tmp_path, out):
     where = ("--model", saved_model, "--data", facts, "--proxy", 4)
     edited = ("--limit", 1, "--steps", 1, "--contexts", "It is. ", "--json", "--out", out)
     choice = json.loads(run("edit", *where, *edited))["provenance"]["layer_choice"]
-    chosen = json.loads(run("select", *where, "--selector", "reach", "--json"))
+    config = tmp_path / "steps.yaml"
+    config.write_text("steps: 1\ncontexts: ['It is. ']\n")
+    how = ("--selector", "reach", "--config", config, "--json")
+    chosen = json.loads(run("select", *where, *how))
     assert choice["layer"] == chosen["layer"] and choice["scores"] == chosen["scores"]
     text = run("edit", "--model", saved_model, *HELLO, *edited[2:], "--weights", "streamed")
     alone = json.loads(text)["provenance"]

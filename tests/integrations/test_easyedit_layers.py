@@ -27,9 +27,10 @@ def test_layers_are_chosen_for_the_method_of_the_hparams(loaded, monkeypatch):
     mass = hparams(loaded, MEMITHyperParams, layers=[0, 1], clamp_norm_factor=0.5)
     assert len(select_layers(mass, TWO, selector="reach")) <= 2
     select_layers(mass, TWO, selector="lga")  # has no editor
-    options = rankings[0].provenance["options"]
-    assert options["editor"] == "memit" and options["clamp"] == 0.5
-    assert "model_name" not in options["config"]
+    about = rankings[0].provenance
+    assert about["configuration"]["editor"] == "memit"
+    assert about["configuration"]["config"]["clamp"] == 0.5
+    assert "model_name" not in about["options"]["config"]
 
 
 def test_layers_are_chosen_and_kept(loaded):
