@@ -11,6 +11,7 @@ from jaxtyping import Float
 from lga_fast import distributed, memory
 from lga_fast.editors import _contexts, _keys
 from lga_fast.editors._layer_editor import LayerEditor
+from lga_fast.errors import EditError, named_layers, warn
 from lga_fast.models import EditableModel
 from lga_fast.records import EditRequest
 
@@ -36,10 +37,13 @@ def outlook(
     Returns:
         By layer, in the order of `layers`: `bound`, the largest ‖δ‖ that the clamp allows and
         Adam's steps reach, each of which moves a component by about `lr`; and `written`, as of
-        `Solver`.
+        `Solver`. NaN at layers that the editor refuses.
 
     Raises:
-        EditError: second moments cannot be measured or solved with.
+        EditError: second moments cannot be measured, or the editor refuses every layer.
+
+    Warns:
+        LgaFastWarning: it refuses some of them.
     """
     editor.measure(model, layers)
     contexts = _contexts.of(model, editor)
@@ -49,6 +53,7 @@ def outlook(
     bound, written = (np.empty((len(mine), len(layers))) for _ in range(2))
     site = editor.sites_in(model)[0]
     steps = max(1, editor.steps - 1)  # the last loss is not followed
+    refused: dict[int, str] = {}
     size = 4 * len(mine) * len(contexts) * sum(model.edited_shape)
     numbers = memory.chunk_by_size([size] * len(layers), model.memory.activation_budget // 4)
     for some in numbers if mine else ():
@@ -58,8 +63,16 @@ def outlook(
             keys, values = read.pop(layer)
             clamp = editor.clamp * values[:, 0].norm(dim=1).cpu().numpy()
             bound[:, i] = np.minimum(clamp, steps * editor.lr * values.shape[2] ** 0.5)
-            written[:, i] = editor.prepare(model, layer).written(keys).cpu().numpy()
+            try:
+                written[:, i] = editor.prepare(model, layer).written(keys).cpu().numpy()
+            except EditError as error:  # such as a null space without a direction
+                bound[:, i] = written[:, i] = np.nan
+                refused[layer] = str(error)
     every = ranks.gather((bound, written))
+    if len(refused) == len(layers):
+        raise EditError(f"no layer can be edited; {refused[layers[0]]}")
+    if refused:
+        warn(f"{named_layers(list(refused))} cannot be edited so; {next(iter(refused.values()))}")
     return {
         "bound": np.concatenate([part[0] for part in every]),
         "written": np.concatenate([part[1] for part in every]),

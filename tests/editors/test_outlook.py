@@ -12,7 +12,8 @@ from both_placements import both
 from mass import CONTEXTS, EDITORS, FAMILIES, GENTLE, LAYER, OPTIONS, REQUESTS
 
 from lga_fast import editors, registry
-from lga_fast.editors import _keys, _outlook, rome
+from lga_fast.editors import _keys, _moments, _outlook, rome
+from lga_fast.errors import EditError, LgaFastWarning
 
 LAYERS = [0, LAYER, 3]
 MEMBERS = [("rome", {}), ("r_rome", {}), ("r_rome", {"mom2_adjustment": True})]
@@ -86,6 +87,20 @@ def test_streamed_weights_give_the_same(name, tmp_path):
     want, got = (editors.outlook(m, LAYERS, REQUESTS, editor) for m in (resident, streamed))
     for part in want:
         np.testing.assert_allclose(got[part], want[part], rtol=1e-5)
+
+
+def test_layers_that_the_editor_refuses_are_left_out_and_named():
+    model = tiny.model("llama", torch.float32)
+    seconds = [one.second for one in _moments.moments(model, LAYERS).values()]
+    smallest = np.array([float(torch.linalg.eigvalsh(second)[0]) for second in seconds])
+    threshold = np.sort(smallest)[1:].mean()  # of one layer no direction is below it
+    editor, without = made("alphaedit", {"nullspace_threshold": threshold}), smallest.argmax()
+    with pytest.warns(LgaFastWarning, match=f"layer {LAYERS[without]} cannot be edited so; .*free"):
+        found = editors.outlook(model, LAYERS, REQUESTS, editor)
+    for values in found.values():
+        assert (np.isnan(values) == (np.arange(3) == without)).all()
+    with pytest.raises(EditError, match="no layer can be edited; .*nullspace_threshold"):
+        editors.outlook(model, LAYERS, REQUESTS, made("alphaedit", {"nullspace_threshold": 1e-9}))
 
 
 def test_contexts_are_sampled_once(monkeypatch):
