@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -68,6 +69,7 @@ class Selector(Resampling, EditingOptions, GradientSelector):
         self, model: EditableModel, requests: Sequence[EditRequest], scores: LayerScores
     ) -> LayerScores:
         """With what the editor could write: `bound` and `written` of `editors.outlook`."""
+        started = time.perf_counter()
         by_id = {request.case_id: request for request in requests}
         scored = [by_id[case_id] for case_id in scores.case_ids]
         with_subject = [i for i, request in enumerate(scored) if request.subject_span]
@@ -78,12 +80,13 @@ class Selector(Resampling, EditingOptions, GradientSelector):
             some = [scored[i] for i in with_subject]
             for name, values in editors.outlook(model, layers, some, editor).items():
                 found[name][np.ix_(with_subject, layers)] = values
-        about = {"configuration": {"editor": self.editor, "config": asdict(editor)}}
-        return replace(
-            scores,
-            at_subject=scores.at_subject | found,
-            provenance=scores.provenance | about,
-        )
+        about = scores.provenance | {
+            "configuration": {"editor": self.editor, "config": asdict(editor)},
+            "sequence_forwards": scores.provenance["sequence_forwards"]
+            + len(with_subject) * (editor.rows - 1),
+            "seconds_scoring": scores.provenance["seconds_scoring"] + time.perf_counter() - started,
+        }
+        return replace(scores, at_subject=scores.at_subject | found, provenance=about)
 
     def aggregate(self, scores: LayerScores) -> LayerRanking:
         """The ranking that these scores give.

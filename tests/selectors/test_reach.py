@@ -157,6 +157,8 @@ def test_the_clamp_is_the_editors_where_none_is_given():
     ranking = select_layer(model, EDITS, "reach")
     clamp.append(ranking.provenance["configuration"]["config"]["clamp"])
     assert clamp == [4.0, 0.01] and ranking.requests == 2
+    rows = score_layers(model, EDITS, old=None, at_subject=True).provenance["sequence_forwards"]
+    assert ranking.provenance["sequence_forwards"] == rows + 2 * 21  # two subjects, 21 contexts
     wider = select_layer(model, EDITS, "reach", clamp=0.02)
     prompt = [one.scores[0] for one in (ranking, wider)]
     assert prompt[0] < prompt[1]
