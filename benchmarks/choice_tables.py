@@ -17,7 +17,8 @@ _README = ("reach", "race", "brute_force", "salem", "lga", "cma", "layer 0", "la
 _COLUMNS = {  # of README's table, by what pairs' names begin with
     "smollm2": "SmolLM2",
     "smollm2-rome": "SmolLM2",
-    "smollm2-emmet": "SmolLM2, EMMET",
+    "smollm2-emmet": "SmolLM2, EMMET and MEMIT",
+    "smollm2-memit": "SmolLM2, EMMET and MEMIT",
     "atlas": "embedded",
     "atlas-llama": "embedded",
 }
