@@ -91,8 +91,6 @@ class LayerEditor(Options, ABC):
 
     # δ is added to each, the first one's is written.
     sites: ClassVar[tuple[Site, ...]] = ("mlp",)
-    # The option that decides how much of a change is written; None: all of it is.
-    damping: ClassVar[str | None] = None
     context_lengths: ClassVar[tuple[int, ...]] = (5, 10)  # in tokens, where contexts are sampled
     contexts_per_seed: ClassVar[int] = 2  # of each length and seed word
 

@@ -33,6 +33,7 @@ class MassEditor(LayerEditor):
     """Base of the mass editors: a member adds its formula, M and ρ of `solve_update`."""
 
     sites: ClassVar[tuple[Site, ...]] = ("block",)
+    damping: ClassVar[str]  # the option that decides how much of a change is written
     context_lengths = (10,)
     contexts_per_seed = 1
 

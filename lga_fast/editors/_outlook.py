@@ -55,8 +55,8 @@ def outlook(
     steps = max(1, editor.steps - 1)  # the last loss is not followed
     refused: dict[int, str] = {}
     size = 4 * len(mine) * len(contexts) * sum(model.edited_shape)
-    numbers = memory.chunk_by_size([size] * len(layers), model.memory.activation_budget // 4)
-    for some in numbers if mine else ():
+    chunks = memory.chunk_by_size([size] * len(layers), model.memory.activation_budget // 4)
+    for some in chunks if mine else ():
         at = [layers[i] for i in some]
         read = _keys.of_contexts(model, at, mine, contexts, site)
         for i, layer in zip(some, at, strict=True):
@@ -68,12 +68,10 @@ def outlook(
             except EditError as error:  # such as a null space without a direction
                 bound[:, i] = written[:, i] = np.nan
                 refused[layer] = str(error)
-    every = ranks.gather((bound, written))
+    bounds, parts, refusals = zip(*ranks.gather((bound, written, refused)), strict=True)
+    refused = {layer: why for one in refusals for layer, why in one.items()}  # a share may be empty
     if len(refused) == len(layers):
         raise EditError(f"no layer can be edited; {refused[layers[0]]}")
     if refused:
         warn(f"{named_layers(list(refused))} cannot be edited so; {next(iter(refused.values()))}")
-    return {
-        "bound": np.concatenate([part[0] for part in every]),
-        "written": np.concatenate([part[1] for part in every]),
-    }
+    return {"bound": np.concatenate(bounds), "written": np.concatenate(parts)}
