@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -54,7 +55,9 @@ class Selector(Resampling, EditingOptions, GradientSelector):
 
     def check(self, model: EditableModel, requests: Sequence[EditRequest | dict[str, Any]]) -> None:
         """Refuse options of the editor that do not fit the model."""
-        self._editor(model)
+        with warnings.catch_warnings():  # `completed` gives them
+            warnings.simplefilter("ignore")
+            self._editor(model)
 
     def _editor(self, model: EditableModel) -> editors.LayerEditor:
         layer = min(model.editable_layers, default=0)  # any that has a matrix of its own

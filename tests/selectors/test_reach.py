@@ -11,7 +11,7 @@ import torch
 from both_placements import both
 
 from lga_fast import score_layers, select_layer
-from lga_fast.errors import OptionError, ScoringError
+from lga_fast.errors import LgaFastWarning, OptionError, ScoringError
 from lga_fast.records import EditRequest, Probe
 from lga_fast.scoring import batch_layout
 from lga_fast.selectors.reach import Selector
@@ -171,6 +171,12 @@ def test_an_editor_that_the_model_cannot_have_is_refused_before_the_pass(monkeyp
     monkeypatch.setattr(model.hf, "forward", lambda **inputs: pytest.fail("work was done"))
     with pytest.raises(OptionError, match="model: clamp"):
         select_layer(model, EDITS, "reach")
+
+
+def test_an_unknown_key_of_the_config_is_said_once():
+    with pytest.warns(LgaFastWarning, match="unknown keys are ignored: clampp") as said:
+        select_layer(tiny.model("gpt2"), EDITS, "reach", config={"clampp": 3, "contexts": []})
+    assert sum("clampp" in str(one.message) for one in said) == 1
 
 
 def found(bound, rephrase=(), locality=(), written=1.0):
